@@ -1,0 +1,134 @@
+"""Errors and rejected rows: what was found, where, what was expected, and the fix.
+
+    InstructFmtError
+    ├── UsageError          an option, a name or a call that cannot work (command line: exit 2)
+    │   └── ConfigError     a configuration file that does not fit its schema
+    ├── TemplateError       a template that does not compile, or that cannot be used as asked
+    ├── TokenizerError      a tokenizer that cannot be loaded or lacks what is needed
+    └── DataError           data that cannot be used (command line: exit 1)
+        ├── RowError        one row; inner stages raise it without the row's number, the outer layer adds it
+        ├── TooManyRejected more rows were rejected than `max_rejected` allows
+        └── NothingToLearn  not one token of the whole dataset would be trained
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class InstructFmtError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UsageError(InstructFmtError):
+    """An option, a name or a call that cannot work."""
+
+
+class ConfigError(UsageError):
+    """A configuration that does not fit its schema."""
+
+
+class TemplateError(InstructFmtError):
+    """A template that does not compile, or that cannot be used as asked."""
+
+
+class TokenizerError(InstructFmtError):
+    """A tokenizer that cannot be loaded or that lacks what is needed."""
+
+
+class DataError(InstructFmtError):
+    """Data that cannot be used."""
+
+
+class RowError(DataError):
+    """One row that cannot be encoded.
+
+    Args:
+        reason: the reason code, a word of `REASONS`.
+        path: the JSON path of the field inside the row, such as ``$.messages[2].content``.
+        found: what was there.
+        expected: what would have been right.
+        fix: what the user can do.
+        row: the row's index in the dataset; inner stages leave it out, the outer layer adds it.
+    """
+
+    def __init__(
+        self, reason: str, path: str, found: str, expected: str, fix: str, row: int | None = None
+    ) -> None:
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason code {reason!r}")
+        super().__init__(reason, path, found, expected, fix, row)
+        self.reason = reason
+        self.path = path
+        self.found = found
+        self.expected = expected
+        self.fix = fix
+        self.row = row
+
+    def __str__(self) -> str:
+        where = "" if self.row is None else f"row {self.row}, "
+        return (
+            f"{where}{self.path}: {self.reason}: found {self.found}; "
+            f"expected {self.expected}; fix: {self.fix}"
+        )
+
+
+class TooManyRejected(DataError):
+    """More rows were rejected than `max_rejected` allows."""
+
+
+class NothingToLearn(DataError):
+    """Not one token of the whole dataset would be trained."""
+
+
+REASONS: dict[str, str] = {
+    "bad-field": "a field has the wrong type or is missing",
+    "null-field": "a field that must hold text is null",
+    "bad-role": "a message has a role that is not known",
+    "bad-tools": "tools or tool arguments cannot be read",
+    "media": "images, audio and video in content are not supported",
+    "no-messages": "the conversation is empty",
+    "no-trained-turn": "no message is to be trained",
+    "template-raised": "the template refused the row",
+    "template-budget": "the template used more iterations or output than it may",
+    "text-differs": "the traced rendering differs from the plain one",
+    "prompt-not-prefix": "the generation prompt is not a prefix of the training text",
+    "start-unknown": "where the trained turn starts could not be proven",
+    "field-dropped": "the template leaves out a field of a trained turn",
+    "foreign-text": "text of another speaker lies inside a trained span",
+    "history-rewritten": "the template writes the turn differently once it is history",
+    "control-token": "text of the row holds a control token",
+    "bad-text": "the text cannot be encoded",
+    "offsets": "the tokens could not be aligned with the text",
+    "over-length": "the row is longer than max_length",
+    "nothing-to-learn": "no token of the row would be trained",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that was left out, and why. The fields are those of `RowError`."""
+
+    row: int
+    reason: str
+    path: str
+    found: str
+    expected: str
+    fix: str
+
+    @classmethod
+    def from_error(cls, error: RowError, row: int) -> Rejection:
+        return cls(row, error.reason, error.path, error.found, error.expected, error.fix)
+
+    def to_error(self) -> RowError:
+        return RowError(self.reason, self.path, self.found, self.expected, self.fix, self.row)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A short `repr` for an error message."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

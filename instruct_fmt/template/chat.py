@@ -1,0 +1,200 @@
+"""A chat template with everything around it: variables, clock, stops.
+
+In: conversations. Out: traces of whole conversations, of their beginnings, and of their generation prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import jinja2
+
+from instruct_fmt.errors import RowError, TemplateError, shown
+from instruct_fmt.template.environment import BudgetExceeded, ClockRead, RaisedByTemplate
+from instruct_fmt.template.provenance import (
+    Trace,
+    TracedTemplate,
+    trace_message,
+    traced_variables,
+)
+from instruct_fmt.template.stops import ANSWERS, CALLS, PROBE_TOOLS, AddedToken, StopFinder
+from instruct_fmt.types import Conversation
+
+# What a template may raise besides Jinja's own errors: it runs Python's operators and methods on the row's values.
+PYTHON_ERRORS = (
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ZeroDivisionError,
+    OverflowError,
+    RecursionError,
+    UnicodeError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One conversation, its values traced once, to be rendered as often as needed."""
+
+    messages: Sequence[Any]
+    variables: Mapping[str, Any]
+    plain_messages: Sequence[Mapping[str, Any]]
+    plain_variables: Mapping[str, Any]
+
+
+class ChatTemplate:
+    """A compiled chat template.
+
+    Args:
+        text: Jinja text.
+        variables: the special tokens and the formatter's own template variables.
+        now: the clock that templates see.
+        declared_stops: EOS and other stop strings known beforehand.
+        added: the tokenizer's added tokens.
+
+    Raises:
+        TemplateError: the text does not compile, or reads a clock that is not pinned.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        variables: Mapping[str, Any],
+        now: datetime | None,
+        declared_stops: Iterable[str],
+        added: Sequence[AddedToken],
+    ) -> None:
+        self.template = compile_template(text)
+        self.variables = dict(variables)
+        self.now = now
+        self.stops = StopFinder(declared_stops, added)
+        self._learn_stops()
+
+    def scene(self, conversation: Conversation, extra: Mapping[str, Any] | None = None) -> Scene:
+        """Trace the conversation's values; `extra` overrides template variables."""
+        own = {**self.variables, **(extra or {})}
+        row = {key: value for key, value in conversation.template_kwargs.items() if key not in (extra or {})}
+        return Scene(
+            [trace_message(message, index) for index, message in enumerate(conversation.messages)],
+            traced_variables(conversation.tools, conversation.documents, row, own),
+            conversation.messages,
+            {**own, **row, "tools": conversation.tools, "documents": conversation.documents},
+        )
+
+    def trace(self, scene: Scene, count: int | None = None, *, prompt: bool = False) -> Trace:
+        """Render the first `count` messages, all by default; with `prompt`, make the model speak.
+
+        Raises:
+            RowError: the template refuses the row or exceeds its budget.
+            TemplateError: the template reads a clock that is not pinned.
+        """
+        messages = list(scene.messages if count is None else scene.messages[:count])
+        try:
+            return self.template.trace_chat(
+                messages, {**scene.variables, "add_generation_prompt": prompt}, self.now
+            )
+        except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
+            raise row_error(error, "$.messages") from error
+
+    def proven(self, scene: Scene) -> Trace:
+        """The trace of the whole conversation, compared with the plain rendering.
+
+        Raises:
+            RowError: as `trace`, and where the two texts differ.
+        """
+        trace = self.trace(scene)
+        plain = self.template.plain(
+            {**scene.plain_variables, "messages": list(scene.plain_messages), "add_generation_prompt": False},
+            self.now,
+        )
+        if plain != trace.text:
+            raise text_differs(plain, trace.text)
+        return trace
+
+    def _learn_stops(self) -> None:
+        always = self._always_prompts()
+        for probes, answer in ((ANSWERS, True), (CALLS, False)):
+            for messages in probes:
+                for tools in (None, PROBE_TOOLS):
+                    tail = self._tail(Conversation(messages, tools), with_unowned=not always)
+                    if tail is not None:
+                        self.stops.learn(tail, answer=answer)
+
+    def _always_prompts(self) -> bool:
+        """Whether the template prints a generation prompt whether it is asked for or not."""
+        scene = self.scene(Conversation(ANSWERS[0][:1]))
+        try:
+            plain, prompt = self.trace(scene), self.trace(scene, prompt=True)
+        except RowError:
+            return False
+        last = plain.runs[-1] if plain.runs else None
+        return plain.text == prompt.text and last is not None and last.owner is None
+
+    def _tail(self, conversation: Conversation, *, with_unowned: bool) -> str | None:
+        """The literal text behind the last character that the conversation's last message wrote."""
+        try:
+            trace = self.trace(self.scene(conversation))
+        except RowError:
+            return None
+        last, tail = len(conversation.messages) - 1, ""
+        for run, text in reversed(list(_pieces(trace))):
+            if run.field is not None:
+                return tail if run.field.index == last else None
+            if with_unowned or run.owner is not None:
+                tail = text + tail
+        return None
+
+
+def _pieces(trace: Trace) -> Iterable[tuple[Any, str]]:
+    return ((run, trace.text[start:end]) for start, end, run in trace.positions())
+
+
+def compile_template(text: str) -> TracedTemplate:
+    """Compile Jinja text.
+
+    Raises:
+        TemplateError: it does not compile; the message has the template's line.
+    """
+    try:
+        return TracedTemplate(text)
+    except jinja2.TemplateSyntaxError as error:
+        lines = text.splitlines() or [""]
+        line = lines[min(error.lineno, len(lines)) - 1].strip()
+        raise TemplateError(
+            f"template line {error.lineno}: {error.message}; found {shown(line)}; "
+            "expected Jinja2 as transformers' chat templates use it; fix: correct the template"
+        ) from error
+
+
+def row_error(error: Exception, path: str) -> RowError | TemplateError:
+    """What to raise for an error that came out of a template."""
+    if isinstance(error, ClockRead):
+        return TemplateError(f"{error.message}; found: no clock; expected: a fixed date, the same for every row")
+    if isinstance(error, BudgetExceeded):
+        return RowError(
+            "template-budget", path, str(error), "a template that ends", "use another template for this row"
+        )
+    found = str(error) if isinstance(error, RaisedByTemplate) else f"{type(error).__name__}: {error}"
+    return RowError(
+        "template-raised",
+        path,
+        shown(found, 200),
+        "a row that the template accepts",
+        "change the row, or use a template that supports it",
+    )
+
+
+def text_differs(plain: str, traced: str) -> RowError:
+    at = next((i for i, (a, b) in enumerate(zip(plain, traced, strict=False)) if a != b), min(len(plain), len(traced)))
+    return RowError(
+        "text-differs",
+        "$",
+        f"{shown(traced[at : at + 30])} at character {at} of the traced text",
+        f"{shown(plain[at : at + 30])}, as plain Jinja prints it",
+        "the template uses a construct that cannot be followed; leave the row out or simplify the template",
+    )

@@ -1,0 +1,397 @@
+"""Render an unmodified template and learn, for each character, who wrote it.
+
+In: a compiled template and a row's values. Out: a `Trace`, the text with its runs.
+
+Two things are followed. *Where a character was copied from*: values go in as `Traced` strings. *Whose part of the
+template printed it*, its owner: every `for` saves and restores the owner, and the loop context, when it hands out a
+message, makes that message the owner. No template text is edited, and the printed text is unchanged.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.runtime import Context
+
+from instruct_fmt.template import traced as tr
+from instruct_fmt.template.environment import (
+    BudgetedLoop,
+    GenerationBlock,
+    TemplateEnvironment,
+    limits,
+    tojson,
+)
+from instruct_fmt.template.traced import DOCUMENTS, TOOLS, VARIABLES, Field, Run, Runs, Traced
+
+# Roles that templates know. Any other role is a row's text like its content.
+ROLES = frozenset(
+    "system user assistant tool developer function ipython model tool_response tool_call tools observation".split()
+)
+SPEAKING = frozenset({"assistant", "model"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A rendered text and its runs, in the order and with the boundaries in which the template printed them."""
+
+    text: str
+    runs: Runs
+
+    def positions(self) -> Iterable[tuple[int, int, Run]]:
+        """(start, end, run) for each run, in characters."""
+        start = 0
+        for run in self.runs:
+            yield start, start + run.size, run
+            start += run.size
+
+
+@dataclass(slots=True)
+class _Owners:
+    """The owner while one render runs. `near` is the message whose content was printed last outside of any owner."""
+
+    owner: int | None = None
+    item: int | None = None
+    near: int | None = None
+    saved: list[tuple[int | None, int | None]] = field(default_factory=list)
+
+    def push(self) -> None:
+        self.saved.append((self.owner, self.item))
+        self.near = None
+
+    def pop(self) -> None:
+        self.owner, self.item = self.saved.pop()
+        self.near = None
+
+    def outer(self) -> int | None:
+        return self.saved[-1][0] if self.saved else None
+
+    def enter(self, index: int, speaks: bool) -> None:
+        """A loop over messages hands out message `index`.
+
+        A loop inside message i's own iteration looks things up and keeps owner i, unless it goes forward to a message
+        that is not the assistant's: tool results printed inside the assistant's iteration.
+        """
+        outer = self.outer()
+        self.owner = index if outer is None or (index > outer and not speaks) else outer
+
+
+_owners: ContextVar[_Owners] = ContextVar("instruct_fmt_owners")
+
+
+class TracedMessage(dict[str, Any]):
+    """A message that knows its place."""
+
+    __slots__ = ("_index", "_speaks")
+    _index: int
+    _speaks: bool
+
+    def copy(self) -> TracedMessage:
+        return _message(self, self._index, self._speaks)
+
+
+class TracedMessages(list[Any]):
+    """The list of messages; `messages[k]` inside `for k in range(…)` makes message k the owner."""
+
+    def __getitem__(self, key: Any) -> Any:
+        item = super().__getitem__(key)
+        if isinstance(key, slice):
+            return TracedMessages(item)
+        owners = _owners.get()
+        if isinstance(item, TracedMessage) and owners.item is not None and owners.item == key:
+            owners.enter(item._index, item._speaks)
+        return item
+
+    def __add__(self, other: list[Any]) -> TracedMessages:  # type: ignore[override]
+        return TracedMessages(super().__add__(other))
+
+    def copy(self) -> TracedMessages:
+        return TracedMessages(self)
+
+
+class OwnerLoop(BudgetedLoop):
+    """The loop context sets the owner here, when it hands an item out, and not when Jinja looks one item ahead."""
+
+    def __next__(self) -> Any:
+        pair = super().__next__()
+        item, owners = pair[0], _owners.get()
+        owners.owner, owners.item, owners.near = owners.outer(), None, None
+        if isinstance(item, TracedMessage):
+            owners.enter(item._index, item._speaks)
+        elif type(item) is int:
+            owners.item = item
+        elif owners.owner is None and isinstance(item, dict):
+            indices = {found.index for found in tr.fields_in(item)}
+            if len(indices) == 1 and min(indices) >= 0:  # the template's own copy of one message
+                owners.owner = indices.pop()
+        return pair
+
+
+def _message(values: Mapping[str, Any], index: int, speaks: bool) -> TracedMessage:
+    message = TracedMessage(values)
+    message._index, message._speaks = index, speaks
+    return message
+
+
+def _print(value: Any) -> Traced:
+    """A printed expression or constant: its characters get the owner of the moment."""
+    if not isinstance(value, str):
+        value = tr.coarse(str(value), value)
+    owners = _owners.get()
+    runs = []
+    for run in tr.runs_of(value):
+        owner = run.owner
+        if owner is None or owner < 0:
+            if owners.owner is not None:
+                owner = owners.owner
+            elif owner is None:
+                owner = None if owners.near is None else -1 - owners.near
+            if owners.owner is None and run.field is not None and run.field.index >= 0:
+                owners.near = run.field.index
+                owner = -1 - run.field.index if owner is None or owner < 0 else owner
+        runs.append(run if owner == run.owner else run._replace(owner=owner))
+    return tr.make(value, tuple(runs))
+
+
+def _assigned(value: Any) -> Any:
+    """`{% set x = … %}` inside message i's iteration: remember i, for text that is gathered and printed later."""
+    owner = _owners.get().owner
+    if owner is None:
+        return value
+    if isinstance(value, str):
+        weak = -1 - owner
+        runs = [run._replace(owner=weak) if run.owner is None else run for run in tr.runs_of(value)]
+        return tr.make(value, tuple(runs))
+    if type(value) is list and any(isinstance(item, str) for item in value):
+        return [_assigned(item) if isinstance(item, str) else item for item in value]
+    return value
+
+
+class _Generator(CodeGenerator):
+    """Every printed piece goes through `_print`; every loop saves and restores the owner."""
+
+    def _output_const_repr(self, group: Iterable[Any]) -> str:
+        return f"_print({''.join(group)!r})"
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        self.write("_print(")
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        self.write(")")
+
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:
+        self.writeline("_owners.get().push()")
+        super().visit_For(node, frame)
+        self.writeline("_owners.get().pop()")
+
+
+class _MarkedGeneration(GenerationBlock):
+    def _generated(self, caller: Callable[[], str]) -> str:
+        value = caller()
+        return tr.make(value, tuple(run._replace(generated=True) for run in tr.runs_of(value)))
+
+
+def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter whose result lost its origin gets one coarse run with the origin of its arguments."""
+
+    @functools.wraps(function)
+    def filtered(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        if isinstance(result, str) and type(result) is not Traced:
+            values = [value for value in args if isinstance(value, str | list | tuple | dict)]
+            for value in values:
+                if type(value) is Traced and len(value) == len(result):
+                    return tr.make(str.__str__(result), value._runs)
+            return tr.coarse(result, [values, kwargs])
+        return result
+
+    return filtered
+
+
+def _join(eval_ctx: Any, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
+    if attribute is not None:
+        value = map(jinja2.filters.make_attrgetter(eval_ctx.environment, attribute), value)
+    return tr.join(d, [_text(item) for item in value])
+
+
+def _replace(value: Any, old: str, new: str, count: int | None = None) -> str:
+    text = _text(value)
+    text = text if type(text) is Traced else tr.literal(text)
+    return text.replace(str(old), str(new), -1 if count is None else count)
+
+
+def _indent(value: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    """Jinja's `indent`, line by line, so that each line keeps its origin."""
+    margin = width if isinstance(width, str) else " " * width
+    lines = (_text(value) + "\n").splitlines() if value else [value]
+    indented = [
+        line if (number == 0 and not first) or (number and not line and not blank) else margin + line
+        for number, line in enumerate(lines)
+    ]
+    return tr.join("\n", indented)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else tr.coarse(str(value), value)
+
+
+def _json(value: Any, *args: Any, **kwargs: Any) -> str:
+    return tr.coarse(tojson(value, *args, **kwargs), value)
+
+
+class TracedEnvironment(TemplateEnvironment):
+    """The sandbox whose templates print `Traced` strings."""
+
+    code_generator_class = _Generator
+    concat = staticmethod(lambda pieces: tr.join("", list(pieces)))  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__(generation=_MarkedGeneration)
+        for name, function in list(self.filters.items()):
+            self.filters[name] = _guarded(function)
+        self.filters.update(
+            tojson=_json,
+            join=jinja2.pass_eval_context(_join),
+            replace=_replace,
+            indent=_indent,
+            safe=_text,
+            string=_text,
+            _assigned=_assigned,
+        )
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for node in tree.find_all(nodes.Assign):
+            node.node = nodes.Filter(node.node, "_assigned", [], [], None, None, lineno=node.lineno)
+        return tree
+
+    def runtime_names(self) -> Mapping[str, Any]:
+        return {
+            **super().runtime_names(),
+            "LoopContext": OwnerLoop,
+            "_print": _print,
+            "_owners": _owners,
+        }
+
+    def join_texts(self, values: Any) -> str:
+        texts = [_text(value) for value in values]
+        super().join_texts(texts)
+        return tr.join("", texts)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        result = super().call_binop(context, operator, left, right)
+        if operator == "%" and isinstance(result, str) and type(result) is not Traced:
+            return tr.coarse(result, [left, right])
+        return result
+
+    def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        owner = getattr(__obj, "__self__", None)
+        if type(owner) is str and tr.fields_in([list(args), kwargs]):
+            method = getattr(Traced, __obj.__name__, None)
+            if __obj.__name__ in ("join", "replace", "split", "strip", "removeprefix", "removesuffix"):
+                return method(tr.literal(owner), *args)  # type: ignore[misc]
+        result = super().call(__context, __obj, *args, **kwargs)
+        if type(result) is str and isinstance(owner, str):
+            return tr.coarse(result, [owner, list(args), kwargs])
+        return result
+
+
+def trace_value(value: Any, index: int, path: tuple[str | int, ...] = ()) -> Any:
+    """A copy of plain data whose strings, and the names of its members, remember their field."""
+    if isinstance(value, str):
+        return tr.content(value, Field(index, path)) if value else value
+    if isinstance(value, dict):
+        free = "arguments" in path or index < 0  # member names that a row may choose
+        return {
+            (tr.content(key, Field(index, (*path, key))) if free and isinstance(key, str) else key): trace_value(
+                item, index, (*path, key)
+            )
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [trace_value(item, index, (*path, number)) for number, item in enumerate(value)]
+    return value
+
+
+def trace_message(message: Mapping[str, Any], index: int) -> TracedMessage:
+    role = message.get("role")
+    values = trace_value(dict(message), index)
+    if role in ROLES:
+        values["role"] = role
+    return _message(values, index, role in SPEAKING)
+
+
+class TracedTemplate:
+    """A template compiled twice: once to trace, once plain, the reference that each trace is compared with.
+
+    Args:
+        text: Jinja text.
+
+    Raises:
+        jinja2.TemplateSyntaxError: the text does not compile.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._traced = TracedEnvironment().from_string(text)
+        self._plain = TemplateEnvironment().from_string(text)
+
+    def trace_chat(
+        self,
+        messages: Iterable[TracedMessage],
+        variables: Mapping[str, Any],
+        now: datetime | None = None,
+    ) -> Trace:
+        """Render traced messages; `variables` hold everything else, traced where it comes from the row."""
+        return self._trace({**variables, "messages": TracedMessages(messages)}, now)
+
+    def trace_record(self, values: Mapping[str, Any], variables: Mapping[str, Any], now: datetime | None) -> Trace:
+        """Render a record: the field of each value is its place among `values`, its path its name."""
+        traced = {name: trace_value(value, place, (name,)) for place, (name, value) in enumerate(values.items())}
+        return self._trace({**variables, **traced}, now)
+
+    def _trace(self, variables: Mapping[str, Any], now: datetime | None) -> Trace:
+        token = _owners.set(_Owners())
+        try:
+            with limits(now) as budget:
+                context = self._traced.new_context(dict(variables))
+                pieces: list[str] = []
+                for piece in self._traced.root_render_func(context):
+                    budget.build(len(piece))
+                    pieces.append(piece)
+        finally:
+            _owners.reset(token)
+        runs = [_settled(run) for piece in pieces for run in tr.runs_of(piece)]
+        return Trace("".join(pieces), tuple(runs))
+
+    def plain(self, variables: Mapping[str, Any], now: datetime | None = None) -> str:
+        """The reference: the same template and values in an ordinary environment."""
+        with limits(now):
+            return self._plain.render(dict(variables))
+
+
+def _settled(run: Run) -> Run:
+    """At the end a weak owner is as good as a strong one."""
+    if run.owner is not None and run.owner < 0:
+        return run._replace(owner=-1 - run.owner)
+    return run
+
+
+def traced_variables(
+    tools: Any, documents: Any, of_row: Mapping[str, Any], of_formatter: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Template variables: what comes from the row is traced, what comes from the formatter's options is its own."""
+    row = {name: trace_value(value, VARIABLES, (name,)) for name, value in of_row.items()}
+    return {
+        **of_formatter,
+        **row,
+        "tools": trace_value(tools, TOOLS),
+        "documents": trace_value(documents, DOCUMENTS),
+    }

@@ -1,0 +1,267 @@
+"""Where a turn lies in a rendered conversation: its start, its end, and whether it holds what it should.
+
+In: a `Trace`, a message's index, the text of the generation prompt. Out: `Turn`s. Nothing here renders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from instruct_fmt.errors import RowError, shown
+from instruct_fmt.template.provenance import Trace
+from instruct_fmt.template.stops import StopFinder
+from instruct_fmt.template.traced import Run
+
+REASONING = ("reasoning_content", "thinking", "reasoning")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The part of message `index` that the model writes: `[start, end)`; `[body, end)` ends in the stop, if any.
+
+    Attributes:
+        stop: where the stop begins; equal to `end` where the turn has none.
+        ranges: what of the turn is trained; one range, or several where `{% generation %}` blocks say so.
+    """
+
+    index: int
+    start: int
+    stop: int
+    end: int
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop < self.end
+
+
+class TraceIndex:
+    """A trace with what is asked of it again and again: positions, and which owner prints a message's content."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.text = trace.text
+        self.pieces: list[tuple[int, int, Run]] = [piece for piece in trace.positions() if piece[0] < piece[1]]
+        owners: dict[int, Counter[int | None]] = {}
+        for start, end, run in self.pieces:
+            if run.field is not None and run.field.index >= 0:
+                owners.setdefault(run.field.index, Counter())[run.owner] += end - start
+        self._owners = owners
+
+    def owner(self, index: int) -> int | None:
+        """The owner under which message `index` is printed: itself, or the iteration that prints it for it."""
+        seen = self._owners.get(index)
+        if not seen or index in seen:
+            return index
+        return seen.most_common(1)[0][0]
+
+    def content(self, index: int, start: int = 0) -> tuple[int, int] | None:
+        """From the first to the last character that message `index` itself put at or behind `start`."""
+        owner, first, last = self.owner(index), -1, -1
+        for begin, end, run in self.pieces:
+            own = run.field is not None and run.field.index == index and run.owner == owner
+            if own and end > start:
+                first = max(begin, start) if first < 0 else first
+                last = end
+        return None if first < 0 else (first, last)
+
+    def own_literals(self, index: int, start: int) -> int:
+        """The end of the literal text of message `index` that follows `start` without a gap."""
+        owner = self.owner(index)
+        for begin, end, run in self.pieces:
+            if end <= start:
+                continue
+            if begin > start or run.field is not None or run.owner != owner:
+                return start
+            start = end
+        return start
+
+    def literal_until(self, start: int) -> int:
+        """The end of the literal text, whoever owns it, that follows `start` without a gap."""
+        for begin, end, run in self.pieces:
+            if end > start:
+                if run.field is not None:
+                    return max(begin, start)
+                start = end
+        return start
+
+    def generated(self, start: int, end: int) -> tuple[tuple[int, int], ...]:
+        """The parts of `[start, end)` that `{% generation %}` blocks enclose."""
+        ranges: list[tuple[int, int]] = []
+        for begin, stop, run in self.pieces:
+            left, right = max(begin, start), min(stop, end)
+            if run.generated and left < right:
+                if ranges and ranges[-1][1] == left:
+                    ranges[-1] = (ranges[-1][0], right)
+                else:
+                    ranges.append((left, right))
+        return tuple(ranges)
+
+    @property
+    def has_generation(self) -> bool:
+        return any(run.generated for _, _, run in self.pieces)
+
+
+def find_turn(trace: TraceIndex, index: int, start: int, stops: StopFinder, *, last: bool) -> Turn:
+    """The turn of message `index` that begins at `start`: up to the first stop behind its last own character."""
+    own = trace.content(index, start)
+    body = own[1] if own else start
+    end = trace.own_literals(index, body)
+    found = stops.first(trace.text, body, end)
+    if found is not None:
+        return Turn(index, start, found[0], found[1])
+    behind = stops.follows(trace.text, end)
+    if behind is not None and behind <= trace.literal_until(end):
+        return Turn(index, start, end, behind)
+    if last and not trace.text[end:].strip():
+        end = len(trace.text)  # EOS comes behind these blanks, so the model must write them
+    return Turn(index, start, end, end)
+
+
+def prompt_tail(prompt: Trace, plain: Trace) -> str:
+    """The literal text with which the generation prompt ends: what it adds, and un-owned text before that."""
+    runs, others = prompt.runs, plain.runs
+    common = 0
+    texts, other_texts = _texts(prompt), _texts(plain)
+    while common < min(len(runs), len(others)) and texts[common] == other_texts[common]:
+        common += 1
+    owned = [place for place, run in enumerate(runs) if run.owner is not None or run.field is not None]
+    if owned and common > owned[-1]:
+        common = owned[-1] + 1
+    return "".join(texts[common:])
+
+
+def _texts(trace: Trace) -> list[str]:
+    return [trace.text[start:end] for start, end, _ in trace.positions()]
+
+
+def find_header(trace: TraceIndex, index: int, tail: str) -> int | None:
+    """Where message `index` begins behind as much of the generation prompt's `tail` as the text has.
+
+    For turns whose prompt is no prefix of the text: history, or a think prefill that the text lacks.
+    """
+    own = trace.content(index)
+    limit = own[0] if own else len(trace.text)
+    marks = [m.start() for m in re.finditer(r"[<\[]", tail)] + [m.end() for m in re.finditer(r"\n", tail)]
+    for size in sorted({*marks, len(tail)}, reverse=True):
+        head = tail[:size]
+        if not head.strip():
+            return None
+        at = trace.text.rfind(head, 0, limit)
+        if at >= 0 and _unspoken(trace, at, at + size, limit, index):
+            return at + size
+    return None
+
+
+def _unspoken(trace: TraceIndex, start: int, end: int, limit: int, index: int) -> bool:
+    """The header is literal text, and no other message's content stands between it and the turn's own."""
+    return all(
+        run.field is None or run.field.index == index
+        for begin, stop, run in trace.pieces
+        if stop > start and begin < max(end, limit)
+    )
+
+
+def check_foreign(trace: TraceIndex, turn: Turn) -> None:
+    """Raise where text of another speaker lies inside the turn."""
+    for begin, end, run in trace.pieces:
+        inside = end > turn.start and begin < turn.end
+        if inside and run.field is not None and run.field.index != turn.index:
+            text = trace.text[max(begin, turn.start) : min(end, turn.end)]
+            raise RowError(
+                "foreign-text",
+                f"$.messages[{turn.index}]",
+                f"{shown(text)} of another field inside the trained turn",
+                "only the turn's own text",
+                "the template mixes speakers here; use another template for this row",
+            )
+
+
+def dropped_fields(trace: TraceIndex, turn: Turn, message: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Fields of the message that the turn does not hold: their path inside the message and the missing text."""
+    inside = [
+        (run, max(begin, turn.start) - begin, min(end, turn.end) - begin)
+        for begin, end, run in trace.pieces
+        if end > turn.start and begin < turn.end and run.field is not None and run.field.index == turn.index
+    ]
+    literals = "".join(
+        trace.text[max(begin, turn.start) : min(end, turn.end)] if run.field is None else "\0"
+        for begin, end, run in trace.pieces
+        if end > turn.start and begin < turn.end
+    )
+    missing = []
+    for path, text in _spoken_fields(message):
+        paths = [(name,) for name in REASONING] if path[0] in REASONING else [path]
+        gaps = min((_gaps(text, inside, each) for each in paths), key=len)
+        if any(gap not in literals for gap in gaps):
+            missing.append((_shown_path(path), " … ".join(gaps)))
+    return missing
+
+
+def _spoken_fields(message: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+    """The texts of an assistant message that must appear: content, reasoning once, names and arguments of calls."""
+    fields: list[tuple[tuple[str | int, ...], str]] = []
+    content = message.get("content")
+    if isinstance(content, str):
+        fields.append((("content",), content))
+    elif isinstance(content, list):
+        fields += [(("content", *path), text) for path, text in _leaves(content) if path[-1] != "type"]
+    reasoning = next((name for name in REASONING if isinstance(message.get(name), str)), None)
+    if reasoning is not None:
+        fields.append(((reasoning,), message[reasoning]))
+    calls = message.get("tool_calls")
+    for number, call in enumerate(calls if isinstance(calls, list) else []):
+        function = call.get("function", call) if isinstance(call, dict) else {}
+        under: tuple[str | int, ...] = ("tool_calls", number, *(("function",) if function is not call else ()))
+        for name in ("name", "arguments"):
+            fields += [((*under, name, *path), text) for path, text in _leaves(function.get(name))]
+    return [(path, text) for path, text in fields if text.strip()]
+
+
+def _leaves(value: Any) -> list[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, str):
+        return [((), value)]
+    items: Sequence[tuple[str | int, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list | tuple):
+        items = list(enumerate(value))
+    return [((key, *path), text) for key, item in items for path, text in _leaves(item)]
+
+
+def _gaps(text: str, inside: list[tuple[Run, int, int]], path: tuple[str | int, ...]) -> list[str]:
+    """The stretches of `text` that no run of its field covers, blanks aside."""
+    covered = bytearray(len(text))
+    for run, left, right in inside:
+        assert run.field is not None
+        if run.offset < 0:
+            shared = min(len(run.field.path), len(path))
+            if run.field.path[:shared] == path[:shared]:
+                return []
+        elif run.field.path == path:
+            covered[run.offset + left : run.offset + right] = b"\1" * (right - left)
+    pieces = [text[gap.start() : gap.end()].strip() for gap in re.finditer(rb"\x00+", covered)]
+    return [piece for piece in pieces if piece]
+
+
+def _shown_path(path: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+
+
+def same_words(left: TraceIndex, one: Turn, right: TraceIndex, other: Turn) -> bool:
+    """Whether two renderings of a turn have the same text, from the same fields."""
+    a, b = left.text[one.start : one.stop], right.text[other.start : other.stop]
+    return a == b and _origins(left, one.start, one.stop) == _origins(right, other.start, other.stop)
+
+
+def _origins(trace: TraceIndex, start: int, end: int) -> list[tuple[int, object, int]]:
+    found: list[tuple[int, object, int]] = []
+    for begin, stop, run in trace.pieces:
+        left, right = max(begin, start), min(stop, end)
+        if left < right and run.field is not None:
+            offset = run.offset + left - begin if run.offset >= 0 else -1
+            found.append((left - start, run.field, offset))
+    return found

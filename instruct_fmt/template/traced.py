@@ -1,0 +1,282 @@
+"""Text that remembers where it comes from.
+
+A `Traced` string is a `str` that carries *runs*: consecutive stretches, each with the field of the row that it was
+copied from (or none: the template's own text), the offset inside that field, the owner at the time it was printed, and
+whether a `{% generation %}` block encloses it. Every method that templates use keeps the runs; what is not modelled
+position by position becomes one coarse run, with `offset` -1.
+
+Character-level taint tracking; see W. Halfond, A. Orso, P. Manolios, "Using positive tainting and syntax-aware
+evaluation to counter SQL injection attacks" (2006).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
+
+T = TypeVar("T")
+
+TOOLS, DOCUMENTS, VARIABLES, MIXED = -1, -2, -3, -4
+
+
+class Field(NamedTuple):
+    """A field of the row: the index of its message (or one of the constants above) and its path inside it."""
+
+    index: int
+    path: tuple[str | int, ...]
+
+
+class Run(NamedTuple):
+    """`size` characters with one origin. `owner` is None before printing, -1 - i for a weak owner i."""
+
+    size: int
+    field: Field | None
+    offset: int
+    owner: int | None
+    generated: bool
+
+
+Runs = tuple[Run, ...]
+
+
+class Traced(str):
+    """A string with runs. It shows no public attribute that `str` lacks: templates test for attributes."""
+
+    __slots__ = ("_runs",)
+    _runs: Runs
+
+    def __str__(self) -> str:
+        return self
+
+    def __reduce__(self) -> Any:
+        return str, (plain(self),)
+
+    def __add__(self, other: str) -> str:
+        if not isinstance(other, str):
+            return NotImplemented
+        return make(str.__add__(self, other), self._runs + runs_of(other))
+
+    def __radd__(self, other: str) -> str:
+        if not isinstance(other, str):
+            return NotImplemented
+        return make(str.__add__(other, self), runs_of(other) + self._runs)
+
+    def __mul__(self, times: SupportsIndex) -> str:
+        return make(str.__mul__(self, times), self._runs * max(0, operator.index(times)))
+
+    __rmul__ = __mul__
+
+    def __mod__(self, value: Any) -> str:
+        return coarse(str.__mod__(self, value), [self, value])
+
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            if step == 1:
+                return cut(self, start, max(start, stop))
+            return join("", [cut(self, i, i + 1) for i in range(start, stop, step)])
+        position = operator.index(key)
+        position += len(self) if position < 0 else 0
+        if not 0 <= position < len(self):
+            raise IndexError("string index out of range")
+        return cut(self, position, position + 1)
+
+    def __iter__(self) -> Iterator[str]:
+        return (cut(self, i, i + 1) for i in range(len(self)))
+
+    def strip(self, chars: str | None = None, /) -> str:
+        left, right = len(self) - len(str.lstrip(self, chars)), len(str.rstrip(self, chars))
+        return cut(self, left, max(left, right))
+
+    def lstrip(self, chars: str | None = None, /) -> str:
+        return cut(self, len(self) - len(str.lstrip(self, chars)), len(self))
+
+    def rstrip(self, chars: str | None = None, /) -> str:
+        return cut(self, 0, len(str.rstrip(self, chars)))
+
+    def removeprefix(self, prefix: str, /) -> str:
+        return cut(self, len(prefix), len(self)) if self.startswith(prefix) else self
+
+    def removesuffix(self, suffix: str, /) -> str:
+        return cut(self, 0, len(self) - len(suffix)) if suffix and self.endswith(suffix) else self
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:  # type: ignore[override]
+        return _locate(self, str.split(self, sep, maxsplit), sep)
+
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:  # type: ignore[override]
+        return _locate(self, str.rsplit(self, sep, maxsplit), sep)
+
+    def splitlines(self, keepends: bool = False) -> list[str]:  # type: ignore[override]
+        pieces, position = [], 0
+        for full, bare in zip(str.splitlines(self, True), str.splitlines(self), strict=True):
+            pieces.append(cut(self, position, position + len(full if keepends else bare)))
+            position += len(full)
+        return pieces
+
+    def partition(self, sep: str, /) -> tuple[str, str, str]:
+        return _three(self, self.find(sep), sep, found_last=False)
+
+    def rpartition(self, sep: str, /) -> tuple[str, str, str]:
+        return _three(self, self.rfind(sep), sep, found_last=True)
+
+    def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:
+        if not str.__contains__(self, old):
+            return self
+        if old == "":
+            return coarse(str.replace(self, old, new, count), [self, new])
+        return join(new, self.split(old, count))
+
+    def join(self, values: Iterable[str], /) -> str:
+        return join(self, list(values))
+
+    def lower(self) -> str:
+        return _mapped(self, str.lower(self))
+
+    def upper(self) -> str:
+        return _mapped(self, str.upper(self))
+
+    def title(self) -> str:
+        return _mapped(self, str.title(self))
+
+    def capitalize(self) -> str:
+        return _mapped(self, str.capitalize(self))
+
+    def swapcase(self) -> str:
+        return _mapped(self, str.swapcase(self))
+
+    def casefold(self) -> str:
+        return _mapped(self, str.casefold(self))
+
+    def translate(self, table: Any, /) -> str:
+        return _mapped(self, str.translate(self, table))
+
+    def ljust(self, width: SupportsIndex, fill: str = " ", /) -> str:
+        return self + str.ljust(self, width, fill)[len(self) :]
+
+    def rjust(self, width: SupportsIndex, fill: str = " ", /) -> str:
+        whole = str.rjust(self, width, fill)
+        return whole[: len(whole) - len(self)] + self
+
+    def center(self, width: SupportsIndex, fill: str = " ", /) -> str:
+        return coarse(str.center(self, width, fill), [self])
+
+    def zfill(self, width: SupportsIndex, /) -> str:
+        return coarse(str.zfill(self, width), [self])
+
+    def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
+        return coarse(str.expandtabs(self, tabsize), [self])
+
+    def format(self, *args: Any, **kwargs: Any) -> str:
+        return coarse(str.format(self, *args, **kwargs), [self, args, kwargs])
+
+
+def make(text: str, runs: Runs) -> Traced:
+    """`text` with `runs`, whose sizes add up to its length."""
+    traced = str.__new__(Traced, text)
+    traced._runs = runs
+    return traced
+
+
+def literal(text: str) -> Traced:
+    return make(text, runs_of(text))
+
+
+def content(text: str, field: Field) -> Traced:
+    return make(text, (Run(len(text), field, 0, None, False),) if text else ())
+
+
+def plain(text: str) -> str:
+    """The same characters in an exact `str`."""
+    return "".join((str.__getitem__(text, slice(None)),)) if type(text) is Traced else str(text)
+
+
+def runs_of(text: str) -> Runs:
+    if type(text) is Traced:
+        return text._runs
+    return (Run(len(text), None, -1, None, False),) if text else ()
+
+
+def cut(text: Traced, start: int, stop: int) -> Traced:
+    """`text[start:stop]` with its runs, for 0 <= start <= stop <= len(text)."""
+    if start == 0 and stop == len(text):
+        return text
+    runs, position = [], 0
+    for run in text._runs:
+        left, right = max(start - position, 0), min(stop - position, run.size)
+        if left < right:
+            offset = run.offset + left if run.offset >= 0 else -1
+            runs.append(Run(right - left, run.field, offset, run.owner, run.generated))
+        position += run.size
+        if position >= stop:
+            break
+    return make(str.__getitem__(text, slice(start, stop)), tuple(runs))
+
+
+def join(separator: str, values: list[str]) -> str:
+    if type(separator) is not Traced and not any(type(value) is Traced for value in values):
+        return str.join(separator, values)
+    between, runs = runs_of(separator), []
+    for number, value in enumerate(values):
+        if number:
+            runs.extend(between)
+        runs.extend(runs_of(value))
+    return make(str.join(separator, values), tuple(runs))
+
+
+def fields_in(value: object, depth: int = 0) -> list[Field]:
+    """The fields that strings anywhere inside `value` were copied from."""
+    if isinstance(value, Traced):
+        return [run.field for run in value._runs if run.field is not None]
+    if depth > 12:
+        return []
+    found: list[Field] = []
+    if isinstance(value, dict):
+        for key, item in value.items():
+            found += fields_in(key, depth + 1) + fields_in(item, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            found += fields_in(item, depth + 1)
+    return found
+
+
+def coarse(text: str, sources: object) -> str:
+    """`text` made from `sources` by an operation that keeps no positions: one run with their common field."""
+    fields = fields_in(sources)
+    if not fields:
+        return plain(text)
+    index = fields[0].index if len({field.index for field in fields}) == 1 else MIXED
+    path = fields[0].path
+    for field in fields[1:]:
+        path = tuple(a for a, _ in _common(path, field.path))
+    return make(plain(text), (Run(len(text), Field(index, path), -1, None, False),) if text else ())
+
+
+def _common(left: tuple[T, ...], right: tuple[T, ...]) -> Iterator[tuple[T, T]]:
+    for pair in zip(left, right, strict=False):
+        if pair[0] != pair[1]:
+            return
+        yield pair
+
+
+def _locate(text: Traced, pieces: list[str], separator: str | None) -> list[str]:
+    """Map the exact pieces of a split back onto the text that they were cut from."""
+    found: list[str] = []
+    position = 0
+    for piece in pieces:
+        start = str.find(text, piece, position) if separator is None else position
+        found.append(cut(text, start, start + len(piece)))
+        position = start + len(piece) + len(separator or "")
+    return found
+
+
+def _three(text: Traced, at: int, separator: str, *, found_last: bool) -> tuple[str, str, str]:
+    if at < 0:
+        return ("", "", text) if found_last else (text, "", "")
+    end = at + len(separator)
+    return cut(text, 0, at), cut(text, at, end), cut(text, end, len(text))
+
+
+def _mapped(text: Traced, result: str) -> str:
+    """The result of a mapping of characters; where it keeps the length, character by character."""
+    return make(result, text._runs) if len(result) == len(text) else coarse(result, [text])

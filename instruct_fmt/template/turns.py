@@ -1,0 +1,391 @@
+"""Which characters of a conversation are trained, proven turn by turn.
+
+In: a conversation and the policies. Out: `Marked` texts: one for the conversation, or, with `history="expand"`, one
+for each trained turn. What cannot be proven raises `RowError`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from instruct_fmt.errors import RowError, shown
+from instruct_fmt.template.chat import ChatTemplate, Scene
+from instruct_fmt.template.provenance import SPEAKING, Trace
+from instruct_fmt.template.spans import (
+    REASONING,
+    TraceIndex,
+    Turn,
+    check_foreign,
+    dropped_fields,
+    find_header,
+    find_turn,
+    prompt_tail,
+    same_words,
+)
+from instruct_fmt.types import Conversation, Marked, Range, Span
+
+History = Literal["auto", "as_rendered", "last", "expand", "error"]
+NO_THINKING = {"enable_thinking": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is trained of a conversation; the names are those of `compile`."""
+
+    train_on: str | tuple[str, ...] = "assistant"
+    history: History = "auto"
+    prompt_mismatch: Literal["error", "as_rendered"] = "error"
+    allow_dropped: frozenset[str] = frozenset()
+    append_eos: bool = True
+
+
+class Marker:
+    """Marks the trained characters of conversations under one template and one policy."""
+
+    def __init__(self, template: ChatTemplate, policy: Policy) -> None:
+        self.template = template
+        self.policy = policy
+
+    def mark(self, conversation: Conversation) -> list[Marked]:
+        """The marked texts of one conversation.
+
+        Raises:
+            RowError: the row cannot be rendered, or its mask cannot be proven.
+        """
+        messages = conversation.messages
+        if not messages:
+            raise RowError("no-messages", "$.messages", "no message", "at least one", "leave the row out")
+        chosen = chosen_turns(conversation, self.policy.train_on)
+        if not chosen:
+            raise RowError(
+                "no-trained-turn",
+                "$.messages",
+                f"the roles {shown([message.get('role') for message in messages])}",
+                "a message that is to be trained",
+                "leave the row out, or say with train_on what is to be trained",
+            )
+        if self.policy.train_on == "all":
+            return [self._everything(conversation)]
+        if self.policy.history == "expand":
+            return [self._expanded(conversation, index) for index in chosen]
+        return [self._conversation(conversation, chosen)]
+
+    def _conversation(self, conversation: Conversation, chosen: Sequence[int]) -> Marked:
+        job = _Job(self.template, self.policy, conversation)
+        speaking = [index for index in chosen if _speaks(conversation.messages[index])]
+        turns = [turn for index in speaking if (turn := job.turn(index)) is not None]
+        others = [job.other_role(index) for index in chosen if index not in speaking]
+        if not turns and not others:
+            raise RowError(
+                "history-rewritten",
+                f"$.messages[{speaking[-1]}]",
+                "no turn that the template writes as it is generated",
+                "a trained turn that reads the same as history and as the last turn",
+                'history="expand" makes one row of each turn; history="as_rendered" trains what is there',
+            )
+        return job.marked(sorted([*turns, *others], key=lambda turn: turn.start))
+
+    def _expanded(self, conversation: Conversation, index: int) -> Marked:
+        part = replace(
+            conversation, messages=conversation.messages[: index + 1], train=conversation.train[: index + 1]
+        )
+        return self._conversation(part, [index])
+
+    def _everything(self, conversation: Conversation) -> Marked:
+        job = _Job(self.template, self.policy, conversation)
+        size = len(job.index.text)
+        turn = Turn(len(conversation.messages) - 1, 0, size, size, ((0, size),))
+        return job.marked([turn])
+
+    def prompt(self, conversation: Conversation, turn: int = -1) -> str:
+        """The generation prompt of a trained turn: what a server would render for the messages before it.
+
+        Raises:
+            RowError: there is no such turn, or the template refuses the messages before it.
+        """
+        chosen = [
+            index
+            for index in chosen_turns(conversation, self.policy.train_on)
+            if _speaks(conversation.messages[index])
+        ]
+        try:
+            index = chosen[turn]
+        except IndexError:
+            raise RowError(
+                "no-trained-turn",
+                "$.messages",
+                f"{len(chosen)} trained turns",
+                f"a turn {turn}",
+                "ask for a turn that is there",
+            ) from None
+        return self.template.trace(self.template.scene(conversation), index, prompt=True).text
+
+
+class _Job:
+    """One conversation on its way: its traces and what was counted."""
+
+    def __init__(self, template: ChatTemplate, policy: Policy, conversation: Conversation) -> None:
+        self.template, self.policy = template, policy
+        self.messages = conversation.messages
+        self.conversation = conversation
+        self.scene: Scene = template.scene(conversation)
+        self.trace: Trace = template.proven(self.scene)
+        self.index = TraceIndex(self.trace)
+        self.counts: Counter[str] = Counter(turns=sum(_speaks(message) for message in self.messages))
+
+    def turn(self, index: int) -> Turn | None:
+        """The trained turn of message `index`; None where its history policy leaves it out."""
+        last = index == len(self.messages) - 1
+        prompt = self.template.trace(self.scene, index, prompt=True)
+        policy = self.policy.history
+        if not last and policy in ("auto", "error", "last"):
+            turn = self._as_generated(index, prompt)
+            if turn is None:
+                if policy == "error":
+                    raise self._rewritten(index)
+                self.counts["turns_skipped:history"] += 1
+                return None
+        else:
+            start = self._start(index, prompt, last)
+            turn = find_turn(self.index, index, start, self.template.stops, last=last)
+        self._check(turn, last)
+        return self._ranges(turn)
+
+    def _start(self, index: int, prompt: Trace, last: bool) -> int:
+        if self.index.text.startswith(prompt.text):
+            return len(prompt.text)
+        if self.policy.prompt_mismatch == "error" and last:
+            raise self._mismatch(index, prompt)
+        self.counts["as_rendered"] = 1
+        plain = self.template.trace(self.scene, index)
+        start = find_header(self.index, index, prompt_tail(prompt, plain))
+        if start is None:
+            raise RowError(
+                "start-unknown",
+                f"$.messages[{index}]",
+                f"no part of the generation prompt {shown(prompt.text[-60:])} before the turn",
+                "the prompt, or its header",
+                "use another template for this row",
+            )
+        return start
+
+    def _as_generated(self, index: int, prompt: Trace) -> Turn | None:
+        """The turn inside the whole text, if it reads exactly as it does when it is the last one."""
+        alone = TraceIndex(self.template.trace(self.scene, index + 1))
+        if not alone.text.startswith(prompt.text):
+            return None
+        model = find_turn(alone, index, len(prompt.text), self.template.stops, last=True)
+        here, there = self.index.content(index), alone.content(index, model.start)
+        if here and there:
+            start = here[0] - (there[0] - model.start)
+        elif self.index.text.startswith(prompt.text):
+            start = len(prompt.text)
+        else:
+            return None
+        plain = self.template.trace(self.scene, index)
+        if start < 0 or not _has_header(self.index.text[:start], prompt_tail(prompt, plain)):
+            return None
+        turn = find_turn(self.index, index, start, self.template.stops, last=False)
+        if not model.stopped:  # blanks behind a last turn without a stop belong to it alone
+            model = replace(model, stop=min(model.stop, model.start + turn.stop - turn.start))
+        if not same_words(self.index, turn, alone, model):
+            return None
+        stops = self.index.text[turn.stop : turn.end].strip(), alone.text[model.stop : model.end].strip()
+        return turn if stops[0] == stops[1] or not model.stopped else None
+
+    def _check(self, turn: Turn, last: bool) -> None:
+        check_foreign(self.index, turn)
+        if not last and self.policy.history == "as_rendered":
+            return
+        for path, text in dropped_fields(self.index, turn, self.messages[turn.index]):
+            name = path.lstrip(".").split("[")[0].split(".")[0]
+            if {name, *(REASONING if name in REASONING else ())} & self.policy.allow_dropped:
+                continue
+            raise RowError(
+                "field-dropped",
+                f"$.messages[{turn.index}]{path}",
+                f"{shown(text)}, which the template leaves out of the turn",
+                "every field of a trained turn in its text",
+                f"use a template that knows the field, remove it, or pass allow_dropped=[{name!r}]",
+            )
+
+    def _ranges(self, turn: Turn) -> Turn:
+        if not self.index.has_generation:
+            return replace(turn, ranges=((turn.start, turn.end),))
+        ranges = self.index.generated(turn.start, turn.end)
+        if not ranges:
+            raise RowError(
+                "field-dropped",
+                f"$.messages[{turn.index}]",
+                "no {% generation %} block around the turn",
+                "a block around each trained turn, as elsewhere in the template",
+                "mend the template, or remove its generation tags",
+            )
+        return replace(turn, ranges=ranges)
+
+    def other_role(self, index: int) -> Turn:
+        """A trained message that is not the assistant's: its own text and the stop that follows it."""
+        content = self.index.content(index)
+        if content is None:
+            raise RowError(
+                "field-dropped",
+                f"$.messages[{index}]",
+                "nothing of the message in the text",
+                "its content",
+                "use a template that prints this role",
+            )
+        turn = find_turn(self.index, index, content[0], self.template.stops, last=False)
+        end = turn.end if turn.stopped else content[1]
+        turn = Turn(index, content[0], min(turn.stop, end), end, ((content[0], end),))
+        check_foreign(self.index, turn)
+        return turn
+
+    def marked(self, turns: Sequence[Turn]) -> Marked:
+        """The row with the trained turns."""
+        text = self.index.text
+        ranges = tuple(part for turn in turns for part in turn.ranges)
+        self._check_last(turns[-1])
+        last = turns[-1]
+        prefix = bool(self.messages[-1].get("prefix"))
+        cut = self._prefix_end() if prefix else None
+        eos = (
+            self.policy.append_eos
+            and not prefix
+            and _speaks(self.messages[-1])
+            and last.index == len(self.messages) - 1
+            and not last.stopped
+            and not self.template.stops.declared_ends(text)
+            and not text[last.end :].strip()
+        )
+        self.counts["trained_turns"] = len(turns)
+        self.counts["turns_without_stop"] = sum(not turn.stopped for turn in turns) - eos
+        self.counts["eos_appended"] = int(eos)
+        return Marked(
+            text=text if cut is None else text[:cut],
+            trained=ranges,
+            spans=self._spans(ranges),
+            from_row=self._from_row(),
+            removable=self._removable(),
+            cuts=tuple(turn.start for turn in turns),
+            eos=eos,
+            counts=+self.counts,
+        )
+
+    def _check_last(self, last: Turn) -> None:
+        """Rule 2 for a last trained turn that is not the conversation's last message."""
+        if last.index == len(self.messages) - 1 or not _speaks(self.messages[last.index]):
+            return
+        if self.policy.prompt_mismatch == "error":
+            prompt = self.template.trace(self.scene, last.index, prompt=True)
+            if self.index.text[: last.start] != prompt.text:
+                raise self._mismatch(last.index, prompt)
+
+    def _prefix_end(self) -> int:
+        content = self.index.content(len(self.messages) - 1)
+        return content[1] if content else len(self.index.text)
+
+    def _spans(self, ranges: tuple[Range, ...]) -> tuple[Span, ...]:
+        return spans_of(self.index, ranges, lambda index: index if index >= 0 else None)
+
+    def _from_row(self) -> tuple[tuple[int, int, bool], ...]:
+        return tuple(
+            (start, end, 0 <= run.field.index < len(self.messages) and _speaks(self.messages[run.field.index]))
+            for start, end, run in self.index.pieces
+            if run.field is not None
+        )
+
+    def _removable(self) -> tuple[Range, ...]:
+        return tuple(
+            (start, end)
+            for start, end, run in self.index.pieces
+            if run.field is not None
+            and run.field.index >= 0
+            and not _speaks(self.messages[run.field.index])
+            and self.messages[run.field.index].get("role") not in ("system", "developer")
+        )
+
+    def _rewritten(self, index: int) -> RowError:
+        return RowError(
+            "history-rewritten",
+            f"$.messages[{index}]",
+            "a turn that the template writes differently once it is history",
+            "the same text as history and as the last turn",
+            'history="expand" makes one row of each turn; history="auto" leaves such turns out of the loss',
+        )
+
+    def _mismatch(self, index: int, prompt: Trace) -> RowError:
+        text = self.index.text
+        at = next(
+            (i for i, (a, b) in enumerate(zip(prompt.text, text, strict=False)) if a != b),
+            min(len(text), len(prompt.text)),
+        )
+        fix = 'prompt_mismatch="as_rendered" trains the text as it stands'
+        if self._cured(index):
+            fix = "template_kwargs={'enable_thinking': False} makes the two agree; or " + fix
+        return RowError(
+            "prompt-not-prefix",
+            f"$.messages[{index}]",
+            f"the generation prompt has {shown(prompt.text[at : at + 40])} where the training text has "
+            f"{shown(text[at : at + 40])}",
+            "a training text that begins with the generation prompt",
+            fix,
+        )
+
+    def _cured(self, index: int) -> bool:
+        try:
+            scene = self.template.scene(self.conversation, NO_THINKING)
+            whole = self.template.trace(scene)
+            return whole.text.startswith(self.template.trace(scene, index, prompt=True).text)
+        except RowError:
+            return False
+
+
+def spans_of(trace: TraceIndex, ranges: Sequence[Range], owner_name: Any) -> tuple[Span, ...]:
+    """Neighbouring pieces with the same owner, origin and fate as one span each."""
+    edges = sorted({edge for part in ranges for edge in part})
+    spans: list[Span] = []
+    for begin, stop, run in trace.pieces:
+        inner = [begin, *(edge for edge in edges if begin < edge < stop), stop]
+        kind = "literal" if run.field is None else ".".join(map(str, run.field.path)) or "tools"
+        source = run.owner if run.field is None else run.field.index
+        owner = None if source is None else owner_name(source)
+        for left, right in zip(inner, inner[1:], strict=False):
+            trained = any(a <= left and right <= b for a, b in ranges)
+            before = spans[-1] if spans else None
+            if before and (before.owner, before.kind, before.trained) == (owner, kind, trained):
+                spans[-1] = replace(before, end=right)
+            else:
+                spans.append(Span(left, right, owner, kind, trained))
+    return tuple(spans)
+
+
+def chosen_turns(conversation: Conversation, train_on: str | tuple[str, ...]) -> list[int]:
+    """The messages that are to be trained, by role and by the row's own flags."""
+    messages, flags = conversation.messages, conversation.train
+    chosen = []
+    for index, message in enumerate(messages):
+        if isinstance(train_on, tuple):
+            wanted = message.get("role") in train_on
+        else:
+            wanted = train_on == "all" or _speaks(message)
+        flag = flags[index] if index < len(flags) else None
+        if (wanted if flag is None else flag and (wanted or train_on == "assistant")) and not message.get("prefix"):
+            chosen.append(index)
+    return chosen[-1:] if train_on == "last" else chosen
+
+
+def _speaks(message: Mapping[str, Any]) -> bool:
+    return message.get("role") in SPEAKING
+
+
+def _has_header(before: str, tail: str) -> bool:
+    """Whether the text before a turn ends with the prompt's tail, or with its beginning: a think prefill may lack."""
+    head = tail
+    while head.strip():
+        if before.endswith(head):
+            return True
+        head = head[:-1]
+    return not tail.strip()

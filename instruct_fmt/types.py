@@ -1,0 +1,169 @@
+"""The values that flow from stage to stage. Plain, frozen, and blind to the stages themselves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from instruct_fmt.errors import Rejection
+
+Message = dict[str, Any]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A row in canonical form, ready for a chat template.
+
+    Attributes:
+        messages: dicts with `role` and, where present, `content`, `reasoning_content`, `tool_calls`, `name`, …
+        tools: JSON schemas of tools; None where there are none (never an empty list).
+        documents: documents for retrieval templates; None where there are none.
+        template_kwargs: template variables of this row.
+        train: for each message True, False, or None where the row says nothing.
+        paths: for each message the JSON path of what it comes from, such as ``$.conversations[2]``.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] | None = None
+    documents: Sequence[Mapping[str, Any]] | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    train: tuple[bool | None, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row for a record template: the template's names and their values; a null is left out."""
+
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A row that is a template's output already: everything in `completion` is trained, nothing in `prompt`."""
+
+    prompt: str
+    completion: str
+
+
+Example = Conversation | Record | Text
+TemplateKind = Literal["chat", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSource:
+    """A template before it is compiled.
+
+    Attributes:
+        text: Jinja text.
+        kind: a *chat* template loops over `messages`, a *record* template names columns.
+        name: for messages and reports, such as ``alpaca``, ``<string>`` or a path.
+        origin: where the text comes from.
+        columns: the columns that a record template names, in the order of their first use.
+        optional: those columns of it that may be null or missing, because the template tests them.
+    """
+
+    text: str
+    kind: TemplateKind
+    name: str
+    origin: str = ""
+    columns: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Who wrote a stretch of rendered text.
+
+    Attributes:
+        start, end: half-open range, in characters.
+        owner: index of the message (chat) or name of the column (record); None for text outside of any.
+        kind: ``literal`` (the template's text) or the field's path inside its message, such as ``content``.
+        trained: whether the loss covers it.
+    """
+
+    start: int
+    end: int
+    owner: int | str | None
+    kind: str
+    trained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A rendered row: its text, the trained ranges in characters, and who wrote what."""
+
+    text: str
+    trained: tuple[tuple[int, int], ...]
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What inference must send to get a trained turn: its text and `input_ids`."""
+
+    text: str
+    input_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What ends a generated turn: `strings` and, where they are one token each, their `ids`."""
+
+    strings: tuple[str, ...]
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """What `Formatter.encode_batch` returns.
+
+    Attributes:
+        table: `input_ids` and `labels`, int32 lists, one row for each emitted row.
+        rows: for each emitted row, the index of the dataset's row that it comes from; int64.
+        rejected: the rows left out.
+        counts: numbers for the report, added up over batches.
+    """
+
+    table: pa.Table
+    rows: Ints
+    rejected: list[Rejection]
+    counts: Counter[str]
+
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A rendered row with everything that encoding must know. Ranges are half-open, in characters, in order.
+
+    Attributes:
+        text: the rendered text.
+        trained: what the loss covers.
+        spans: who wrote what, for people to look at.
+        from_row: text that came from the row, and whether control tokens that are no structure are allowed in it.
+        removable: text of the prompt that `overlength="truncate_prompt"` may cut into, the oldest first.
+        cuts: where the text is encoded apart; empty for one piece.
+        bos: whether the tokenizer's own BOS goes in front where the text has none.
+        eos: whether EOS is appended behind the end.
+        counts: numbers for the report.
+    """
+
+    text: str
+    trained: tuple[Range, ...]
+    spans: tuple[Span, ...]
+    from_row: tuple[tuple[int, int, bool], ...] = ()
+    removable: tuple[Range, ...] = ()
+    cuts: tuple[int, ...] = ()
+    bos: bool = False
+    eos: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
