@@ -1,14 +1,14 @@
 """Errors and rejected rows: what was found, where, what was expected, and the fix.
 
-    InstructFmtError
-    ├── UsageError          an option, a name or a call that cannot work (command line: exit 2)
-    │   └── ConfigError     a configuration file that does not fit its schema
-    ├── TemplateError       a template that does not compile, or that cannot be used as asked
-    ├── TokenizerError      a tokenizer that cannot be loaded or lacks what is needed
-    └── DataError           data that cannot be used (command line: exit 1)
-        ├── RowError        one row; inner stages raise it without the row's number, the outer layer adds it
-        ├── TooManyRejected more rows were rejected than `max_rejected` allows
-        └── NothingToLearn  not one token of the whole dataset would be trained
+InstructFmtError
+├── UsageError          an option, a name or a call that cannot work (command line: exit 2)
+│   └── ConfigError     a configuration file that does not fit its schema
+├── TemplateError       a template that does not compile, or that cannot be used as asked
+├── TokenizerError      a tokenizer that cannot be loaded or lacks what is needed
+└── DataError           data that cannot be used (command line: exit 1)
+    ├── RowError        one row; inner stages raise it without the row's number, the outer layer adds it
+    ├── TooManyRejected more rows were rejected than `max_rejected` allows
+    └── NothingToLearn  not one token of the whole dataset would be trained
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ class RowError(DataError):
         row: the row's index in the dataset; inner stages leave it out, the outer layer adds it.
     """
 
-    def __init__(
-        self, reason: str, path: str, found: str, expected: str, fix: str, row: int | None = None
-    ) -> None:
+    def __init__(self, reason: str, path: str, found: str, expected: str, fix: str, row: int | None = None) -> None:
         if reason not in REASONS:
             raise ValueError(f"unknown reason code {reason!r}")
         super().__init__(reason, path, found, expected, fix, row)
@@ -68,10 +66,7 @@ class RowError(DataError):
 
     def __str__(self) -> str:
         where = "" if self.row is None else f"row {self.row}, "
-        return (
-            f"{where}{self.path}: {self.reason}: found {self.found}; "
-            f"expected {self.expected}; fix: {self.fix}"
-        )
+        return f"{where}{self.path}: {self.reason}: found {self.found}; expected {self.expected}; fix: {self.fix}"
 
 
 class TooManyRejected(DataError):

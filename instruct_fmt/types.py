@@ -167,3 +167,12 @@ class Marked:
     bos: bool = False
     eos: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """An added token of a tokenizer."""
+
+    id: int
+    content: str
+    special: bool

@@ -20,8 +20,9 @@ from instruct_fmt.template.provenance import (
     trace_message,
     traced_variables,
 )
-from instruct_fmt.template.stops import ANSWERS, CALLS, PROBE_TOOLS, AddedToken, StopFinder
-from instruct_fmt.types import Conversation
+from instruct_fmt.template.spans import prompt_tail
+from instruct_fmt.template.stops import ANSWERS, CALLS, PARTS, PROBE_TOOLS, RESULT, StopFinder
+from instruct_fmt.types import Added, Conversation
 
 # What a template may raise besides Jinja's own errors: it runs Python's operators and methods on the row's values.
 PYTHON_ERRORS = (
@@ -34,6 +35,15 @@ PYTHON_ERRORS = (
     OverflowError,
     RecursionError,
     UnicodeError,
+)
+
+
+_PACKAGE = "instruct_fmt.template."
+_CLASS_NAMES = (
+    (_PACKAGE + "provenance.TracedMessages", "list"),
+    (_PACKAGE + "provenance.TracedMessage", "dict"),
+    (_PACKAGE + "traced.Traced", "str"),
+    ("'Traced'", "'str'"),
 )
 
 
@@ -54,6 +64,7 @@ class ChatTemplate:
         text: Jinja text.
         variables: the special tokens and the formatter's own template variables.
         now: the clock that templates see.
+        parts: (attribute) whether the template prints content only as a list of parts.
         declared_stops: EOS and other stop strings known beforehand.
         added: the tokenizer's added tokens.
 
@@ -67,22 +78,26 @@ class ChatTemplate:
         variables: Mapping[str, Any],
         now: datetime | None,
         declared_stops: Iterable[str],
-        added: Sequence[AddedToken],
+        added: Sequence[Added],
     ) -> None:
         self.template = compile_template(text)
         self.variables = dict(variables)
         self.now = now
         self.stops = StopFinder(declared_stops, added)
+        self.structural: set[str] = set()
+        self.parts = False
+        self.parts = not self._prints(ANSWERS[0]) and self._prints(PARTS)
         self._learn_stops()
 
     def scene(self, conversation: Conversation, extra: Mapping[str, Any] | None = None) -> Scene:
         """Trace the conversation's values; `extra` overrides template variables."""
         own = {**self.variables, **(extra or {})}
         row = {key: value for key, value in conversation.template_kwargs.items() if key not in (extra or {})}
+        messages = [_in_parts(message) for message in conversation.messages] if self.parts else conversation.messages
         return Scene(
-            [trace_message(message, index) for index, message in enumerate(conversation.messages)],
+            [trace_message(message, index) for index, message in enumerate(messages)],
             traced_variables(conversation.tools, conversation.documents, row, own),
-            conversation.messages,
+            messages,
             {**own, **row, "tools": conversation.tools, "documents": conversation.documents},
         )
 
@@ -95,9 +110,7 @@ class ChatTemplate:
         """
         messages = list(scene.messages if count is None else scene.messages[:count])
         try:
-            return self.template.trace_chat(
-                messages, {**scene.variables, "add_generation_prompt": prompt}, self.now
-            )
+            return self.template.trace_chat(messages, {**scene.variables, "add_generation_prompt": prompt}, self.now)
         except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
             raise row_error(error, "$.messages") from error
 
@@ -116,14 +129,47 @@ class ChatTemplate:
             raise text_differs(plain, trace.text)
         return trace
 
+    def _prints(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the template prints the last message's content: some know only lists of parts."""
+        try:
+            trace = self.trace(self.scene(Conversation(list(map(dict, messages)))))
+        except RowError:
+            return False
+        return any(run.field is not None and run.field.place == len(messages) - 1 for run in trace.runs)
+
     def _learn_stops(self) -> None:
-        always = self._always_prompts()
+        with_unowned = not self._always_prompts()
+        question = Conversation(ANSWERS[0][:1])
+        for prompt, plain in zip(self._probes(question, prompt=True), self._probes(question), strict=False):
+            tokens = self.stops.tokens_in(prompt_tail(prompt, plain))
+            self.structural |= set(tokens[:1])  # the header's; a think prefill follows
         for probes, answer in ((ANSWERS, True), (CALLS, False)):
             for messages in probes:
                 for tools in (None, PROBE_TOOLS):
-                    tail = self._tail(Conversation(messages, tools), with_unowned=not always)
-                    if tail is not None:
-                        self.stops.learn(tail, answer=answer)
+                    for trace in self._probes(Conversation(messages, tools)):
+                        self._learn_structure(trace, messages)
+                        tail = _tail(trace, len(messages) - 1, with_unowned=with_unowned)
+                        if tail is not None:
+                            self.stops.learn(tail, answer=answer)
+                    if not answer:
+                        after = [*messages, RESULT]
+                        for trace in self._probes(Conversation(after, tools), prompt=True):
+                            self._learn_structure(trace, after)
+
+    def _probes(self, conversation: Conversation, *, prompt: bool = False) -> list[Trace]:
+        """The rendered probe; nothing where the template refuses it."""
+        try:
+            return [self.trace(self.scene(conversation), prompt=prompt)]
+        except RowError:
+            return []
+
+    def _learn_structure(self, trace: Trace, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Added tokens that structure the conversation: special ones, and those around what others than the model say."""
+        for run, text in _pieces(trace):
+            if run.field is None:
+                foreign = run.owner is not None and messages[run.owner]["role"] != "assistant"
+                tokens = self.stops.tokens_in(text)
+                self.structural |= {token for token in tokens if foreign or self.stops.is_special(token)}
 
     def _always_prompts(self) -> bool:
         """Whether the template prints a generation prompt whether it is asked for or not."""
@@ -135,19 +181,21 @@ class ChatTemplate:
         last = plain.runs[-1] if plain.runs else None
         return plain.text == prompt.text and last is not None and last.owner is None
 
-    def _tail(self, conversation: Conversation, *, with_unowned: bool) -> str | None:
-        """The literal text behind the last character that the conversation's last message wrote."""
-        try:
-            trace = self.trace(self.scene(conversation))
-        except RowError:
-            return None
-        last, tail = len(conversation.messages) - 1, ""
-        for run, text in reversed(list(_pieces(trace))):
-            if run.field is not None:
-                return tail if run.field.index == last else None
-            if with_unowned or run.owner is not None:
-                tail = text + tail
-        return None
+
+def _tail(trace: Trace, last: int, *, with_unowned: bool) -> str | None:
+    """The literal text behind the last character that message `last` wrote; None where it did not write last."""
+    tail = ""
+    for run, text in reversed(list(_pieces(trace))):
+        if run.field is not None:
+            return tail if run.field.place == last else None
+        if with_unowned or run.owner is not None:
+            tail = text + tail
+    return None
+
+
+def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else dict(message)
 
 
 def _pieces(trace: Trace) -> Iterable[tuple[Any, str]]:
@@ -180,6 +228,8 @@ def row_error(error: Exception, path: str) -> RowError | TemplateError:
             "template-budget", path, str(error), "a template that ends", "use another template for this row"
         )
     found = str(error) if isinstance(error, RaisedByTemplate) else f"{type(error).__name__}: {error}"
+    for ours, plain in _CLASS_NAMES:
+        found = found.replace(ours, plain)
     return RowError(
         "template-raised",
         path,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import jinja2
 import jinja2.ext
@@ -169,9 +169,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def __init__(self, *, generation: type[GenerationBlock] = GenerationBlock) -> None:
-        super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[generation, jinja2.ext.loopcontrols]
-        )
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[generation, jinja2.ext.loopcontrols])
         self.filters["tojson"] = tojson
         self.globals.update(
             raise_exception=_raise_exception,
@@ -196,8 +194,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         template_class: type[jinja2.Template] | None = None,
     ) -> jinja2.Template:
         template = super().from_string(source, globals, template_class)
-        namespace = cast("dict[str, Any]", template.root_render_func.__globals__)  # type: ignore[attr-defined]
-        namespace.update(self.runtime_names())
+        template.root_render_func.__globals__.update(self.runtime_names())
         return template
 
     def runtime_names(self) -> Mapping[str, Any]:

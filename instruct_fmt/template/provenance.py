@@ -109,7 +109,7 @@ class TracedMessages(list[Any]):
             owners.enter(item._index, item._speaks)
         return item
 
-    def __add__(self, other: list[Any]) -> TracedMessages:  # type: ignore[override]
+    def __add__(self, other: list[Any]) -> TracedMessages:
         return TracedMessages(super().__add__(other))
 
     def copy(self) -> TracedMessages:
@@ -128,7 +128,7 @@ class OwnerLoop(BudgetedLoop):
         elif type(item) is int:
             owners.item = item
         elif owners.owner is None and isinstance(item, dict):
-            indices = {found.index for found in tr.fields_in(item)}
+            indices = {found.place for found in tr.fields_in(item)}
             if len(indices) == 1 and min(indices) >= 0:  # the template's own copy of one message
                 owners.owner = indices.pop()
         return pair
@@ -153,9 +153,9 @@ def _print(value: Any) -> Traced:
                 owner = owners.owner
             elif owner is None:
                 owner = None if owners.near is None else -1 - owners.near
-            if owners.owner is None and run.field is not None and run.field.index >= 0:
-                owners.near = run.field.index
-                owner = -1 - run.field.index if owner is None or owner < 0 else owner
+            if owners.owner is None and run.field is not None and run.field.place >= 0:
+                owners.near = run.field.place
+                owner = -1 - run.field.place if owner is None or owner < 0 else owner
         runs.append(run if owner == run.owner else run._replace(owner=owner))
     return tr.make(value, tuple(runs))
 
@@ -250,7 +250,7 @@ class TracedEnvironment(TemplateEnvironment):
     """The sandbox whose templates print `Traced` strings."""
 
     code_generator_class = _Generator
-    concat = staticmethod(lambda pieces: tr.join("", list(pieces)))  # type: ignore[assignment]
+    concat = staticmethod(lambda pieces: tr.join("", list(pieces)))
 
     def __init__(self) -> None:
         super().__init__(generation=_MarkedGeneration)
@@ -294,9 +294,8 @@ class TracedEnvironment(TemplateEnvironment):
     def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(__obj, "__self__", None)
         if type(owner) is str and tr.fields_in([list(args), kwargs]):
-            method = getattr(Traced, __obj.__name__, None)
             if __obj.__name__ in ("join", "replace", "split", "strip", "removeprefix", "removesuffix"):
-                return method(tr.literal(owner), *args)  # type: ignore[misc]
+                return getattr(tr.literal(owner), __obj.__name__)(*args)
         result = super().call(__context, __obj, *args, **kwargs)
         if type(result) is str and isinstance(owner, str):
             return tr.coarse(result, [owner, list(args), kwargs])

@@ -147,9 +147,7 @@ def _template_name(source: TemplateSource, columns: Mapping[str, str], name: obj
             return own
     near = get_close_matches(str(name), source.columns, 1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(
-        f"train_on names {shown(name)}, which template {source.name} lacks; {_listing(source)}{hint}"
-    )
+    raise UsageError(f"train_on names {shown(name)}, which template {source.name} lacks; {_listing(source)}{hint}")
 
 
 def _listing(source: TemplateSource) -> str:
@@ -168,9 +166,7 @@ def _library() -> Mapping[str, str]:
 
 def _of_tokenizer(template: str | Mapping[str, str] | None) -> TemplateSource:
     if not template:
-        raise UsageError(
-            f"no template was given and the tokenizer has no chat template; pass template=: {_CHOICES}"
-        )
+        raise UsageError(f"no template was given and the tokenizer has no chat template; pass template=: {_CHOICES}")
     if isinstance(template, str):
         return _chat(_source(_as_jinja(template), "chat_template", "tokenizer"))
     if "default" not in template:

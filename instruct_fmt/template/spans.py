@@ -47,8 +47,8 @@ class TraceIndex:
         self.pieces: list[tuple[int, int, Run]] = [piece for piece in trace.positions() if piece[0] < piece[1]]
         owners: dict[int, Counter[int | None]] = {}
         for start, end, run in self.pieces:
-            if run.field is not None and run.field.index >= 0:
-                owners.setdefault(run.field.index, Counter())[run.owner] += end - start
+            if run.field is not None and run.field.place >= 0:
+                owners.setdefault(run.field.place, Counter())[run.owner] += end - start
         self._owners = owners
 
     def owner(self, index: int) -> int | None:
@@ -62,7 +62,7 @@ class TraceIndex:
         """From the first to the last character that message `index` itself put at or behind `start`."""
         owner, first, last = self.owner(index), -1, -1
         for begin, end, run in self.pieces:
-            own = run.field is not None and run.field.index == index and run.owner == owner
+            own = run.field is not None and run.field.place == index and run.owner == owner
             if own and end > start:
                 first = max(begin, start) if first < 0 else first
                 last = end
@@ -159,7 +159,7 @@ def find_header(trace: TraceIndex, index: int, tail: str) -> int | None:
 def _unspoken(trace: TraceIndex, start: int, end: int, limit: int, index: int) -> bool:
     """The header is literal text, and no other message's content stands between it and the turn's own."""
     return all(
-        run.field is None or run.field.index == index
+        run.field is None or run.field.place == index
         for begin, stop, run in trace.pieces
         if stop > start and begin < max(end, limit)
     )
@@ -169,7 +169,7 @@ def check_foreign(trace: TraceIndex, turn: Turn) -> None:
     """Raise where text of another speaker lies inside the turn."""
     for begin, end, run in trace.pieces:
         inside = end > turn.start and begin < turn.end
-        if inside and run.field is not None and run.field.index != turn.index:
+        if inside and run.field is not None and run.field.place != turn.index:
             text = trace.text[max(begin, turn.start) : min(end, turn.end)]
             raise RowError(
                 "foreign-text",
@@ -185,7 +185,7 @@ def dropped_fields(trace: TraceIndex, turn: Turn, message: Mapping[str, Any]) ->
     inside = [
         (run, max(begin, turn.start) - begin, min(end, turn.end) - begin)
         for begin, end, run in trace.pieces
-        if end > turn.start and begin < turn.end and run.field is not None and run.field.index == turn.index
+        if end > turn.start and begin < turn.end and run.field is not None and run.field.place == turn.index
     ]
     literals = "".join(
         trace.text[max(begin, turn.start) : min(end, turn.end)] if run.field is None else "\0"

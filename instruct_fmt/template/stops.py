@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from instruct_fmt.types import Added
 
 # What an end-of-turn marker looks like where the tokenizer has no token of its own for it.
 _MARKER = re.compile(r"<[|｜][^<>]{1,60}[|｜]>|</?[A-Za-z_][^<>\s]{0,60}>|\[/?[A-Z_]{2,30}\]")
@@ -27,9 +28,13 @@ def _call(function: dict[str, Any], **content: Any) -> dict[str, Any]:
 ANSWERS: tuple[list[dict[str, Any]], ...] = (
     [_USER, {"role": "assistant", "content": "answer"}],
     [{"role": "system", "content": "system"}, _USER, {"role": "assistant", "content": "answer"}],
-    [_USER, {"role": "assistant", "content": [{"type": "text", "text": "answer"}]}],
+    [
+        {"role": "user", "content": [{"type": "text", "text": "question"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "answer"}]},
+    ],
     [_USER, {"role": "assistant", "content": "answer", "reasoning_content": "thought", "thinking": "thought"}],
 )
+PARTS = ANSWERS[2]
 CALLS: tuple[list[dict[str, Any]], ...] = (
     [_USER, _call(_CALL)],
     [_USER, _call(_TEXT_CALL)],
@@ -37,6 +42,7 @@ CALLS: tuple[list[dict[str, Any]], ...] = (
     [_USER, _call(_TEXT_CALL, content="")],
     [_USER, _call(_TEXT_CALL, content=None)],
 )
+RESULT = {"role": "tool", "name": "probe", "tool_call_id": "probe0001", "content": "result"}
 PROBE_TOOLS = [
     {
         "type": "function",
@@ -53,15 +59,6 @@ PROBE_TOOLS = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class AddedToken:
-    """An added token of the tokenizer."""
-
-    id: int
-    content: str
-    special: bool
-
-
 class StopFinder:
     """Finds stop strings in the literal text that follows a turn's last own character.
 
@@ -70,7 +67,7 @@ class StopFinder:
         added: the tokenizer's added tokens.
     """
 
-    def __init__(self, declared: Iterable[str], added: Sequence[AddedToken]) -> None:
+    def __init__(self, declared: Iterable[str], added: Sequence[Added]) -> None:
         self.declared = tuple(dict.fromkeys(text for text in declared if text))
         self.stops = list(self.declared)
         self._special = {token.content: token.special for token in added}
@@ -81,19 +78,24 @@ class StopFinder:
         """Add the stop that `tail`, the literal text behind a probe's last character, shows."""
         if self.first(tail, 0, len(tail)) is not None or not tail.strip():
             return
-        found = [match[0] for match in self._added.finditer(tail)]
-        special = [text for text in found if self._special[text]]
+        found = self.tokens_in(tail)
+        special = [token for token in found if self.is_special(token)]
         if answer:
             markers = special or found or _MARKER.findall(tail) or [tail.strip()]
             self.stops.append(markers[0])
         elif special and tail.rstrip().endswith(special[-1]):
             self.stops.append(special[-1])
 
+    def tokens_in(self, text: str) -> list[str]:
+        """The added tokens in a literal text, in order."""
+        return [match[0] for match in self._added.finditer(text)]
+
+    def is_special(self, token: str) -> bool:
+        return self._special[token]
+
     def first(self, text: str, start: int, stop: int) -> tuple[int, int] | None:
         """The first stop in `text[start:stop]`, the longest where several begin there."""
-        found = [
-            (at, -len(marker)) for marker in self.stops if (at := text.find(marker, start, stop)) >= 0
-        ]
+        found = [(at, -len(marker)) for marker in self.stops if (at := text.find(marker, start, stop)) >= 0]
         if not found:
             return None
         at, size = min(found)

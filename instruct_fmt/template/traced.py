@@ -21,9 +21,9 @@ TOOLS, DOCUMENTS, VARIABLES, MIXED = -1, -2, -3, -4
 
 
 class Field(NamedTuple):
-    """A field of the row: the index of its message (or one of the constants above) and its path inside it."""
+    """A field of the row: its message's index, or a constant above, or its column's place; and its path inside it."""
 
-    index: int
+    place: int
     path: tuple[str | int, ...]
 
 
@@ -101,14 +101,15 @@ class Traced(str):
     def removesuffix(self, suffix: str, /) -> str:
         return cut(self, 0, len(self) - len(suffix)) if suffix and self.endswith(suffix) else self
 
-    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:  # type: ignore[override]
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         return _locate(self, str.split(self, sep, maxsplit), sep)
 
-    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:  # type: ignore[override]
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         return _locate(self, str.rsplit(self, sep, maxsplit), sep)
 
-    def splitlines(self, keepends: bool = False) -> list[str]:  # type: ignore[override]
-        pieces, position = [], 0
+    def splitlines(self, keepends: bool = False) -> list[str]:
+        pieces: list[str] = []
+        position = 0
         for full, bare in zip(str.splitlines(self, True), str.splitlines(self), strict=True):
             pieces.append(cut(self, position, position + len(full if keepends else bare)))
             position += len(full)
@@ -216,7 +217,7 @@ def cut(text: Traced, start: int, stop: int) -> Traced:
 def join(separator: str, values: list[str]) -> str:
     if type(separator) is not Traced and not any(type(value) is Traced for value in values):
         return str.join(separator, values)
-    between, runs = runs_of(separator), []
+    between, runs = runs_of(separator), list[Run]()
     for number, value in enumerate(values):
         if number:
             runs.extend(between)
@@ -245,7 +246,7 @@ def coarse(text: str, sources: object) -> str:
     fields = fields_in(sources)
     if not fields:
         return plain(text)
-    index = fields[0].index if len({field.index for field in fields}) == 1 else MIXED
+    index = fields[0].place if len({field.place for field in fields}) == 1 else MIXED
     path = fields[0].path
     for field in fields[1:]:
         path = tuple(a for a, _ in _common(path, field.path))

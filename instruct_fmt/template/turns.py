@@ -89,9 +89,7 @@ class Marker:
         return job.marked(sorted([*turns, *others], key=lambda turn: turn.start))
 
     def _expanded(self, conversation: Conversation, index: int) -> Marked:
-        part = replace(
-            conversation, messages=conversation.messages[: index + 1], train=conversation.train[: index + 1]
-        )
+        part = replace(conversation, messages=conversation.messages[: index + 1], train=conversation.train[: index + 1])
         return self._conversation(part, [index])
 
     def _everything(self, conversation: Conversation) -> Marked:
@@ -100,16 +98,14 @@ class Marker:
         turn = Turn(len(conversation.messages) - 1, 0, size, size, ((0, size),))
         return job.marked([turn])
 
-    def prompt(self, conversation: Conversation, turn: int = -1) -> str:
+    def prompt(self, conversation: Conversation, turn: int = -1) -> Marked:
         """The generation prompt of a trained turn: what a server would render for the messages before it.
 
         Raises:
             RowError: there is no such turn, or the template refuses the messages before it.
         """
         chosen = [
-            index
-            for index in chosen_turns(conversation, self.policy.train_on)
-            if _speaks(conversation.messages[index])
+            index for index in chosen_turns(conversation, self.policy.train_on) if _speaks(conversation.messages[index])
         ]
         try:
             index = chosen[turn]
@@ -121,7 +117,9 @@ class Marker:
                 f"a turn {turn}",
                 "ask for a turn that is there",
             ) from None
-        return self.template.trace(self.template.scene(conversation), index, prompt=True).text
+        messages = conversation.messages[:index]
+        trace = TraceIndex(self.template.trace(self.template.scene(conversation), index, prompt=True))
+        return Marked(trace.text, (), spans_of(trace, (), _owner_name), from_row=from_row(trace, messages))
 
 
 class _Job:
@@ -129,9 +127,9 @@ class _Job:
 
     def __init__(self, template: ChatTemplate, policy: Policy, conversation: Conversation) -> None:
         self.template, self.policy = template, policy
-        self.messages = conversation.messages
         self.conversation = conversation
         self.scene: Scene = template.scene(conversation)
+        self.messages = self.scene.plain_messages
         self.trace: Trace = template.proven(self.scene)
         self.index = TraceIndex(self.trace)
         self.counts: Counter[str] = Counter(turns=sum(_speaks(message) for message in self.messages))
@@ -266,8 +264,8 @@ class _Job:
         return Marked(
             text=text if cut is None else text[:cut],
             trained=ranges,
-            spans=self._spans(ranges),
-            from_row=self._from_row(),
+            spans=spans_of(self.index, ranges, _owner_name),
+            from_row=from_row(self.index, self.messages),
             removable=self._removable(),
             cuts=tuple(turn.start for turn in turns),
             eos=eos,
@@ -287,24 +285,14 @@ class _Job:
         content = self.index.content(len(self.messages) - 1)
         return content[1] if content else len(self.index.text)
 
-    def _spans(self, ranges: tuple[Range, ...]) -> tuple[Span, ...]:
-        return spans_of(self.index, ranges, lambda index: index if index >= 0 else None)
-
-    def _from_row(self) -> tuple[tuple[int, int, bool], ...]:
-        return tuple(
-            (start, end, 0 <= run.field.index < len(self.messages) and _speaks(self.messages[run.field.index]))
-            for start, end, run in self.index.pieces
-            if run.field is not None
-        )
-
     def _removable(self) -> tuple[Range, ...]:
         return tuple(
             (start, end)
             for start, end, run in self.index.pieces
             if run.field is not None
-            and run.field.index >= 0
-            and not _speaks(self.messages[run.field.index])
-            and self.messages[run.field.index].get("role") not in ("system", "developer")
+            and run.field.place >= 0
+            and not _speaks(self.messages[run.field.place])
+            and self.messages[run.field.place].get("role") not in ("system", "developer")
         )
 
     def _rewritten(self, index: int) -> RowError:
@@ -343,6 +331,19 @@ class _Job:
             return False
 
 
+def _owner_name(index: int) -> int | None:
+    return index if index >= 0 else None
+
+
+def from_row(trace: TraceIndex, messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int, bool], ...]:
+    """The characters that the row wrote, and whether an assistant's message did."""
+    return tuple(
+        (start, end, 0 <= run.field.place < len(messages) and _speaks(messages[run.field.place]))
+        for start, end, run in trace.pieces
+        if run.field is not None
+    )
+
+
 def spans_of(trace: TraceIndex, ranges: Sequence[Range], owner_name: Any) -> tuple[Span, ...]:
     """Neighbouring pieces with the same owner, origin and fate as one span each."""
     edges = sorted({edge for part in ranges for edge in part})
@@ -350,7 +351,7 @@ def spans_of(trace: TraceIndex, ranges: Sequence[Range], owner_name: Any) -> tup
     for begin, stop, run in trace.pieces:
         inner = [begin, *(edge for edge in edges if begin < edge < stop), stop]
         kind = "literal" if run.field is None else ".".join(map(str, run.field.path)) or "tools"
-        source = run.owner if run.field is None else run.field.index
+        source = run.owner if run.field is None else run.field.place
         owner = None if source is None else owner_name(source)
         for left, right in zip(inner, inner[1:], strict=False):
             trained = any(a <= left and right <= b for a, b in ranges)

@@ -104,9 +104,7 @@ def find_variables(text: str, name: str) -> Variables:
         columns=tuple(n for n in used if n in columns),
         optional=frozenset(_tested(tree)) & columns,
         last=_last_written(tree, columns),
-        generation=any(
-            n.identifier == GenerationBlock.identifier for n in tree.find_all(nodes.ExtensionAttribute)
-        ),
+        generation=any(n.identifier == GenerationBlock.identifier for n in tree.find_all(nodes.ExtensionAttribute)),
     )
 
 

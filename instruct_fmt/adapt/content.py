@@ -1,0 +1,87 @@
+"""The content of a message in (text or parts), one string out; parts that are not text are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from instruct_fmt.adapt.values import Path, as_list, at, bad_field, plain, text
+from instruct_fmt.errors import RowError
+
+# Roles that carry results: their content may be structured data, which templates write as JSON.
+RESULT_ROLES = frozenset({"tool", "function", "ipython", "tool_response", "observation", "environment"})
+
+_TEXT_TYPES = frozenset({"text", "input_text", "output_text"})
+_TEXT_KEYS = ("text", "value", "content")
+_MEDIA = ("image", "audio", "video", "file", "document")
+
+
+def content(value: object, path: Path, role: str) -> Any:
+    """The content of a message: text as it is, text parts joined.
+
+    Args:
+        value: text, a part, or a list of parts such as ``{"type": "text", "text": "Hi"}``; not null.
+        path: where it stands in the row.
+        role: the role of the message; results of tools may also be structured data, which is kept.
+
+    Raises:
+        RowError: ``media`` for a part that is an image, audio, video or a file; ``bad-field`` for anything
+            else that is not text; ``null-field`` for a text part without text; ``bad-text`` for a lone
+            surrogate.
+
+    >>> content([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], (None, "content"), "user")
+    'ab'
+    """
+    if isinstance(value, str):
+        return text(value, path)
+    if isinstance(value, Mapping):
+        kept = role in RESULT_ROLES and not _is_part(value)
+        return plain(value, path) if kept else _part(value, path)
+    parts = as_list(value)
+    if parts is None:
+        raise bad_field(path, value, "text, null, or a list of text parts", "convert the content to text")
+    if role in RESULT_ROLES and not all(map(_is_part, parts)):
+        return plain(value, path)
+    return "".join([_part(part, (path, i)) for i, part in enumerate(parts)])
+
+
+def _is_part(part: object) -> bool:
+    if not isinstance(part, Mapping):
+        return False
+    kind = part.get("type")
+    return isinstance(kind, str) and (kind in _TEXT_TYPES or _media(part, kind) is not None)
+
+
+def _part(part: object, path: Path) -> str:
+    """The text of one part."""
+    if isinstance(part, str):
+        return text(part, path)
+    if not isinstance(part, Mapping):
+        raise bad_field(path, part, "a part such as {'type': 'text', 'text': …}", "convert the part")
+    kind = part.get("type")
+    is_text = isinstance(kind, str) and kind in _TEXT_TYPES
+    media = None if is_text else _media(part, kind)
+    if media:
+        raise RowError(
+            "media",
+            at(path),
+            f"a part of type {media!r}",
+            "text parts only; images, audio, video and files are not supported",
+            "leave rows with media out of the dataset, or take the part out",
+        )
+    if is_text or kind is None:
+        for key in _TEXT_KEYS:
+            if part.get(key) is not None:
+                return text(part[key], (path, key))
+    if is_text:
+        text(None, (path, "text"))
+    fix = "move reasoning to `reasoning_content`, calls to `tool_calls`"
+    raise bad_field(path, part, "a part of type 'text'", fix)
+
+
+def _media(part: Mapping[str, Any], kind: object) -> str | None:
+    """The kind of media that a part holds; its type tells, or a key such as ``image_url`` that is filled."""
+    names = (
+        [kind] if isinstance(kind, str) else [str(key) for key, value in part.items() if value is not None]
+    )
+    return next((name for name in names if any(word in name for word in _MEDIA)), None)

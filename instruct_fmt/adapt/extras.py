@@ -1,0 +1,118 @@
+"""What a row says beside its messages in (system, tools, documents, variables), the conversation out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from instruct_fmt.adapt import tools as tool_forms
+from instruct_fmt.adapt.canonical import Flags
+from instruct_fmt.adapt.fields import Fields
+from instruct_fmt.adapt.values import at, object_of, root, text
+from instruct_fmt.errors import RowError
+from instruct_fmt.types import Conversation, Message
+
+_MEDIA = ("images", "audios", "videos")
+_SYSTEM_ROLES = ("system", "developer")
+# Variables that the formatter sets itself.
+_RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"})
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Names of the columns beside the messages (None where the dataset has no such column).
+
+    Attributes:
+        default_system: put in front of conversations that have no system message.
+        media: columns with images, audio or video; a row that fills one is refused.
+    """
+
+    default_system: str | None
+    system: str | None
+    tools: str | None
+    documents: str | None
+    template_kwargs: str | None
+    media: tuple[str, ...]
+
+    def conversation(
+        self, messages: list[Message], flags: Flags, paths: tuple[str, ...], row: Mapping[str, Any]
+    ) -> Conversation:
+        """Put a row's parts together.
+
+        Raises:
+            RowError: ``media``, ``bad-tools`` or ``bad-field``, with the column's path.
+        """
+        for column in self.media:
+            _refuse_media(row.get(column), column)
+        front = self._system(messages, row)
+        if front is not None:
+            source, prompt = front
+            messages = [{"role": "system", "content": prompt}, *messages]
+            flags, paths = (None, *flags), (source, *paths)
+        tools, documents, variables = self.tools, self.documents, self.template_kwargs
+        return Conversation(
+            messages,
+            tool_forms.tools(row.get(tools), root(tools)) if tools else None,
+            tool_forms.documents(row.get(documents), root(documents)) if documents else None,
+            _variables(row.get(variables), variables) if variables else {},
+            flags,
+            paths,
+        )
+
+    def _system(self, messages: list[Message], row: Mapping[str, Any]) -> tuple[str, str] | None:
+        """The path and the text of a system prompt that is not among the messages."""
+        value = row.get(self.system) if self.system else None
+        path = root(self.system or "system")
+        prompt = "" if value is None else text(value, path)
+        if not prompt and self.default_system is None:
+            return None
+        own = next((message for message in messages if message["role"] in _SYSTEM_ROLES), None)
+        if own is None:
+            return (at(path), prompt) if prompt else ("system", self.default_system or "")
+        if prompt and own.get("content") != prompt:
+            raise RowError(
+                "bad-field",
+                at(path),
+                "a system prompt beside a different system message",
+                "one system prompt",
+                "take one of the two out of the row, or drop the column",
+            )
+        return None
+
+
+def find_extras(fields: Fields, system: str | None) -> Extras:
+    """Find the columns once."""
+    return Extras(
+        default_system=system,
+        system=fields.find("system"),
+        tools=fields.find("tools"),
+        documents=fields.find("documents"),
+        template_kwargs=fields.find("chat_template_kwargs"),
+        media=tuple(name for field in _MEDIA if (name := fields.find(field))),
+    )
+
+
+def _refuse_media(value: Any, column: str) -> None:
+    if value is None or (isinstance(value, str | bytes | list | tuple | dict) and not value):
+        return
+    raise RowError(
+        "media",
+        at(root(column)),
+        f"a filled column {column!r}",
+        "text only; images, audio and video are not supported",
+        "leave such rows out; to train on the text alone, remove the column",
+    )
+
+
+def _variables(value: Any, column: str) -> dict[str, Any]:
+    """The template variables of a row."""
+    path = root(column)
+    if value is None or value == "":
+        return {}
+    found = object_of(value, path, "bad-field", "an object of template variables")
+    taken = sorted(_RESERVED & found.keys())
+    if taken:
+        what = f"the variable {taken[0]!r}"
+        raise RowError("bad-field", at(path), what, "variables that the formatter does not set", "remove it")
+    return found

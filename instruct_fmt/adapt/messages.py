@@ -1,0 +1,68 @@
+"""Rows with a list of messages in (``role/content``, ``from/value``, or named keys), conversations out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from instruct_fmt.adapt.canonical import CALL, Dialect, canonical_messages, message_list, message_paths
+from instruct_fmt.adapt.extras import Extras
+from instruct_fmt.adapt.fields import MESSAGE, Fields
+from instruct_fmt.adapt.sharegpt import ROLES, link_results
+from instruct_fmt.adapt.values import decoded, root
+from instruct_fmt.types import Conversation
+
+_TAG_ROLES = {
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "observation_tag": "tool",
+    "function_tag": CALL,
+    "system_tag": "system",
+}
+
+
+def dialects(fields: Fields) -> tuple[Dialect, Dialect]:
+    """How this dataset writes messages: in OpenAI's way, and in ShareGPT's."""
+    mapped = fields.mapped
+    rename = {mapped[name]: name for name in MESSAGE[2:] if name in mapped}
+    tags = {mapped[tag]: role for tag, role in _TAG_ROLES.items() if tag in mapped}
+    openai = Dialect(mapped.get("role", "role"), mapped.get("content", "content"), rename, tags)
+    role, content = mapped.get("role", "from"), mapped.get("content", "value")
+    return openai, Dialect(role, content, rename, {**ROLES, **tags}, any_case=True)
+
+
+def adapter(
+    fields: Fields, extras: Extras, format: str | None
+) -> Callable[[Mapping[str, Any]], Conversation]:
+    """Make the adapter of a dataset with a list of messages.
+
+    Args:
+        fields: the columns and what the user says about them.
+        extras: the columns beside the messages.
+        format: ``messages``, ``sharegpt``, or None: the first message of each row tells.
+
+    Raises:
+        UsageError: no column holds messages.
+    """
+    column = fields.need("messages", format or "messages")
+    path = root(column)
+    openai, sharegpt = dialects(fields)
+    fixed = {"messages": openai, "sharegpt": sharegpt}.get(format or "")
+
+    def adapt(row: Mapping[str, Any]) -> Conversation:
+        values = message_list(row.get(column), path)
+        dialect = fixed or (sharegpt if is_sharegpt(values[0]) else openai)
+        messages, flags = canonical_messages(values, path, dialect)
+        if dialect.any_case:
+            link_results(messages)
+        return extras.conversation(messages, flags, message_paths(column, len(messages)), row)
+
+    return adapt
+
+
+def is_sharegpt(message: Any) -> bool:
+    """Whether a message is written as ``from/value``."""
+    found = decoded(message) if isinstance(message, str) else message
+    if not isinstance(found, Mapping):
+        return False
+    return found.get("role") is None and found.get("from") is not None

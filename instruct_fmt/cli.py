@@ -1,0 +1,211 @@
+"""The command line: `prepare`, `preview`, `render`, `templates`.
+
+In: a configuration file and changes to it. Out: text on standard output; where something does not fit, one
+message on standard error and exit code 1 (data, template, tokenizer) or 2 (usage, configuration, files).
+
+Heavy imports are inside the commands, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from instruct_fmt.errors import InstructFmtError, RowError, UsageError
+
+if TYPE_CHECKING:
+    from instruct_fmt.run.config import Config
+    from instruct_fmt.run.work import Source
+
+app = typer.Typer(
+    help="Instruction data into token ids and proven labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+templates = typer.Typer(help="The named templates.", no_args_is_help=True)
+app.add_typer(templates, name="templates")
+
+ConfigFile = Annotated[str, typer.Argument(help="A YAML file, or `embedded` for the example in the package.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, such as max_length=512.")
+]
+DatasetNumber = Annotated[int, typer.Option("--dataset", min=0, help="Which of the datasets, counted from 0.")]
+
+
+@app.command()
+def prepare(
+    config: ConfigFile = "embedded",
+    settings: Settings = None,
+    num_proc: Annotated[int | None, typer.Option("--num-proc", min=1, help="Worker processes.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="The folder of the result.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Prepare again even if a result still holds.")] = False,
+) -> None:
+    """Encode the datasets of a configuration into a folder with a manifest."""
+    with _errors():
+        changes = list(settings or ())
+        changes += [] if num_proc is None else [f"num_proc={num_proc}"]
+        found, base = _load(config, changes)
+        if output is not None:
+            found = found.model_copy(update={"output": found.output.model_copy(update={"path": output})})
+        import dataclasses
+
+        from instruct_fmt.run.local import prepare_sources
+        from instruct_fmt.run.open import open_sources, options_of
+
+        options = dataclasses.replace(options_of(found), progress=sys.stderr.isatty(), reuse=not force)
+        prepared = prepare_sources(open_sources(found, base), options)
+        _print(prepared.report.rich())
+
+
+@app.command()
+def preview(
+    config: ConfigFile = "embedded",
+    settings: Settings = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows, from the first.")] = 3,
+    row: Annotated[int | None, typer.Option("--row", min=0, help="One row, by its number.")] = None,
+    dataset: DatasetNumber = 0,
+) -> None:
+    """Show rows as coloured tokens: trained green, masked red."""
+    with _errors():
+        source = _one_source(config, settings, dataset)
+        from rich.text import Text
+
+        from instruct_fmt.look.preview import preview as preview_row
+
+        numbers = range(min(rows, len(source.dataset))) if row is None else [row]
+        fmt: Any = source.fmt
+        _print(Text.assemble("legend: ", ("trained", "black on green"), " ", ("masked", "black on red")))
+        shown = 0
+        for number in numbers:
+            try:
+                found = _of_row(source, number, lambda values: preview_row(fmt, values).rich())
+            except RowError as error:
+                if row is not None:
+                    raise
+                _complain(f"rejected: {error}")
+                continue
+            shown += 1
+            _print(Text(f"row {number}", style="bold"))
+            _print(found)
+        if not shown:
+            raise typer.Exit(1)
+
+
+@app.command()
+def render(
+    config: ConfigFile = "embedded",
+    settings: Settings = None,
+    row: Annotated[int, typer.Option("--row", min=0, help="The row's number.")] = 0,
+    prompt: Annotated[bool, typer.Option("--prompt", help="The prompt of the last trained turn only.")] = False,
+    dataset: DatasetNumber = 0,
+) -> None:
+    """Print the text of a row as the template renders it."""
+    with _errors():
+        source = _one_source(config, settings, dataset)
+        fmt: Any = source.fmt
+        read: Callable[[Any], Any] = fmt.prompt if prompt else fmt.render
+        typer.echo(_of_row(source, row, read).text)
+
+
+@templates.command("list")
+def list_templates() -> None:
+    """List the named templates."""
+    with _errors():
+        from rich.table import Table
+
+        from instruct_fmt.template import sources
+
+        table = Table(box=None, pad_edge=False)
+        for title in ("name", "kind", "columns"):
+            table.add_column(title, no_wrap=True)
+        for name in sources.names():
+            source = sources.show(name)
+            table.add_row(name, source.kind, ", ".join(source.columns))
+        _print(table)
+
+
+@templates.command("show")
+def show_template(name: Annotated[str, typer.Argument(help="The template's name.")]) -> None:
+    """Print the text of a named template."""
+    with _errors():
+        from instruct_fmt.template import sources
+
+        typer.echo(sources.show(name).text)
+
+
+def main() -> None:
+    """The console script."""
+    # Without a framework transformers advises to install one, which this package does not need.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    app()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """One message on standard error instead of a traceback, and the exit code of its kind."""
+    try:
+        yield
+    except UsageError as error:
+        _complain(f"error: {error}")
+        raise typer.Exit(2) from None
+    except InstructFmtError as error:
+        _complain(f"error: {error}")
+        raise typer.Exit(1) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"error: {where}{error.strerror or error}")
+        raise typer.Exit(2) from None
+
+
+def _load(name: str, settings: Sequence[str] | None) -> tuple[Config, Path]:
+    from instruct_fmt.run.config_io import load
+
+    return load(name, settings or ()), Path(name).parent
+
+
+def _one_source(name: str, settings: Sequence[str] | None, number: int) -> Source:
+    """The dataset number `number` of a configuration; the others are not opened."""
+    config, base = _load(name, settings)
+    if number >= len(config.datasets):
+        raise UsageError(f"--dataset: found {number}; expected less than {len(config.datasets)}; fix: count from 0")
+    from instruct_fmt.run.open import open_sources
+
+    return open_sources(config.model_copy(update={"datasets": [config.datasets[number]]}), base)[0]
+
+
+def _of_row(source: Source, number: int, read: Callable[[dict[str, Any]], Any]) -> Any:
+    """Apply `read` to a row, and give an error about it the row's number."""
+    from instruct_fmt.adapt import table_rows
+
+    if number >= len(source.dataset):
+        raise UsageError(
+            f"--row: found {number}; expected less than {len(source.dataset)}, the rows of {source.name}; "
+            "fix: count from 0"
+        )
+    values = table_rows(source.dataset.with_format("arrow")[number : number + 1])[0]
+    try:
+        return read(values)
+    except RowError as error:
+        error.row = number
+        raise
+
+
+def _print(what: Any) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=True, highlight=False).print(what)
+
+
+def _complain(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+if __name__ == "__main__":
+    main()

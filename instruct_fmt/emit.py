@@ -1,0 +1,29 @@
+"""Ids and trained flags to the output table. -100 is written here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from instruct_fmt.types import Bools
+
+UNTRAINED = -100
+
+
+def table_of(ids: Sequence[npt.NDArray[np.int32]], trained: Sequence[Bools]) -> pa.Table:
+    """`input_ids` and `labels`: lists of int32, `labels` a copy of the ids with -100 where nothing is trained."""
+    offsets = np.zeros(len(ids) + 1, np.int64)
+    np.cumsum([len(row) for row in ids], out=offsets[1:])
+    flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+    flags = np.concatenate(trained) if trained else np.zeros(0, np.bool_)
+    labels = np.where(flags, flat, np.int32(UNTRAINED)).astype(np.int32)
+    return pa.table({"input_ids": _lists(offsets, flat.astype(np.int32)), "labels": _lists(offsets, labels)})
+
+
+def _lists(offsets: npt.NDArray[np.int64], values: npt.NDArray[np.int32]) -> pa.Array:
+    if offsets[-1] > np.iinfo(np.int32).max:
+        return pa.LargeListArray.from_arrays(offsets, values)
+    return pa.ListArray.from_arrays(offsets.astype(np.int32), values)

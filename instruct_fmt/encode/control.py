@@ -1,0 +1,161 @@
+"""Text from a row can never become a control token.
+
+In: a rendered text and which of its characters came from the row. Out: the same ids as the tokenizer gives once the
+tokens that the row must not write are taken out of its added tokens.
+
+How: an engine whose added tokens are renamed to sentinels that no text holds. In the text, each token that the
+template wrote is replaced by its sentinel; what a row wrote stays, and is ordinary text to this engine.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from instruct_fmt.encode.vocabulary import Vocabulary, build, without_prefix
+from instruct_fmt.errors import RowError, TokenizerError, shown
+from instruct_fmt.types import Marked
+
+Occurrence = tuple[int, int, int]
+_MARK = "\uf8ff"  # a private-use character; the sentinels are ⟨mark⟩⟨number in private-use digits⟩⟨mark⟩
+_DIGITS = "\ue200\ue201\ue202\ue203\ue204\ue205\ue206\ue207\ue208\ue209"
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Ids of one text with the characters that each id stands for."""
+
+    ids: list[int]
+    starts: list[int]
+    ends: list[int]
+
+
+class ControlTokens:
+    """The control tokens of a vocabulary.
+
+    Args:
+        vocabulary: the tokenizer.
+        structural: token strings that a row must not write anywhere: BOS, EOS, pad, stops, headers. Other added
+            tokens are allowed where `Marked.from_row` says so.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, structural: Iterable[str]) -> None:
+        self._vocabulary = vocabulary
+        self._ids = {token.content: token.id for token in vocabulary.added if token.content.strip()}
+        self._structural = frozenset(structural)
+        by_length = sorted(self._ids, key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, by_length)) or "(?!)")
+
+    def written_by_row(self, marked: Marked) -> list[Occurrence]:
+        """The control tokens in the text, (start, end, id), that the row wrote and must not."""
+        found = []
+        for match in self._matches(marked.text):
+            if not self._allowed(match[0], match.start(), match.end(), marked):
+                found.append((match.start(), match.end(), self._ids[match[0]]))
+        return found
+
+    def _matches(self, text: str) -> list[re.Match[str]]:
+        return list(self.pattern.finditer(text))
+
+    def _allowed(self, token: str, start: int, end: int, marked: Marked) -> bool:
+        touched = [speaks for left, right, speaks in marked.from_row if left < end and start < right]
+        if not touched:
+            return True
+        inside = any(left <= start and end <= right for left, right, _ in marked.from_row)
+        return inside and all(touched) and token not in self._structural
+
+    def encode(self, text: str, forbidden: Sequence[Occurrence], *, continues: bool) -> Pieces:
+        """Encode `text`, its forbidden stretches as ordinary text.
+
+        Raises:
+            RowError: the text holds this module's sentinels, or a forbidden token comes out all the same.
+        """
+        if _MARK in text:
+            raise RowError(
+                "control-token",
+                "$",
+                f"the private-use character {shown(_MARK)} together with a control token",
+                "one of the two",
+                "remove one of them from the row",
+            )
+        rewritten, places = self._rewrite(text, {(start, end) for start, end, _ in forbidden})
+        engine = self._continuation if continues else self._engine
+        encoding = engine.encode(rewritten, add_special_tokens=False)
+        ids = [self._renamed.get(id, id) for id in encoding.ids]
+        starts = [places[start] for start, _ in encoding.offsets]
+        ends = [places[end] for _, end in encoding.offsets]
+        for start, end, forbidden_id in forbidden:
+            for id, left, right in zip(ids, starts, ends, strict=True):
+                if id == forbidden_id and left < end and start < right:
+                    raise RowError(
+                        "control-token",
+                        "$",
+                        f"{shown(text[start:end])}, which this tokenizer makes of plain text too",
+                        "ordinary tokens",
+                        'remove it from the row, or allow it with control_tokens="allow"',
+                    )
+        return Pieces(ids, starts, ends)
+
+    def _rewrite(self, text: str, blocked: set[tuple[int, int]]) -> tuple[str, list[int]]:
+        """The text with sentinels for allowed tokens, and for each of its positions the position in `text`."""
+        pieces: list[str] = []
+        places: list[int] = []
+        at = 0
+        for match in self.pattern.finditer(text):
+            if (match.start(), match.end()) in blocked:
+                continue
+            sentinel = self._sentinels[match[0]]
+            pieces += [text[at : match.start()], sentinel]
+            places += [*range(at, match.start()), *[match.start()] * len(sentinel)]
+            at = match.end()
+        pieces.append(text[at:])
+        places += range(at, len(text) + 1)
+        return "".join(pieces), places
+
+    @cached_property
+    def _sentinels(self) -> dict[str, str]:
+        return {content: _MARK + _digits(number) + _MARK for number, content in enumerate(self._ids)}
+
+    @cached_property
+    def _spec(self) -> dict[str, Any]:
+        spec = copy.deepcopy({key: value for key, value in self._vocabulary.spec.items() if key != "model"})
+        for token in spec["added_tokens"]:
+            token["content"] = self._sentinels.get(token["content"], token["content"])
+        spec["model"] = self._vocabulary.spec["model"]
+        spec["post_processor"] = None
+        return spec
+
+    @cached_property
+    def _engine(self) -> Tokenizer:
+        return self._checked(build(self._spec))
+
+    @cached_property
+    def _continuation(self) -> Tokenizer:
+        spec = without_prefix(self._spec)
+        return self._engine if spec == self._spec else self._checked(build(spec))
+
+    @cached_property
+    def _renamed(self) -> dict[int, int]:
+        """The engine's ids of the sentinels → the tokenizer's ids of the tokens."""
+        tokens = [(self._sentinels.get(token.content, token.content), token.id) for token in self._vocabulary.added]
+        named = [(self._engine.token_to_id(content), id) for content, id in tokens]
+        return {engine_id: id for engine_id, id in named if engine_id is not None}
+
+    def _checked(self, engine: Tokenizer) -> Tokenizer:
+        for content, sentinel in self._sentinels.items():
+            if engine.token_to_id(sentinel) not in engine.encode(sentinel, add_special_tokens=False).ids:
+                raise TokenizerError(
+                    f"the added token {content!r} cannot be renamed in this tokenizer; expected one that keeps "
+                    'private-use characters; fix: control_tokens="error" or "allow"'
+                )
+        return engine
+
+
+def _digits(number: int) -> str:
+    return "".join(_DIGITS[int(digit)] for digit in str(number))

@@ -1,0 +1,155 @@
+"""A tokenizer as this package needs it: an own copy of its engine, the byte length of each id, and its ends.
+
+In: a fast transformers tokenizer. Out: a `Vocabulary`, which nothing outside can change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from instruct_fmt.errors import TokenizerError
+from instruct_fmt.types import Added
+
+LETTER = "a"
+
+
+class Vocabulary:
+    """What is read off a tokenizer.
+
+    Args:
+        tokenizer: a fast `transformers` tokenizer; it is copied, and neither its state nor a later change matters.
+
+    Raises:
+        TokenizerError: the tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise TokenizerError(
+                f"found a {type(tokenizer).__name__} without a `tokenizers` backend; expected a fast tokenizer; "
+                "fix: load it with AutoTokenizer.from_pretrained(…), or convert it"
+            )
+        self.backend = Tokenizer.from_str(backend.to_str())
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.special: dict[str, Any] = dict(tokenizer.special_tokens_map)
+        self.chat_template = tokenizer.chat_template
+        self.eos_id: int | None = tokenizer.eos_token_id
+        self.pad_id: int | None = tokenizer.pad_token_id
+        self.eos: str | None = tokenizer.eos_token
+        self.prefix, self.suffix = self._ends()
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the contents: the engine without padding and truncation, the special tokens, the template."""
+        rest = json.dumps([self.special, self.chat_template], sort_keys=True)
+        return hashlib.sha256(f"{self.backend.to_str()}\n{rest}".encode()).hexdigest()
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The engine in its JSON form, vocabulary and all."""
+        spec: dict[str, Any] = json.loads(self.backend.to_str())
+        return spec
+
+    @cached_property
+    def _decoder(self) -> Any:
+        return _state(self.backend.decoder)
+
+    @cached_property
+    def added(self) -> tuple[Added, ...]:
+        """The added tokens, special or not, by id."""
+        tokens = self.backend.get_added_tokens_decoder()
+        return tuple(Added(id, token.content, token.special) for id, token in sorted(tokens.items()))
+
+    def _ends(self) -> tuple[list[int], list[int]]:
+        """The ids that the tokenizer itself puts before and behind a text."""
+        bare = self.backend.encode(LETTER, add_special_tokens=False).ids
+        full = self.backend.encode(LETTER, add_special_tokens=True).ids
+        for at in range(len(full) - len(bare) + 1):
+            if full[at : at + len(bare)] == bare:
+                return full[:at], full[at + len(bare) :]
+        return [], []
+
+    @cached_property
+    def continuation(self) -> Tokenizer:
+        """The engine for a text that continues another one: no dummy prefix in the middle."""
+        steps = (self.backend.normalizer, self.backend.pre_tokenizer)
+        if all(without_prefix(state) == state for state in map(_state, steps)):
+            return self.backend
+        return build(without_prefix(self.spec))
+
+    @cached_property
+    def byte_level(self) -> bool:
+        return _has(self._decoder, "ByteLevel")
+
+    @cached_property
+    def normalises(self) -> bool:
+        """Whether a normaliser can change a text so that byte lengths add up by accident."""
+        return self.byte_level and self.backend.normalizer is not None
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64] | None:
+        """For each id the number of bytes that it stands for; None where the vocabulary does not tell."""
+        pieces = _has(self._decoder, "ByteFallback") or _has(self._decoder, "Metaspace")
+        if not self.byte_level and not pieces:
+            return None
+        vocabulary = self.backend.get_vocab(with_added_tokens=True)
+        lengths = np.zeros(max(vocabulary.values()) + 1, np.int64)
+        for token, id in vocabulary.items():
+            lengths[id] = len(token) if self.byte_level else _piece_length(token)
+        for added in self.added:
+            lengths[added.id] = len(added.content.encode())
+        return lengths
+
+
+def build(spec: dict[str, Any]) -> Tokenizer:
+    """An engine from its JSON form."""
+    return Tokenizer.from_str(json.dumps(spec, ensure_ascii=False))
+
+
+def _state(step: Any) -> Any:
+    """A step of the engine in its JSON form."""
+    return None if step is None else json.loads(step.__getstate__())
+
+
+def without_prefix(part: Any) -> Any:
+    """The JSON form of a tokenizer, less every step that puts a dummy space in front of a text."""
+    if isinstance(part, list):
+        return [without_prefix(item) for item in part if not _is_prepend(item)]
+    if not isinstance(part, dict):
+        return part
+    changed = {
+        key: None if _is_prepend(value) else (value if key == "model" else without_prefix(value))
+        for key, value in part.items()
+    }
+    if changed.get("type") == "ByteLevel" and "add_prefix_space" in changed:
+        changed["add_prefix_space"] = False
+    if changed.get("type") == "Metaspace" and "prepend_scheme" in changed:
+        changed["prepend_scheme"] = "never"
+    return changed
+
+
+def _is_prepend(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "Prepend"
+
+
+def _has(part: Any, kind: str) -> bool:
+    if isinstance(part, list):
+        return any(_has(item, kind) for item in part)
+    if isinstance(part, dict):
+        return part.get("type") == kind or any(_has(item, kind) for item in part.values())
+    return False
+
+
+def _piece_length(token: str) -> int:
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return 1
+    return len(token.replace("▁", " ").encode())

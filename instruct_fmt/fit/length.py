@@ -1,0 +1,48 @@
+"""Rows that are too long.
+
+In: the ids, the trained flags and the characters of one row. Out: the places of the tokens that stay, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from instruct_fmt.types import Bools, Ints, Range
+
+Overlength = Literal["drop", "truncate_prompt", "truncate", "error"]
+
+
+def truncate(starts: Sequence[int], max_length: int) -> Ints:
+    """The first `max_length` tokens, fewer where the cut would fall inside a character.
+
+    What ends an answer stays only if the whole answer does, because the cut removes everything behind it.
+    """
+    kept = max_length
+    while 0 < kept < len(starts) and starts[kept] == starts[kept - 1]:
+        kept -= 1
+    return np.arange(kept)
+
+
+def truncate_prompt(
+    starts: Sequence[int], ends: Sequence[int], trained: Bools, removable: Sequence[Range], max_length: int
+) -> Ints | None:
+    """Every token but the oldest ones inside `removable` text, as many as are too much; None if that is not enough.
+
+    Headers, terminators and answers stay, so the format is that of any other row. Whole characters are removed.
+    """
+    excess = len(starts) - max_length
+    free = [
+        place
+        for place, (start, end) in enumerate(zip(starts, ends, strict=True))
+        if not trained[place] and any(left <= start and end <= right and start < end for left, right in removable)
+    ]
+    if len(free) < excess:
+        return None
+    while excess < len(free) and starts[free[excess]] == starts[free[excess - 1]]:
+        excess += 1
+    keep = np.ones(len(starts), np.bool_)
+    keep[free[:excess]] = False
+    return np.flatnonzero(keep)

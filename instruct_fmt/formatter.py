@@ -1,0 +1,328 @@
+"""`compile` makes a `Formatter`: rows in, `input_ids` and `labels` out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from instruct_fmt.errors import UsageError
+from instruct_fmt.settings import Settings, settings
+from instruct_fmt.version import __version__
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+    from instruct_fmt.encode.source import TokenizerReference
+    from instruct_fmt.encode.vocabulary import Vocabulary
+    from instruct_fmt.look.preview import Preview
+    from instruct_fmt.pipeline import Pipeline
+    from instruct_fmt.run.local import Prepared
+    from instruct_fmt.types import EncodedBatch, Marked, Prompt, Rendered, Stop, TemplateSource
+
+Row = Mapping[str, Any]
+
+
+def compile(
+    template: str | os.PathLike[str] | None = None,
+    tokenizer: Any = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    train_on: Literal["assistant", "last", "all"] | Sequence[str] = "assistant",
+    history: Literal["auto", "as_rendered", "last", "expand", "error"] = "auto",
+    max_length: int | None = None,
+    overlength: Literal["drop", "truncate_prompt", "truncate", "error"] = "drop",
+    boundary: Literal["auto", "joint", "split"] = "auto",
+    control_tokens: Literal["text", "error", "allow"] | None = None,
+    append_eos: Literal["auto", "never"] | bool = "auto",
+    stop: str | Sequence[str] | None = None,
+    prompt_mismatch: Literal["error", "as_rendered"] = "error",
+    max_rejected: float = 0.01,
+    template_kwargs: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
+    backend: Literal["auto", "tokenizers"] = "auto",
+    format: str | None = None,
+    system: str | None = None,
+    allow_dropped: Sequence[str] = (),
+    field_map: Mapping[str, str] | None = None,
+) -> Formatter:
+    """Compile a template and a tokenizer into a formatter for `datasets.map`.
+
+    Args:
+        template: a library name (``alpaca``, ``chatml``, …), Jinja text, a format string such as
+            ``"USER: {instruction}\\nASSISTANT: {output}"``, a path, or None for the tokenizer's own chat template.
+        tokenizer: a fast transformers tokenizer, or a name or path for `AutoTokenizer`; ``embedded`` is the small one
+            in this package.
+        columns: the template's name of a column → the dataset's.
+        train_on: ``assistant``: every turn of the model's, or the answer column; ``last``: the last one; ``all``:
+            the whole text; or a list of roles (chat) or columns (record).
+        history: what becomes of turns that are not the last, where the template may write them differently.
+            ``auto`` trains those that read the same as when they are generated; ``as_rendered`` trains all; ``last``
+            is ``auto`` for one turn; ``expand`` makes one row of each turn; ``error`` rejects such rows.
+        max_length: the most tokens of a row; None for no limit.
+        overlength: ``drop`` counts and drops, ``truncate_prompt`` shortens the text before the answer, ``truncate``
+            cuts the end off, terminator included, ``error`` stops.
+        boundary: ``joint`` encodes a row in one piece, ``split`` encodes prompt and answer apart; ``auto`` is joint
+            for chat templates and split for everything else.
+        control_tokens: what happens to control tokens in a row's text: ``text`` (the default) encodes them as ordinary
+            text, ``error`` rejects the row, ``allow`` encodes them as tokens. For rows that are a template's output
+            already (`text`, textual `prompt`/`completion`) there is no default: they are rejected until you choose.
+        append_eos: ``auto`` appends EOS behind a last turn that does not end in a stop; ``never`` does not.
+        stop: further stop strings of the model.
+        prompt_mismatch: what happens to a row whose text does not begin with its generation prompt: ``error``
+            rejects it, ``as_rendered`` trains what is there.
+        max_rejected: the share of rows that may be rejected before `prepare` fails; over-length rows do not count.
+        template_kwargs: template variables.
+        now: the clock that templates see.
+        backend: the tokenizer engine.
+        format: the input format's name; None recognises it by the columns.
+        system: a system prompt for conversations that have none.
+        allow_dropped: fields of a trained message that the template may leave out, such as ``reasoning_content``.
+        field_map: names of the dataset's fields, such as ``{"messages": "dialog", "role": "speaker"}``.
+
+    Raises:
+        UsageError: an option that cannot work.
+        TemplateError: a template that cannot be used.
+        TokenizerError: a tokenizer that cannot be used.
+
+    >>> import instruct_fmt as ifmt
+    >>> fmt = ifmt.compile("Q: {question}\\nA: {answer}", "embedded")
+    >>> row = fmt.encode({"question": "One and one?", "answer": "Two."})
+    >>> fmt.tokenizer.decode([id for id in row["labels"] if id != -100])
+    ' Two.<|im_end|>'
+    """
+    if tokenizer is None:
+        raise UsageError(
+            'tokenizer: found None; expected a tokenizer, its name or its path; fix: tokenizer="embedded" to try'
+        )
+    from instruct_fmt.encode.source import load_tokenizer
+    from instruct_fmt.encode.vocabulary import Vocabulary
+    from instruct_fmt.template.sources import load
+
+    named = isinstance(tokenizer, str | os.PathLike)
+    loaded = load_tokenizer(tokenizer) if named else tokenizer
+    vocabulary = Vocabulary(loaded)
+    source = load(template, vocabulary.chat_template)
+    chosen = settings(
+        template=source.text,
+        template_name=source.name,
+        columns=columns,
+        train_on=train_on,
+        history=history,
+        max_length=max_length,
+        overlength=overlength,
+        boundary=boundary,
+        control_tokens=control_tokens,
+        append_eos={True: "auto", False: "never"}.get(append_eos, append_eos)
+        if isinstance(append_eos, bool)
+        else append_eos,
+        stop=stop,
+        prompt_mismatch=prompt_mismatch,
+        max_rejected=max_rejected,
+        template_kwargs=template_kwargs,
+        now=now,
+        backend=backend,
+        format=format,
+        system=system,
+        allow_dropped=allow_dropped,
+        field_map=field_map,
+    )
+    formatter = Formatter(chosen, str(tokenizer) if named else None)
+    formatter.__dict__.update(tokenizer=loaded, vocabulary=vocabulary, source=source)
+    formatter.pipeline  # noqa: B018  # what cannot work fails here, not in the first batch
+    return formatter
+
+
+class Formatter:
+    """A compiled template: call it on rows, or hand it to `datasets.map`. Made by `compile`.
+
+    It is its settings: it pickles to them and to a reference to its tokenizer, and everything else is made where it
+    runs. Its state never changes, so `datasets` caches what it makes.
+
+    Attributes:
+        settings: what `compile` was asked for.
+    """
+
+    def __init__(self, settings: Settings, tokenizer: str | TokenizerReference | None) -> None:
+        self.settings = settings
+        self._tokenizer = tokenizer
+
+    def __reduce__(self) -> Any:
+        return Formatter, (self.settings, self.tokenizer_reference)
+
+    @cached_property
+    def tokenizer_reference(self) -> TokenizerReference:
+        """How the tokenizer is found again in another process."""
+        from instruct_fmt.encode.source import TokenizerReference, reference
+
+        if isinstance(self._tokenizer, TokenizerReference):
+            return self._tokenizer
+        return reference(self._tokenizer, self.tokenizer, self.vocabulary)
+
+    def __repr__(self) -> str:
+        return f"Formatter(template={self.settings.template_name!r}, fingerprint={self.fingerprint[:12]!r})"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        return self.tokenizer_reference.load()
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What was read off the tokenizer."""
+        from instruct_fmt.encode.vocabulary import Vocabulary
+
+        return Vocabulary(self.tokenizer)
+
+    @cached_property
+    def source(self) -> TemplateSource:
+        """The template."""
+        from dataclasses import replace
+
+        from instruct_fmt.template.sources import load
+
+        return replace(load(self.settings.template, None), name=self.settings.template_name)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The stages, with everything heavy that they need."""
+        from instruct_fmt.pipeline import Pipeline
+
+        return Pipeline(self.settings, self.source, self.tokenizer, self.vocabulary)
+
+    def facts(self) -> dict[str, str]:
+        """Hashes of what the output depends on, and the version: the same in every process."""
+        return {
+            "template": hashlib.sha256(self.settings.template.encode()).hexdigest(),
+            "tokenizer": self.vocabulary.digest,
+            "options": self.settings.digest(),
+            "version": __version__,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash of `facts`."""
+        return hashlib.sha256("\n".join(self.facts().values()).encode()).hexdigest()
+
+    @property
+    def stop(self) -> Stop:
+        """What ends a generated turn: the strings, and the ids of those that are one token."""
+        from instruct_fmt.types import Stop
+
+        strings = self.pipeline.stops
+        encoded = [self.vocabulary.backend.encode(text, add_special_tokens=False).ids for text in strings]
+        return Stop(tuple(strings), tuple(ids[0] for ids in encoded if len(ids) == 1))
+
+    def encode_batch(self, table: pa.Table, first_row: int = 0) -> EncodedBatch:
+        """Encode a table; rows that cannot be encoded are listed, not raised.
+
+        Args:
+            table: rows in any known format.
+            first_row: the dataset's index of the first row.
+
+        Raises:
+            UsageError: the columns fit no format.
+        """
+        from instruct_fmt.adapt import table_rows
+
+        return self.pipeline.run(table_rows(table), table.column_names, first_row)
+
+    def encode_table(self, table: pa.Table) -> pa.Table:
+        """Encode a table: `input_ids` and `labels`, int32, without the rows that were rejected.
+
+        What is rejected is logged; `encode_batch` and `prepare` return it.
+        """
+        from instruct_fmt.mapping import logged
+
+        return logged(self, self.encode_batch(table)).table
+
+    def encode(self, row: Row) -> dict[str, list[int]]:
+        """Encode one row.
+
+        Raises:
+            RowError: the row cannot be encoded.
+            UsageError: the row makes several, with `history="expand"`.
+        """
+        batch = self.pipeline.run([row], list(row), 0)
+        if batch.rejected:
+            raise batch.rejected[0].to_error()
+        if batch.table.num_rows != 1:
+            raise UsageError(
+                f'history="expand" makes {batch.table.num_rows} rows of this one; expected one; fix: encode_table'
+            )
+        columns: dict[str, list[list[int]]] = batch.table.to_pydict()
+        return {name: values[0] for name, values in columns.items()}
+
+    def render(self, row: Row) -> Rendered:
+        """Render one row: its text, the trained ranges in characters, and who wrote what.
+
+        Raises:
+            RowError: the row cannot be rendered, or its mask cannot be proven.
+        """
+        from instruct_fmt.types import Rendered
+
+        marked = self._marked(row)
+        return Rendered(marked.text, marked.trained, marked.spans)
+
+    def prompt(self, row: Row, turn: int = -1) -> Prompt:
+        """What inference must send to get a trained turn of the row: it never depends on the answer.
+
+        Args:
+            row: a row of the dataset.
+            turn: which of its trained turns.
+
+        Raises:
+            RowError: there is no such turn.
+        """
+        from instruct_fmt.errors import RowError
+        from instruct_fmt.types import Prompt
+
+        columns = list(row)
+        example = self.pipeline.adapter(columns, row)[1](row)
+        marked = self.pipeline.prompt(example, columns, turn)
+        encoded = self.pipeline.encoder(example, columns).encode([marked])[0]
+        if isinstance(encoded, RowError):
+            raise encoded
+        return Prompt(marked.text, encoded.ids.tolist())
+
+    def _marked(self, row: Row) -> Marked:
+        columns = list(row)
+        found = self.pipeline.mark(self.pipeline.adapter(columns, row)[1](row), columns)
+        return found[-1]
+
+    def __call__(self, rows: Any) -> Any:
+        """The callable for `datasets.map`: one row, a batch of rows, or an Arrow table.
+
+        Raises:
+            RowError: a single row cannot be encoded, and this form of the call cannot drop it.
+            TooManyRejected: more rows were rejected than `max_rejected` allows.
+        """
+        from instruct_fmt.mapping import mapped
+
+        return mapped(self, rows, sys.modules.get("datasets.formatting.formatting"))
+
+    def prepare(self, dataset: datasets.Dataset, num_proc: int | None = None, **options: Any) -> Prepared:
+        """Encode a dataset the fastest way, with progress, a report and the rejected rows.
+
+        See `instruct_fmt.run.local.prepare` for the options.
+        """
+        from instruct_fmt.run.local import prepare
+
+        return prepare(self, dataset, num_proc=num_proc, **options)
+
+    def preview(self, row: Row) -> Preview:
+        """The row's tokens as coloured text: trained green, masked red."""
+        from instruct_fmt.look.preview import preview
+
+        return preview(self, row)
+
+    def sft_kwargs(self, **options: Any) -> dict[str, Any]:
+        """What `trl.SFTConfig` must be told so that prepared rows stay as they are."""
+        from instruct_fmt.trainers import sft_kwargs
+
+        return sft_kwargs(self, **options)

@@ -1,0 +1,195 @@
+"""The report of a run: how many rows came in, went out, and why the rest did not.
+
+In: counts (see `EncodedBatch.counts`) and the first rejected rows of each reason. Out: readable text, a plain
+dict for JSON, or a table for the terminal.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from instruct_fmt.errors import REASONS, Rejection
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+OVER_LENGTH = "over-length"
+_EXAMPLES = 3
+
+
+def first_examples(rejections: Iterable[Rejection]) -> dict[str, tuple[Rejection, ...]]:
+    """The first few rejections of each reason, in the order of the rows."""
+    found: defaultdict[str, list[Rejection]] = defaultdict(list)
+    for rejection in rejections:
+        if len(found[rejection.reason]) < _EXAMPLES:
+            found[rejection.reason].append(rejection)
+    return {reason: tuple(rows) for reason, rows in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened to the rows of one run.
+
+    Attributes:
+        name: the name of the run or of its dataset.
+        counts: the numbers of `EncodedBatch.counts`, added up over the whole dataset.
+        examples: the first few rejected rows of each reason.
+        cache: ``cache hit``, ``miss: …`` with what changed, or empty where nothing was looked up.
+        output: the folder that holds the result; empty where there is none.
+
+    >>> from collections import Counter
+    >>> report = Report.of("sample", Counter(rows=2, emitted=2, tokens=40, trained_tokens=10))
+    >>> print(str(report).splitlines()[0])
+    sample: 2 rows in, 2 emitted, 0 rejected, 0 over max_length
+    >>> report.trained_share
+    0.25
+    """
+
+    name: str
+    counts: Mapping[str, int]
+    examples: Mapping[str, tuple[Rejection, ...]] = field(default_factory=dict)
+    cache: str = ""
+    output: str = ""
+
+    @classmethod
+    def of(cls, name: str, counts: Mapping[str, int], rejections: Iterable[Rejection] = ()) -> Report:
+        """A report from counts and rejected rows."""
+        return cls(name, dict(counts), first_examples(rejections))
+
+    @property
+    def rows(self) -> int:
+        """Rows that came in."""
+        return self.counts.get("rows", 0)
+
+    @property
+    def emitted(self) -> int:
+        """Rows that went out; more than `rows` is possible with ``history="expand"``."""
+        return self.counts.get("emitted", 0)
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Rejected rows by reason, the most frequent first; over-length rows are not in it."""
+        found = {name: count for name, count in self._group("rejected").items() if name != OVER_LENGTH}
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def over_length(self) -> int:
+        """Rows dropped because they are longer than `max_length`."""
+        return self.counts.get(f"rejected:{OVER_LENGTH}", 0)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all emitted rows."""
+        return self.counts.get("tokens", 0)
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that the loss covers."""
+        return self.counts.get("trained_tokens", 0)
+
+    @property
+    def trained_share(self) -> float:
+        """Trained tokens as a share of all tokens, between 0 and 1."""
+        return self.trained_tokens / self.tokens if self.tokens else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        return {
+            "name": self.name,
+            "cache": self.cache,
+            "output": self.output,
+            "rows": self.rows,
+            "emitted": self.emitted,
+            "rejected": self.rejected,
+            "over_length": self.over_length,
+            "tokens": self.tokens,
+            "trained_tokens": self.trained_tokens,
+            "trained_share": self.trained_share,
+            "counts": dict(self.counts),
+            "examples": {
+                reason: [rejection.to_dict() for rejection in rows] for reason, rows in self.examples.items()
+            },
+        }
+
+    def __str__(self) -> str:
+        width = max(len(label) for label, _ in self.facts())
+        lines = [self._headline(), *(f"  {label.ljust(width)}  {value}" for label, value in self.facts())]
+        for reason, count in self._all_rejected():
+            lines.append(f"  {reason} ({count:,} rows): {REASONS.get(reason, '')}")
+            lines.extend(f"    {example.to_error()}" for example in self.examples.get(reason, ()))
+        return "\n".join(lines)
+
+    def rich(self) -> RenderableType:
+        """The same as `str`, as a table for the terminal."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for label, value in self.facts():
+            facts.add_row(Text(label, style="dim"), Text(value))
+        parts: list[RenderableType] = [Text(self._headline(), style="bold"), facts]
+        for reason, count in self._all_rejected():
+            parts.append(Text(f"{reason} ({count:,} rows): {REASONS.get(reason, '')}", style="yellow"))
+            parts.extend(Text(f"  {example.to_error()}") for example in self.examples.get(reason, ()))
+        return Group(*parts)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The lines of the summary: a label and its value."""
+        count = self.counts.get
+        lines = [
+            ("cache", self.cache),
+            ("output", self.output),
+            ("tokens", f"{self.tokens:,}, {self.trained_tokens:,} trained ({self.trained_share:.1%})"),
+            ("turns", self._turns()),
+            ("history", self._history()),
+            ("no stop", self._some(count("turns_without_stop", 0), "turns end in no stop")),
+            ("EOS", self._some(count("eos_appended", 0), "rows had an EOS appended")),
+            ("control", self._some(count("neutralised", 0), "rows held control tokens, encoded as text")),
+            ("prompt", self._some(count("as_rendered", 0), "rows kept though their prompt is no prefix")),
+            ("expanded", self._some(count("expanded", 0), "extra rows, one for each earlier turn")),
+            ("rendered by", self._listed("path")),
+            ("backend", self._listed("backend")),
+        ]
+        return [(label, value) for label, value in lines if value]
+
+    def _headline(self) -> str:
+        rejected = sum(self.rejected.values())
+        return (
+            f"{self.name}: {self.rows:,} rows in, {self.emitted:,} emitted, {rejected:,} rejected, "
+            f"{self.over_length:,} over max_length"
+        )
+
+    def _turns(self) -> str:
+        turns = self.counts.get("turns", 0)
+        return (
+            f"{self.counts.get('trained_turns', 0):,} of {turns:,} assistant turns trained" if turns else ""
+        )
+
+    def _history(self) -> str:
+        skipped = self.counts.get("turns_skipped:history", 0)
+        if not skipped:
+            return ""
+        # An upper bound: the row that holds a skipped turn is at least as long as the row it would become.
+        cost = skipped * (self.tokens // self.emitted if self.emitted else 0)
+        return (
+            f"{skipped:,} turns not trained, because the template writes them differently as history; "
+            f'history="expand" would train them in {skipped:,} more rows, up to about {cost:,} tokens'
+        )
+
+    def _some(self, number: int, what: str) -> str:
+        return f"{number:,} {what}" if number else ""
+
+    def _listed(self, group: str) -> str:
+        return ", ".join(f"{name}: {count:,} rows" for name, count in sorted(self._group(group).items()))
+
+    def _group(self, prefix: str) -> dict[str, int]:
+        start = f"{prefix}:"
+        return {key[len(start) :]: n for key, n in self.counts.items() if key.startswith(start) and n}
+
+    def _all_rejected(self) -> list[tuple[str, int]]:
+        over = [(OVER_LENGTH, self.over_length)] if self.over_length else []
+        return [*self.rejected.items(), *over]

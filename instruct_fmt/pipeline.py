@@ -1,0 +1,285 @@
+"""The stages in their order, for one formatter: rows → examples → marked texts → ids → table.
+
+In: plain Python rows. Out: an `EncodedBatch`. A row that cannot be encoded becomes a `Rejection`, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, cast
+
+import numpy as np
+import pyarrow as pa
+
+from instruct_fmt.adapt import Adapter, make_adapter
+from instruct_fmt.emit import table_of
+from instruct_fmt.encode.encoder import EncodedRow, Encoder
+from instruct_fmt.encode.source import generation_stops
+from instruct_fmt.encode.vocabulary import Vocabulary
+from instruct_fmt.errors import DataError, Rejection, RowError, UsageError
+from instruct_fmt.fit.length import truncate, truncate_prompt
+from instruct_fmt.settings import Settings
+from instruct_fmt.template.chat import ChatTemplate
+from instruct_fmt.template.records import RecordTemplate
+from instruct_fmt.template.sources import answer_column
+from instruct_fmt.template.text import mark_text
+from instruct_fmt.template.turns import Marker, Policy
+from instruct_fmt.types import Conversation, EncodedBatch, Example, Marked, Record, TemplateSource, Text
+
+Row = Mapping[str, Any]
+
+
+class Pipeline:
+    """Everything heavy that a formatter needs, made where it runs.
+
+    Args:
+        settings: the formatter's settings.
+        source: its template.
+        tokenizer: the transformers tokenizer.
+        vocabulary: what was read off it.
+
+    Raises:
+        TemplateError: the template does not compile or reads a clock that is not pinned.
+    """
+
+    def __init__(self, settings: Settings, source: TemplateSource, tokenizer: Any, vocabulary: Vocabulary) -> None:
+        self.settings, self.source, self.vocabulary = settings, source, vocabulary
+        self.append_eos = settings.append_eos == "auto" and vocabulary.eos_id is not None
+        self.declared = [*([vocabulary.eos] if vocabulary.eos else []), *generation_stops(tokenizer), *settings.stop]
+        self.declared = list(dict.fromkeys(self.declared))
+        self.variables = {**vocabulary.special, **settings.template_kwargs}
+        self.chat: Marker | None = None
+        if source.kind == "chat":
+            template = ChatTemplate(source.text, self.variables, settings.now, self.declared, vocabulary.added)
+            self.chat = Marker(template, _policy(settings, self.append_eos))
+        self._records: dict[tuple[str, ...], RecordTemplate] = {}
+        self._encoders: dict[tuple[str, bool], Encoder] = {}
+        self._adapters: dict[tuple[str, ...], tuple[str, Adapter]] = {}
+
+    @property
+    def stops(self) -> list[str]:
+        """The stop strings."""
+        if self.chat is not None:
+            return list(self.chat.template.stops.stops)
+        return list(self.record_template(None).stops.stops) if self.source.kind == "record" else self.declared
+
+    def adapter(self, columns: Sequence[str], sample: Row | None) -> tuple[str, Adapter]:
+        """The input format's name and its adapter, for these columns."""
+        key = tuple(columns)
+        if key not in self._adapters:
+            settings = self.settings
+            self._adapters[key] = make_adapter(
+                key,
+                sample,
+                source=self.source,
+                mapping=settings.columns,
+                field_map=settings.field_map,
+                format=settings.format,
+                system=settings.system,
+            )
+        return self._adapters[key]
+
+    def record_template(self, columns: Sequence[str] | None) -> RecordTemplate:
+        """The record template, with its trained columns found among the dataset's columns."""
+        settings, source = self.settings, self.source
+        answers = answer_column(source, settings.columns, columns, settings.train_on)
+        if answers not in self._records:
+            self._records[answers] = RecordTemplate(
+                source.text,
+                [name for name in source.columns if name not in self.variables],
+                answers,
+                self.variables,
+                settings.now,
+                self.declared,
+                self.vocabulary.added,
+            )
+        return self._records[answers]
+
+    def prompt(self, example: Example, columns: Sequence[str], turn: int) -> Marked:
+        """The text that inference must send to get a trained turn, ready to be encoded."""
+        if isinstance(example, Conversation):
+            return self._marker().prompt(example, turn)
+        if isinstance(example, Record):
+            return self.record_template(columns).prompt(example)
+        return Marked(example.prompt, (), (), from_row=((0, len(example.prompt), False),), bos=True)
+
+    def _marker(self) -> Marker:
+        if self.chat is None:
+            raise UsageError(
+                f"the template {self.source.name!r} is a record template; found conversations; expected the columns "
+                f"{list(self.source.columns)}; fix: use a chat template, or template=None for the tokenizer's own"
+            )
+        return self.chat
+
+    def encoder(self, example: Example, columns: Sequence[str]) -> Encoder:
+        """The encoder for this kind of example."""
+        kind = type(example).__name__
+        boundary = self.settings.boundary
+        split = boundary == "split" or (boundary == "auto" and kind != "Conversation")
+        if (kind, split) not in self._encoders:
+            self._encoders[kind, split] = Encoder(
+                self.vocabulary,
+                self._structural(example, columns),
+                cast("Literal['text', 'error', 'allow']", self._control(example)),
+                split=split,
+            )
+        return self._encoders[kind, split]
+
+    def _control(self, example: Example) -> str:
+        given = self.settings.control_tokens
+        return given or ("error" if isinstance(example, Text) else "text")
+
+    def _structural(self, example: Example, columns: Sequence[str]) -> list[str]:
+        special = self.vocabulary.special
+        ends = [special.get(name) for name in ("bos_token", "eos_token", "pad_token")]
+        found = {end for end in ends if isinstance(end, str)} | set(self.stops)
+        if isinstance(example, Conversation):
+            found |= self._marker().template.structural
+        elif isinstance(example, Record):
+            found |= self.record_template(columns).structural
+        return sorted(found)
+
+    def run(self, rows: Iterable[Row], columns: Sequence[str], first_row: int) -> EncodedBatch:
+        """Encode rows; bad ones become rejections.
+
+        Raises:
+            UsageError: the columns fit no format.
+            DataError: with `overlength="error"`, a row that is too long.
+        """
+        batch = _Batch()
+        for number, row in enumerate(rows, first_row):
+            batch.counts["rows"] += 1
+            try:
+                example = self.adapter(columns, row)[1](row)
+                for marked in self.mark(example, columns):
+                    batch.add(number, self.encoder(example, columns), marked)
+            except RowError as error:
+                batch.reject(error, number)
+        return batch.finish(self._fit)
+
+    def mark(self, example: Example, columns: Sequence[str]) -> list[Marked]:
+        """Render an example and mark what is trained of it."""
+        if isinstance(example, Record):
+            return [self.record_template(columns).mark(example, append_eos=self.append_eos)]
+        if isinstance(example, Text):
+            return [mark_text(example, self.stops, append_eos=self.append_eos)]
+        try:
+            return self._marker().mark(example)
+        except RowError as error:
+            raise with_dataset_path(error, example) from error
+
+    def _fit(self, number: int, encoder: Encoder, marked: Marked, row: EncodedRow) -> EncodedRow:
+        """The row within `max_length`, and with something to learn."""
+        limit, policy = self.settings.max_length, self.settings.overlength
+        if limit is not None and len(row.ids) > limit:
+            error = RowError(
+                "over-length",
+                "$",
+                f"{len(row.ids)} tokens",
+                f"at most {limit}",
+                'raise max_length, or shorten with overlength="truncate_prompt" or "truncate"',
+                number,
+            )
+            if policy == "error":
+                raise DataError(str(error))
+            row = _shorten(row, encoder, marked, limit, policy) or _throw(error)
+        if not row.trained.any():
+            raise RowError("nothing-to-learn", "$", "no trained token", "at least one", "leave the row out")
+        return row
+
+
+class _Batch:
+    """What becomes of the rows of one call."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        self._waiting: list[tuple[int, Encoder, Marked]] = []
+
+    def add(self, number: int, encoder: Encoder, marked: Marked) -> None:
+        self._waiting.append((number, encoder, marked))
+
+    def reject(self, error: RowError, number: int) -> None:
+        rejection = Rejection.from_error(error, number)
+        self.counts[f"rejected:{rejection.reason}"] += 1
+        self.rejected.append(rejection)
+
+    def finish(self, fit: Callable[[int, Encoder, Marked, EncodedRow], EncodedRow]) -> EncodedBatch:
+        encoded: dict[int, EncodedRow | RowError] = {}
+        for encoder in {id(encoder): encoder for _, encoder, _ in self._waiting}.values():
+            places = [place for place, entry in enumerate(self._waiting) if entry[1] is encoder]
+            results = encoder.encode([self._waiting[place][2] for place in places])
+            encoded.update(zip(places, results, strict=True))
+        emitted: list[tuple[int, EncodedRow]] = []
+        for place, (number, encoder, marked) in enumerate(self._waiting):
+            result = encoded[place]
+            try:
+                if isinstance(result, RowError):
+                    raise result
+                emitted.append((number, fit(number, encoder, marked, result)))
+            except RowError as error:
+                self.reject(error, number)
+                continue
+            self._count(encoder, marked, emitted[-1][1])
+        self.rejected.sort(key=lambda rejection: rejection.row)
+        rows = [number for number, _ in emitted]
+        self.counts["expanded"] = len(rows) - len(set(rows))
+        table = table_of([row.ids for _, row in emitted], [row.trained for _, row in emitted])
+        return EncodedBatch(table, np.asarray(rows, np.int64), self.rejected, +self.counts)
+
+    def _count(self, encoder: Encoder, marked: Marked, row: EncodedRow) -> None:
+        self.counts.update(marked.counts)
+        self.counts.update(
+            {
+                "emitted": 1,
+                "tokens": len(row.ids),
+                "trained_tokens": int(row.trained.sum()),
+                "neutralised": int(row.neutralised),
+                "path:jinja": 1,
+                f"backend:{encoder.backend}": 1,
+            }
+        )
+
+
+def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, policy: str) -> EncodedRow | None:
+    if policy == "drop":
+        return None
+    pieces = encoder.pieces(marked)
+    if policy == "truncate":
+        keep = truncate(pieces.starts, limit)
+    else:
+        found = truncate_prompt(pieces.starts, pieces.ends, row.trained, marked.removable, limit)
+        if found is None:
+            return None
+        keep = found
+    return EncodedRow(row.ids[keep], row.trained[keep], row.neutralised)
+
+
+def with_dataset_path(error: RowError, example: Conversation) -> RowError:
+    """The error with the path of the dataset's own field: an adapted row has other names and places."""
+    match = re.match(r"\$\.messages\[(\d+)\](.*)", error.path)
+    if match is None or int(match[1]) >= len(example.paths):
+        return error
+    path = example.paths[int(match[1])] + match[2]
+    return RowError(error.reason, path, error.found, error.expected, error.fix)
+
+
+def _throw(error: RowError) -> EncodedRow:
+    raise error
+
+
+def _policy(settings: Settings, append_eos: bool) -> Policy:
+    return Policy(
+        train_on=settings.train_on,
+        history=cast("Any", settings.history),
+        prompt_mismatch=cast("Any", settings.prompt_mismatch),
+        allow_dropped=frozenset(settings.allow_dropped),
+        append_eos=append_eos,
+    )
+
+
+def empty_table() -> pa.Table:
+    """A table with the output's columns and no row."""
+    return table_of([], [])

@@ -1,0 +1,206 @@
+"""The schema of a configuration file: typed, closed, and with the keys that users of other tools know.
+
+In: a mapping whose keys have our names (`config_io` translates aliases). Out: a `Config`, or pydantic's list
+of what does not fit, which `config_io` turns into one `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+
+__all__ = ["ALIASES", "DATASET_ALIASES", "Config", "DatasetConfig", "OutputConfig"]
+
+# What other tools call it → what we call it.
+ALIASES: dict[str, str] = {
+    "base_model": "model",
+    "model_name": "model",
+    "model_name_or_path": "model",
+    "tokenizer_config": "tokenizer",
+    "tokenizer_name": "tokenizer",
+    "tokenizer_name_or_path": "tokenizer",
+    "chat_template": "template",
+    "chat_template_kwargs": "template_kwargs",
+    "sequence_len": "max_length",
+    "cutoff_len": "max_length",
+    "max_seq_length": "max_length",
+    "max_seq_len": "max_length",
+    "dataset": "datasets",
+    "data": "datasets",
+    "dataset_num_proc": "num_proc",
+    "dataset_processes": "num_proc",
+    "preprocessing_num_workers": "num_proc",
+    "default_system": "system",
+    "default_system_message": "system",
+    "system_prompt": "system",
+    "sample_packing": "packing",
+    "dataset_prepared_path": "output",
+    "tokenized_path": "output",
+}
+DATASET_ALIASES: dict[str, str] = {
+    "type": "format",
+    "formatting": "format",
+    "subset": "name",
+    "data_files": "path",
+    "file_name": "path",
+    "chat_template": "template",
+    "chat_template_kwargs": "template_kwargs",
+    "default_system": "system",
+    "default_system_message": "system",
+    "system_prompt": "system",
+}
+_OWN_TEMPLATE = {"tokenizer", "tokenizer_default"}
+
+
+def _template(value: Any) -> Any:
+    return None if isinstance(value, str) and value in _OWN_TEMPLATE else value
+
+
+def _format(value: Any) -> Any:
+    # In other tools this says "conversations in a chat template", whatever their shape.
+    return None if value == "chat_template" else value
+
+
+def _moment(value: Any) -> Any:
+    # YAML reads a day without a time as a date.
+    day = isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)
+    return datetime.datetime.combine(value, datetime.time()) if day else value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _not_packed(value: Any) -> Any:
+    if value not in (False, None):
+        raise ValueError("`false`, because packing is not supported yet")
+    return False
+
+
+def _per_turn(value: Any) -> Any:
+    """One policy exists: the stop of each trained turn is trained, once."""
+    if value not in ("turn", None):
+        raise ValueError(
+            "`turn` (the stop of each trained turn is trained, once); for the last turn only, "
+            "set `train_on: last`"
+        )
+    return "turn"
+
+
+Template = Annotated[str | None, BeforeValidator(_template)]
+Strings = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Training(_Closed):
+    """What both the whole run and one dataset can say about templates and training."""
+
+    template: Template = None
+    template_kwargs: dict[str, Any] | None = None
+    system: str | None = None
+    train_on: str | list[str] | None = None
+    train_on_inputs: bool | None = None
+    roles_to_train: Strings | None = None
+    train_on_eos: Annotated[str | None, BeforeValidator(_per_turn)] = None
+    columns: dict[str, str] | None = None
+    format: Annotated[str | None, BeforeValidator(_format)] = None
+    field_map: dict[str, str] | None = None
+    field_messages: str | None = None
+    message_property_mappings: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> _Training:
+        ways = ("train_on", "train_on_inputs", "roles_to_train")
+        given = [name for name in ways if getattr(self, name) is not None]
+        if len(given) > 1 and not (
+            given == ["train_on_inputs", "roles_to_train"] and not self.train_on_inputs
+        ):
+            raise ValueError(f"one of {' and '.join(given)}, because they decide the same")
+        return self
+
+    def trained(self) -> str | list[str] | None:
+        """The value for `train_on`; None where nothing was said."""
+        if self.train_on_inputs:
+            return "all"
+        if self.train_on_inputs is False and self.roles_to_train is None:
+            return "assistant"
+        return self.train_on if self.roles_to_train is None else self.roles_to_train
+
+    def fields(self) -> dict[str, str]:
+        """The value for `field_map`: our names of fields → the dataset's."""
+        found = dict(self.field_map or {})
+        if self.field_messages is not None:
+            found["messages"] = self.field_messages
+        return {**found, **(self.message_property_mappings or {})}
+
+
+class DatasetConfig(_Training):
+    """One dataset.
+
+    Attributes:
+        path: a file, a folder, ``embedded``, or a name on the Hub.
+        name: the configuration on the Hub; with `dataset_info`, the entry.
+        split: a split or a slice of one, such as ``train[:1000]``.
+        dataset_info: a ``dataset_info.json`` as LLaMA-Factory writes it, which gives path, format and names.
+        tags: such a file's names of roles and fields.
+        The others as in `Config`; what is given here holds for this dataset only.
+    """
+
+    path: str | None = None
+    name: str | None = None
+    split: str = "train"
+    dataset_info: str | None = None
+    tags: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> DatasetConfig:
+        if self.dataset_info is None and self.path is None:
+            raise ValueError("`path`, or `dataset_info` and `name`")
+        if self.dataset_info is not None and (self.name is None or self.path is not None):
+            raise ValueError("`name` (the entry) and no `path` beside `dataset_info`")
+        return self
+
+
+class OutputConfig(_Closed):
+    """Where the result goes: `path` (None: the cache of `datasets`) and `format`."""
+
+    path: str | None = None
+    format: Literal["arrow", "parquet"] = "arrow"
+
+
+class Config(_Training):
+    """A whole run: a tokenizer, one or more datasets, the options of `compile`, and where the result goes."""
+
+    model: str | None = None
+    tokenizer: str | None = None
+    datasets: list[DatasetConfig] = Field(min_length=1)
+    output: OutputConfig = OutputConfig()
+    num_proc: PositiveInt | None = None
+    keep_columns: Strings = []
+
+    history: Literal["auto", "as_rendered", "last", "expand", "error"] = "auto"
+    max_length: PositiveInt | None = None
+    overlength: Literal["drop", "truncate_prompt", "truncate", "error"] = "drop"
+    boundary: Literal["auto", "joint", "split"] = "auto"
+    control_tokens: Literal["text", "error", "allow"] | None = None
+    append_eos: Literal["auto", "never"] = "auto"
+    stop: Strings | None = None
+    prompt_mismatch: Literal["error", "as_rendered"] = "error"
+    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
+    now: Annotated[datetime.datetime | None, BeforeValidator(_moment)] = None
+    backend: str = "auto"
+    allow_dropped: Strings = []
+
+    packing: Annotated[bool, BeforeValidator(_not_packed)] = False
+    packing_strategy: Annotated[bool, BeforeValidator(_not_packed)] = False
+
+    @model_validator(mode="after")
+    def _has_tokenizer(self) -> Config:
+        if self.model is None and self.tokenizer is None:
+            raise ValueError("`tokenizer` (a name, a folder or `embedded`), or `model`, whose own is taken")
+        return self

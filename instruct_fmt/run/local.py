@@ -1,0 +1,294 @@
+"""Preparing a whole dataset on this machine.
+
+In: a formatter and a `datasets.Dataset` (or several such pairs). Out: a folder with `input_ids` and `labels`,
+a manifest and a ledger of rejected rows, opened as `Prepared`. The rows that come out depend on neither
+`num_proc` nor `batch_size`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from instruct_fmt.errors import DataError, NothingToLearn, Rejection, TooManyRejected, UsageError
+from instruct_fmt.look.report import OVER_LENGTH, Report
+from instruct_fmt.run import manifest, store
+from instruct_fmt.run.manifest import HIT, LEDGER_NAME, Manifest, read_ledger
+from instruct_fmt.run.work import (
+    COLUMNS,
+    Encoder,
+    Job,
+    OutputFormat,
+    Part,
+    Source,
+    data_file,
+    ledger_file,
+    output_features,
+    split,
+)
+from instruct_fmt.run.worker import run_parts
+
+__all__ = ["Options", "Prepared", "Source", "prepare", "prepare_sources"]
+
+_PARTS_PER_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset.
+
+    Attributes:
+        dataset: `input_ids` and `labels` (int32), and the kept columns; memory-mapped.
+        report: what happened to the rows.
+        rejected: every row that was left out, with the reason.
+    """
+
+    dataset: datasets.Dataset
+    report: Report
+    rejected: list[Rejection]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run; nothing here changes the rows that come out.
+
+    Attributes:
+        output_dir: the folder of the result; None puts it into the cache of `datasets`.
+        output_format: ``arrow`` (opened by `load_from_disk`) or ``parquet``.
+        keep_columns: columns of the dataset to carry along.
+        num_proc: worker processes; None or 1 encodes in this process.
+        batch_size: rows encoded at a time.
+        progress: whether to show a progress bar.
+        reuse: whether an earlier result that still holds is taken.
+    """
+
+    output_dir: Path | None = None
+    output_format: OutputFormat = "arrow"
+    keep_columns: tuple[str, ...] = ()
+    num_proc: int | None = None
+    batch_size: int = 1000
+    progress: bool = True
+    reuse: bool = True
+
+
+def prepare(
+    fmt: Encoder,
+    dataset: datasets.Dataset | pa.Table,
+    *,
+    num_proc: int | None = None,
+    batch_size: int = 1000,
+    output_dir: str | os.PathLike[str] | None = None,
+    output_format: OutputFormat = "arrow",
+    progress: bool = True,
+    keep_columns: Sequence[str] = (),
+) -> Prepared:
+    """Encode a dataset; a result that still holds is opened instead of made again.
+
+    Args:
+        fmt: the formatter.
+        dataset: a dataset or an Arrow table.
+        num_proc: worker processes; None or 1 encodes in this process.
+        batch_size: rows encoded at a time; it bounds memory.
+        output_dir: the folder of the result; None puts it into the cache of `datasets`.
+        output_format: ``arrow`` or ``parquet``.
+        progress: whether to show a progress bar.
+        keep_columns: columns of the dataset to carry along.
+
+    Raises:
+        DataError: the dataset is empty.
+        TooManyRejected: more rows were rejected than `max_rejected` allows (over-length apart).
+        NothingToLearn: no token of the dataset would be trained.
+        UsageError: an argument that cannot work.
+    """
+    options = Options(
+        None if output_dir is None else Path(output_dir),
+        output_format,
+        tuple(keep_columns),
+        num_proc,
+        batch_size,
+        progress,
+    )
+    return prepare_sources([Source("dataset", fmt, as_dataset(dataset))], options)
+
+
+def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
+    """The same for several datasets, each with its own formatter, into one result; see `prepare`."""
+    _check_options(sources, options)
+    new = manifest.describe(
+        [source.fmt.facts() for source in sources],
+        [manifest.data_hash(source.dataset) for source in sources],
+        {"format": options.output_format, "columns": " ".join((*options.keep_columns, *COLUMNS))},
+    )
+    if options.output_dir is None:
+        target, found = store.cache_folder() / new.key, manifest.cache_verdict(store.cache_folder(), new)
+    else:
+        target = options.output_dir.expanduser().resolve()
+        store.sweep(target)
+        found = manifest.verdict(target, new)
+    if found != HIT or not options.reuse or not datasets.is_caching_enabled():
+        found = "miss: made again as asked" if found == HIT else found
+        new = _make(sources, options, new, target)
+    name = ", ".join(source.name for source in sources)
+    return _open(target, new, options.output_format, Report(name, {}, cache=found, output=str(target)))
+
+
+def as_dataset(data: Any) -> datasets.Dataset:
+    """A dataset or an Arrow table as a dataset; anything else is refused with what to call instead."""
+    if isinstance(data, datasets.Dataset):
+        return data
+    if isinstance(data, pa.Table):
+        return datasets.Dataset(data)
+    fix = "pass a datasets.Dataset or a pyarrow.Table"
+    if isinstance(data, (datasets.DatasetDict, datasets.IterableDatasetDict)):
+        fix = f"prepare each split by itself: fmt.prepare(dataset[split]) for the splits {', '.join(data)}"
+    elif isinstance(data, datasets.IterableDataset):
+        fix = "use dataset.map(fmt, batched=True, remove_columns=dataset.column_names) for a stream"
+    raise UsageError(f"dataset: found {type(data).__name__}; expected a datasets.Dataset; fix: {fix}")
+
+
+def _check_options(sources: Sequence[Source], options: Options) -> None:
+    for name, value in (("num_proc", options.num_proc), ("batch_size", options.batch_size)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name}: found {value}; expected 1 or more; fix: leave {name} out")
+    if options.output_format not in ("arrow", "parquet"):
+        raise UsageError(
+            f"output_format: found {options.output_format!r}; expected 'arrow' or 'parquet'; "
+            "fix: use one of them"
+        )
+    if clash := set(options.keep_columns) & set(COLUMNS):
+        raise UsageError(
+            f"keep_columns: found {sorted(clash)}; expected columns other than the result's own; "
+            "fix: rename the dataset's column first"
+        )
+    for source in sources:
+        if not len(source.dataset):
+            raise DataError(
+                f"{source.name}: found 0 rows; expected at least one; fix: check the path and the split"
+            )
+        if missing := [name for name in options.keep_columns if name not in source.dataset.column_names]:
+            raise UsageError(
+                f"keep_columns: found {missing}, not in {source.name}; expected columns among "
+                f"{source.dataset.column_names}; fix: correct the names"
+            )
+    if options.output_dir is not None:
+        store.check_target(options.output_dir.expanduser().resolve())
+
+
+def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Path) -> Manifest:
+    features = [output_features(source.dataset, options.keep_columns) for source in sources]
+    if any(found != features[0] for found in features):
+        raise UsageError(
+            f"keep_columns: found different types for {list(options.keep_columns)} among the datasets; "
+            "expected the same in all; fix: cast them first, or leave them out"
+        )
+    with store.staged(target, new, options.reuse) as staging:
+        num_proc = min(options.num_proc or 1, max(1, sum(len(source.dataset) for source in sources)))
+        if num_proc > 1:
+            sources = [_spilled(source, staging.work, number) for number, source in enumerate(sources)]
+        job = Job(tuple(sources), staging.work, features[0], options.batch_size, options.output_format)
+        parts = split(
+            [len(source.dataset) for source in sources], 1 if num_proc == 1 else num_proc * _PARTS_PER_WORKER
+        )
+        counts = _encode(job, parts, num_proc, options.progress)
+        ledger = _gather_ledger(job, parts, staging.result)
+        _check_result(sources, counts, ledger)
+        files = _gather_files(job, parts, staging.result)
+        done = dataclasses.replace(new, counts=dict(counts), files=files)
+        if options.output_format == "arrow":
+            store.write_dataset_files(staging.result, list(files), job.features, new.key)
+        done.write(staging.result)
+    return done
+
+
+def _encode(job: Job, parts: list[Part], num_proc: int, progress: bool) -> Counter[str]:
+    total = sum(part.stop - part.start for part in parts)
+    with datasets.utils.tqdm(total=total, unit="rows", desc="Preparing", disable=not progress) as bar:
+        done = run_parts(job, parts, num_proc, bar.update)
+    return sum((part.counts for part in done), Counter())
+
+
+def _spilled(source: Source, work: Path, number: int) -> Source:
+    """A dataset in memory is written to a file once, instead of being copied to each worker."""
+    if source.dataset.cache_files:
+        return source
+    path = work / f"input-{number}.arrow"
+    rows = source.dataset.with_format("arrow")
+    schema = source.dataset.features.arrow_schema
+    with pa.ipc.new_stream(str(path), schema) as writer:
+        for start in range(0, len(source.dataset), 1000):
+            writer.write_table(rows[start : start + 1000].cast(schema))
+    return dataclasses.replace(source, dataset=datasets.Dataset.from_file(str(path)))
+
+
+def _gather_ledger(job: Job, parts: list[Part], result: Path) -> list[tuple[str, Rejection]]:
+    """Join the ledgers of all parts in row order; returns each rejection with its dataset's name."""
+    found: list[tuple[str, Rejection]] = []
+    for part in parts:
+        rejections = read_ledger(ledger_file(job.folder, part))
+        name = job.sources[part.source].name
+        manifest.write_ledger(result / LEDGER_NAME, rejections, name if len(job.sources) > 1 else None)
+        found.extend((name, rejection) for rejection in rejections)
+    (result / LEDGER_NAME).touch()
+    return found
+
+
+def _gather_files(job: Job, parts: list[Part], result: Path) -> dict[str, int]:
+    paths = [data_file(job.folder, part) for part in parts if data_file(job.folder, part).exists()]
+    sizes = {}
+    for index, path in enumerate(paths):
+        name = store.file_name(index, len(paths), job.output_format)
+        (result / name).parent.mkdir(exist_ok=True)
+        path.replace(result / name)
+        sizes[name] = (result / name).stat().st_size
+    return sizes
+
+
+def _check_result(
+    sources: Sequence[Source], counts: Counter[str], ledger: list[tuple[str, Rejection]]
+) -> None:
+    over = [rejection for _, rejection in ledger if rejection.reason == OVER_LENGTH]
+    if over and any(source.fmt.settings.overlength == "error" for source in sources):
+        raise over[0].to_error()
+    report = Report.of("", counts, (rejection for _, rejection in ledger))
+    rejected = sum(report.rejected.values())
+    allowed = min(source.fmt.settings.max_rejected for source in sources)
+    if rejected > allowed * report.rows:
+        raise TooManyRejected(
+            f"found {rejected:,} of {report.rows:,} rows rejected ({rejected / report.rows:.1%}); expected "
+            f"at most max_rejected={allowed:g}; fix: correct the rows below, or raise max_rejected:\n"
+            + _reasons(report, ledger)
+        )
+    if not report.trained_tokens:
+        raise NothingToLearn(
+            f"found no token to train in {report.rows:,} rows ({report.over_length:,} over max_length); "
+            "expected at least one; fix: check train_on, max_length and the columns"
+            + _reasons(report, ledger, "\n")
+        )
+
+
+def _reasons(report: Report, ledger: list[tuple[str, Rejection]], start: str = "") -> str:
+    several = len({name for name, _ in ledger}) > 1
+    lines = []
+    for reason, count in [*report.rejected.items(), (OVER_LENGTH, report.over_length)]:
+        first = next(((name, rejection) for name, rejection in ledger if rejection.reason == reason), None)
+        if first is not None:
+            where = f"{first[0]}, " if several else ""
+            lines.append(f"  {reason}: {count:,} rows, such as {where}{first[1].to_error()}")
+    return start + "\n".join(lines) if lines else ""
+
+
+def _open(target: Path, found: Manifest, output_format: OutputFormat, about: Report) -> Prepared:
+    if not found.counts:
+        found = manifest.read(target) or found
+    rejected = read_ledger(target / LEDGER_NAME)
+    report = Report.of(about.name, found.counts, rejected)
+    report = dataclasses.replace(report, cache=about.cache, output=about.output)
+    return Prepared(store.load(target, output_format), report, rejected)

@@ -1,0 +1,105 @@
+"""From a configuration to what a run needs: datasets opened, a formatter compiled for each.
+
+In: a `Config` and the place of its file. Out: `Source` values for `local.prepare_sources`, which know nothing
+of configurations.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from instruct_fmt import formatter
+from instruct_fmt.embedded import tokenizer_path
+from instruct_fmt.run.config import Config, DatasetConfig
+from instruct_fmt.run.dataset_info import resolve
+from instruct_fmt.run.local import Options
+from instruct_fmt.run.sources_io import open_dataset
+from instruct_fmt.run.work import Source
+
+__all__ = ["open_sources", "options_of"]
+
+_PLAIN = (
+    "history",
+    "max_length",
+    "overlength",
+    "boundary",
+    "append_eos",
+    "stop",
+    "prompt_mismatch",
+    "max_rejected",
+    "now",
+    "backend",
+)
+
+
+def open_sources(config: Config, base: Path) -> list[Source]:
+    """Open the datasets of a configuration and compile their formatters.
+
+    Args:
+        config: the configuration.
+        base: the folder of its file; paths of data, templates and tokenizers are looked up there, then in the
+            current folder.
+
+    Raises:
+        InstructFmtError: anything that does not fit, see `formatter.compile` and `open_dataset`.
+    """
+    return [_source(config, resolve(dataset, base), base) for dataset in config.datasets]
+
+
+def options_of(config: Config) -> Options:
+    """How to run, as a configuration says it; a relative output path starts from the current folder."""
+    path = config.output.path
+    return Options(
+        None if path is None else Path(path),
+        config.output.format,
+        tuple(config.keep_columns),
+        config.num_proc,
+    )
+
+
+def compile_options(config: Config, dataset: DatasetConfig, base: Path) -> dict[str, Any]:
+    """The arguments of `formatter.compile` for a dataset: what it says itself, else what the run says."""
+    template = _first(dataset.template, config.template)
+    found = {name: getattr(config, name) for name in _PLAIN}
+    found |= {
+        "template": template if template is None or not Path(template).suffix else near(base, template),
+        "tokenizer": _tokenizer(config, base),
+        "columns": _first(dataset.columns, config.columns),
+        "train_on": _first(dataset.trained(), config.trained(), "assistant"),
+        "template_kwargs": _first(dataset.template_kwargs, config.template_kwargs),
+        "format": _first(dataset.format, config.format),
+        "system": _first(dataset.system, config.system),
+        "allow_dropped": tuple(config.allow_dropped),
+        "field_map": {**config.fields(), **(dataset.field_map or {})} or None,
+    }
+    if config.control_tokens is not None:
+        found["control_tokens"] = config.control_tokens
+    return found
+
+
+def near(base: Path, name: str) -> str:
+    """A path beside the configuration where there is such a file or folder; else the name as it is."""
+    found = base / name
+    # `os.path` takes long template texts for what they are, where `Path.exists` raises.
+    return str(found) if os.path.exists(found) else name  # noqa: PTH110
+
+
+def _source(config: Config, dataset: DatasetConfig, base: Path) -> Source:
+    path = str(dataset.path)
+    place = path if path.startswith("embedded") else near(base, path)
+    data = open_dataset(place, split=dataset.split, subset=dataset.name)
+    fmt = formatter.compile(**compile_options(config, dataset, base))
+    return Source(path, fmt, data)
+
+
+def _tokenizer(config: Config, base: Path) -> str:
+    name = str(_first(config.tokenizer, config.model))
+    return str(tokenizer_path()) if name == "embedded" else near(base, name)
+
+
+def _first(*values: Any) -> Any:
+    given: Iterable[Any] = (value for value in values if value is not None)
+    return next(iter(given), None)

@@ -1,0 +1,149 @@
+"""One part of a run: a range of rows of one dataset, encoded batch by batch into one file.
+
+In: a `Job`, the same for all parts, and a `Part`. Out: a data file and a ledger of rejected rows in the job's
+folder, and their counts (`Done`). Memory is bounded by the batch. The same code runs in the main process and
+in worker processes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from instruct_fmt.run.manifest import write_ledger
+from instruct_fmt.types import EncodedBatch
+
+OutputFormat = Literal["arrow", "parquet"]
+COLUMNS = ("input_ids", "labels")
+
+
+class Encoder(Protocol):
+    """What a run needs of a `Formatter`."""
+
+    @property
+    def settings(self) -> Any: ...
+
+    def facts(self) -> dict[str, str]: ...
+
+    def encode_batch(self, table: pa.Table, first_row: int = 0) -> EncodedBatch: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A dataset and the formatter for it; `name` is for messages."""
+
+    name: str
+    fmt: Encoder
+    dataset: datasets.Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all parts of a run share.
+
+    Attributes:
+        sources: datasets with their formatters.
+        folder: where data files and ledgers are written; it exists.
+        features: the columns of the result.
+        batch_size: rows encoded at a time.
+        output_format: ``arrow`` (IPC stream) or ``parquet``.
+    """
+
+    sources: tuple[Source, ...]
+    folder: Path
+    features: datasets.Features
+    batch_size: int
+    output_format: OutputFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows `start` to `stop` (half-open) of the dataset number `source`."""
+
+    index: int
+    source: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished part. Its files are `data_file` (missing where no row was emitted) and `ledger_file`."""
+
+    part: Part
+    counts: Counter[str]
+
+
+def split(sizes: list[int], pieces: int) -> list[Part]:
+    """Cut datasets of these sizes into about `pieces` parts, in order.
+
+    >>> [(p.source, p.start, p.stop) for p in split([4, 2], 2)]
+    [(0, 0, 3), (0, 3, 4), (1, 0, 2)]
+    """
+    step = max(1, -(-sum(sizes) // pieces))
+    ranges = [
+        (source, start, min(start + step, size))
+        for source, size in enumerate(sizes)
+        for start in range(0, size, step)
+    ]
+    return [Part(index, *found) for index, found in enumerate(ranges)]
+
+
+def data_file(folder: Path, part: Part) -> Path:
+    """The file of encoded rows of a part."""
+    return folder / f"part-{part.index:05d}.data"
+
+
+def ledger_file(folder: Path, part: Part) -> Path:
+    """The file of rejected rows of a part."""
+    return folder / f"part-{part.index:05d}.jsonl"
+
+
+def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done:
+    """Encode one part and write its files; `progress` is called with the rows done since the last call."""
+    source = job.sources[part.source]
+    rows = source.dataset.with_format("arrow")
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        writer: Any = None
+        for start in range(part.start, part.stop, job.batch_size):
+            table: pa.Table = rows[start : min(start + job.batch_size, part.stop)]
+            batch = source.fmt.encode_batch(table, start)
+            counts.update(batch.counts)
+            write_ledger(ledger_file(job.folder, part), batch.rejected)
+            if batch.table.num_rows:
+                writer = writer or stack.enter_context(_writer(job, part))
+                writer.write_table(_output(job, batch, table, start))
+            progress(table.num_rows)
+    return Done(part, counts)
+
+
+def output_features(dataset: datasets.Dataset, keep_columns: tuple[str, ...]) -> datasets.Features:
+    """The columns of the result: the kept ones, then `input_ids` and `labels`."""
+    ids = datasets.List(datasets.Value("int32"))
+    kept: Mapping[str, Any] = {name: dataset.features[name] for name in keep_columns}
+    return datasets.Features({**kept, **dict.fromkeys(COLUMNS, ids)})
+
+
+def _output(job: Job, batch: EncodedBatch, table: pa.Table, start: int) -> pa.Table:
+    kept = [name for name in job.features if name not in COLUMNS]
+    origin = table.select(kept).take(pa.array(batch.rows - start)) if kept else None
+    columns = [origin.column(name) for name in kept] if origin is not None else []
+    columns += [batch.table.column(name).cast(pa.list_(pa.int32())) for name in COLUMNS]
+    return pa.Table.from_arrays(columns, schema=job.features.arrow_schema)
+
+
+def _writer(job: Job, part: Part) -> Any:
+    path = data_file(job.folder, part)
+    schema = job.features.arrow_schema
+    if job.output_format == "parquet":
+        return pq.ParquetWriter(path, schema)
+    return pa.ipc.new_stream(str(path), schema)

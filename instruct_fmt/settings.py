@@ -1,0 +1,113 @@
+"""The settings of a formatter: what `compile` was asked for, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+
+from instruct_fmt.errors import UsageError, shown
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "history": ("auto", "as_rendered", "last", "expand", "error"),
+    "overlength": ("drop", "truncate_prompt", "truncate", "error"),
+    "boundary": ("auto", "joint", "split"),
+    "append_eos": ("auto", "never"),
+    "prompt_mismatch": ("error", "as_rendered"),
+    "backend": ("auto", "tokenizers"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The arguments of `compile`, with the template as text. See there for their meaning."""
+
+    template: str
+    template_name: str = "<string>"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    train_on: str | tuple[str, ...] = "assistant"
+    history: str = "auto"
+    max_length: int | None = None
+    overlength: str = "drop"
+    boundary: str = "auto"
+    control_tokens: str | None = None
+    append_eos: str = "auto"
+    stop: tuple[str, ...] = ()
+    prompt_mismatch: str = "error"
+    max_rejected: float = 0.01
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    now: datetime | None = None
+    backend: str = "auto"
+    format: str | None = None
+    system: str | None = None
+    allow_dropped: tuple[str, ...] = ()
+    field_map: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            _choice(name, getattr(self, name), choices)
+        if self.control_tokens is not None:
+            _choice("control_tokens", self.control_tokens, ("text", "error", "allow"))
+        if self.max_length is not None and (not _is_int(self.max_length) or self.max_length < 1):
+            raise UsageError(
+                f"max_length: found {self.max_length!r}; expected a whole number of tokens, at least 1; "
+                "fix: leave it out for no limit"
+            )
+        if not isinstance(self.max_rejected, int | float) or not 0 <= self.max_rejected <= 1:
+            raise UsageError(
+                f"max_rejected: found {self.max_rejected!r}; expected a share between 0 and 1; fix: 0.01 is 1 %"
+            )
+        if isinstance(self.train_on, str) and self.train_on not in ("assistant", "last", "all"):
+            raise UsageError(
+                f"train_on: found {self.train_on!r}; expected 'assistant', 'last', 'all', or a list of roles or "
+                f"columns; fix: train_on=[{self.train_on!r}]"
+            )
+        if self.now is not None and not isinstance(self.now, datetime):
+            raise UsageError(f"now: found {shown(self.now)}; expected a datetime; fix: datetime(2025, 1, 31)")
+
+    def digest(self) -> str:
+        """A hash of every setting but the template."""
+        values = {key: value for key, value in asdict(self).items() if key not in ("template", "template_name")}
+        values["now"] = self.now.isoformat() if self.now else None
+        try:
+            text = json.dumps(values, sort_keys=True)
+        except TypeError as error:
+            raise UsageError(
+                f"template_kwargs: {error}; expected plain data (text, numbers, lists, dicts); fix: convert it"
+            ) from error
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def settings(**arguments: Any) -> Settings:
+    """Settings from the arguments of `compile`; lists become tuples, None becomes the empty value.
+
+    Raises:
+        UsageError: a value that cannot work.
+    """
+    for name in ("columns", "template_kwargs", "field_map"):
+        value = arguments.get(name)
+        if value is not None and not isinstance(value, Mapping):
+            raise UsageError(f"{name}: found {shown(value)}; expected a dict; fix: {name}={{…}}")
+        arguments[name] = dict(value or {})
+    for name in ("stop", "allow_dropped"):
+        value = arguments.get(name)
+        arguments[name] = (value,) if isinstance(value, str) else tuple(value or ())
+    train_on = arguments["train_on"]
+    if isinstance(train_on, Sequence) and not isinstance(train_on, str):
+        arguments["train_on"] = tuple(train_on)
+    return Settings(**arguments)
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value in choices:
+        return
+    near = get_close_matches(str(value), choices, 1) or choices[:1]
+    raise UsageError(f"{name}: found {value!r}; expected one of {', '.join(choices)}; fix: {name}={near[0]!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
