@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_fmt.errors import UsageError
 from instruct_fmt.settings import Settings, settings
+from instruct_fmt.types import TemplateSource
 from instruct_fmt.version import __version__
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-    from instruct_fmt.encode.source import TokenizerReference
+    from instruct_fmt.tokenizer import TokenizerReference
     from instruct_fmt.encode.vocabulary import Vocabulary
     from instruct_fmt.look.preview import Preview
     from instruct_fmt.pipeline import Pipeline
     from instruct_fmt.run.local import Prepared
-    from instruct_fmt.types import EncodedBatch, Marked, Prompt, Rendered, Stop, TemplateSource
+    from instruct_fmt.types import EncodedBatch, Marked, Prompt, Rendered, Stop
 
 Row = Mapping[str, Any]
+# Rows that are a template's output already need none; conversations raise.
+NO_TEMPLATE = TemplateSource("", "chat", "none")
 
 
 def compile(
@@ -100,14 +103,16 @@ def compile(
         raise UsageError(
             'tokenizer: found None; expected a tokenizer, its name or its path; fix: tokenizer="embedded" to try'
         )
-    from instruct_fmt.encode.source import load_tokenizer
+    from instruct_fmt.tokenizer import load_tokenizer
     from instruct_fmt.encode.vocabulary import Vocabulary
     from instruct_fmt.template.sources import load
 
     named = isinstance(tokenizer, str | os.PathLike)
     loaded = load_tokenizer(tokenizer) if named else tokenizer
     vocabulary = Vocabulary(loaded)
-    source = load(template, vocabulary.chat_template)
+    source = (
+        load(template, vocabulary.chat_template) if template is not None or vocabulary.chat_template else NO_TEMPLATE
+    )
     chosen = settings(
         template=source.text,
         template_name=source.name,
@@ -158,7 +163,7 @@ class Formatter:
     @cached_property
     def tokenizer_reference(self) -> TokenizerReference:
         """How the tokenizer is found again in another process."""
-        from instruct_fmt.encode.source import TokenizerReference, reference
+        from instruct_fmt.tokenizer import TokenizerReference, reference
 
         if isinstance(self._tokenizer, TokenizerReference):
             return self._tokenizer
@@ -186,6 +191,8 @@ class Formatter:
 
         from instruct_fmt.template.sources import load
 
+        if not self.settings.template:
+            return NO_TEMPLATE
         return replace(load(self.settings.template, None), name=self.settings.template_name)
 
     @cached_property

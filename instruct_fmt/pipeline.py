@@ -16,7 +16,7 @@ import pyarrow as pa
 from instruct_fmt.adapt import Adapter, make_adapter
 from instruct_fmt.emit import table_of
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
-from instruct_fmt.encode.source import generation_stops
+from instruct_fmt.tokenizer import generation_stops
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import DataError, Rejection, RowError, UsageError
 from instruct_fmt.fit.length import truncate, truncate_prompt
@@ -51,7 +51,7 @@ class Pipeline:
         self.declared = list(dict.fromkeys(self.declared))
         self.variables = {**vocabulary.special, **settings.template_kwargs}
         self.chat: Marker | None = None
-        if source.kind == "chat":
+        if source.kind == "chat" and source.text:
             template = ChatTemplate(source.text, self.variables, settings.now, self.declared, vocabulary.added)
             self.chat = Marker(template, _policy(settings, self.append_eos))
         self._records: dict[tuple[str, ...], RecordTemplate] = {}
@@ -106,6 +106,11 @@ class Pipeline:
         return Marked(example.prompt, (), (), from_row=((0, len(example.prompt), False),), bos=True)
 
     def _marker(self) -> Marker:
+        if self.chat is None and not self.source.text:
+            raise UsageError(
+                "the tokenizer has no chat template, and none was given; found conversations; expected a template; "
+                'fix: pass template="chatml", another library name, Jinja text or a path'
+            )
         if self.chat is None:
             raise UsageError(
                 f"the template {self.source.name!r} is a record template; found conversations; expected the columns "
@@ -133,8 +138,7 @@ class Pipeline:
 
     def _structural(self, example: Example, columns: Sequence[str]) -> list[str]:
         special = self.vocabulary.special
-        ends = [special.get(name) for name in ("bos_token", "eos_token", "pad_token")]
-        found = {end for end in ends if isinstance(end, str)} | set(self.stops)
+        found = {token for token in special.values() if isinstance(token, str)} | set(self.stops)
         if isinstance(example, Conversation):
             found |= self._marker().template.structural
         elif isinstance(example, Record):
@@ -164,7 +168,8 @@ class Pipeline:
         if isinstance(example, Record):
             return [self.record_template(columns).mark(example, append_eos=self.append_eos)]
         if isinstance(example, Text):
-            return [mark_text(example, self.stops, append_eos=self.append_eos)]
+            stops = self.stops if self._control(example) == "allow" else ()  # else a stop in the text is text
+            return [mark_text(example, stops, append_eos=self.append_eos)]
         try:
             return self._marker().mark(example)
         except RowError as error:
@@ -184,7 +189,10 @@ class Pipeline:
             )
             if policy == "error":
                 raise DataError(str(error))
-            row = _shorten(row, encoder, marked, limit, policy) or _throw(error)
+            shorter = _shorten(row, encoder, marked, limit, policy)
+            if shorter is None or not shorter.trained.any():
+                raise error
+            row = shorter
         if not row.trained.any():
             raise RowError("nothing-to-learn", "$", "no trained token", "at least one", "leave the row out")
         return row
@@ -264,10 +272,6 @@ def with_dataset_path(error: RowError, example: Conversation) -> RowError:
         return error
     path = example.paths[int(match[1])] + match[2]
     return RowError(error.reason, path, error.found, error.expected, error.fix)
-
-
-def _throw(error: RowError) -> EncodedRow:
-    raise error
 
 
 def _policy(settings: Settings, append_eos: bool) -> Policy:

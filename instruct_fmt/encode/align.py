@@ -6,10 +6,10 @@ token is trained if it holds a trained byte.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Bools, Ints, Range
@@ -50,11 +50,11 @@ def check_offsets(offsets: Sequence[Range], text: str) -> None:
         if start < previous or end < start or end > len(text):
             problem = f"offsets ({start}, {end}) behind ({previous}, …)"
             break
-        if start > reached and text[reached:start].strip():
+        if start > reached and not _left_out(text, previous, reached, start):
             problem = f"no token for {text[reached:start][:40]!r}"
             break
         previous, reached = start, max(reached, end)
-    if not problem and text[reached:].strip():
+    if not problem and not _left_out(text, previous, reached, len(text)):
         problem = f"no token for {text[reached:][:40]!r}"
     if problem:
         raise RowError(
@@ -66,5 +66,8 @@ def check_offsets(offsets: Sequence[Range], text: str) -> None:
         )
 
 
-def int32(values: Sequence[int]) -> npt.NDArray[np.int32]:
-    return np.asarray(values, np.int32)
+def _left_out(text: str, token: int, start: int, end: int) -> bool:
+    """Whether no token need cover `[start, end)`: blanks, or characters that a normaliser joins to the token before."""
+    gap = text[start:end]
+    joined = unicodedata.normalize("NFKC", text[token:end])
+    return not gap.strip() or len(joined) < end - token

@@ -25,6 +25,7 @@ from instruct_fmt.types import Marked
 Occurrence = tuple[int, int, int]
 _MARK = "\uf8ff"  # a private-use character; the sentinels are ⟨mark⟩⟨number in private-use digits⟩⟨mark⟩
 _DIGITS = "\ue200\ue201\ue202\ue203\ue204\ue205\ue206\ue207\ue208\ue209"
+_SENTINEL = re.compile(f"{_MARK}[{_DIGITS}]+{_MARK}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +77,15 @@ class ControlTokens:
         Raises:
             RowError: the text holds this module's sentinels, or a forbidden token comes out all the same.
         """
-        if _MARK in text:
+        rewritten, places, written = self._rewrite(text, {(start, end) for start, end, _ in forbidden})
+        if [match.start() for match in _SENTINEL.finditer(rewritten)] != written:
             raise RowError(
                 "control-token",
                 "$",
-                f"the private-use character {shown(_MARK)} together with a control token",
+                f"a control token beside the private-use characters {shown(_MARK)} that this package needs for itself",
                 "one of the two",
                 "remove one of them from the row",
             )
-        rewritten, places = self._rewrite(text, {(start, end) for start, end, _ in forbidden})
         engine = self._continuation if continues else self._engine
         encoding = engine.encode(rewritten, add_special_tokens=False)
         ids = [self._renamed.get(id, id) for id in encoding.ids]
@@ -102,21 +103,24 @@ class ControlTokens:
                     )
         return Pieces(ids, starts, ends)
 
-    def _rewrite(self, text: str, blocked: set[tuple[int, int]]) -> tuple[str, list[int]]:
-        """The text with sentinels for allowed tokens, and for each of its positions the position in `text`."""
+    def _rewrite(self, text: str, blocked: set[tuple[int, int]]) -> tuple[str, list[int], list[int]]:
+        """The text with sentinels for allowed tokens; for each of its places the place in `text`; where sentinels are."""
         pieces: list[str] = []
         places: list[int] = []
+        written: list[int] = []
         at = 0
         for match in self.pattern.finditer(text):
             if (match.start(), match.end()) in blocked:
                 continue
             sentinel = self._sentinels[match[0]]
             pieces += [text[at : match.start()], sentinel]
-            places += [*range(at, match.start()), *[match.start()] * len(sentinel)]
+            places += range(at, match.start())
+            written.append(len(places))
+            places += [match.start()] * len(sentinel)
             at = match.end()
         pieces.append(text[at:])
         places += range(at, len(text) + 1)
-        return "".join(pieces), places
+        return "".join(pieces), places, written
 
     @cached_property
     def _sentinels(self) -> dict[str, str]:

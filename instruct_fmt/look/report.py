@@ -1,7 +1,7 @@
 """The report of a run: how many rows came in, went out, and why the rest did not.
 
 In: counts (see `EncodedBatch.counts`) and the first rejected rows of each reason. Out: readable text, a plain
-dict for JSON, or a table for the terminal.
+dict for JSON, or coloured text for the terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_fmt.errors import REASONS, Rejection
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.text import Text
 
 OVER_LENGTH = "over-length"
 _EXAMPLES = 3
@@ -122,20 +122,19 @@ class Report:
             lines.extend(f"    {example.to_error()}" for example in self.examples.get(reason, ()))
         return "\n".join(lines)
 
-    def rich(self) -> RenderableType:
-        """The same as `str`, as a table for the terminal."""
-        from rich.console import Group
-        from rich.table import Table
+    def rich(self) -> Text:
+        """The same as `str`, coloured for the terminal."""
         from rich.text import Text
 
-        facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        width = max(len(label) for label, _ in self.facts())
+        text = Text(self._headline(), style="bold")
         for label, value in self.facts():
-            facts.add_row(Text(label, style="dim"), Text(value))
-        parts: list[RenderableType] = [Text(self._headline(), style="bold"), facts]
+            text.append(f"\n  {label.ljust(width)}  ", "not bold dim").append(value, "not bold")
         for reason, count in self._all_rejected():
-            parts.append(Text(f"{reason} ({count:,} rows): {REASONS.get(reason, '')}", style="yellow"))
-            parts.extend(Text(f"  {example.to_error()}") for example in self.examples.get(reason, ()))
-        return Group(*parts)
+            text.append(f"\n  {reason} ({count:,} rows): {REASONS.get(reason, '')}", "not bold yellow")
+            for example in self.examples.get(reason, ()):
+                text.append(f"\n    {example.to_error()}", "not bold")
+        return text
 
     def facts(self) -> list[tuple[str, str]]:
         """The lines of the summary: a label and its value."""

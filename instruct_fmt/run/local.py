@@ -64,7 +64,7 @@ class Options:
         output_dir: the folder of the result; None puts it into the cache of `datasets`.
         output_format: ``arrow`` (opened by `load_from_disk`) or ``parquet``.
         keep_columns: columns of the dataset to carry along.
-        num_proc: worker processes; None or 1 encodes in this process.
+        num_proc: the most worker processes, each for a batch at least; None or 1 encodes in this process.
         batch_size: rows encoded at a time.
         progress: whether to show a progress bar.
         reuse: whether an earlier result that still holds is taken.
@@ -95,7 +95,7 @@ def prepare(
     Args:
         fmt: the formatter.
         dataset: a dataset or an Arrow table.
-        num_proc: worker processes; None or 1 encodes in this process.
+        num_proc: the most worker processes, each for a batch at least; None or 1 encodes in this process.
         batch_size: rows encoded at a time; it bounds memory.
         output_dir: the folder of the result; None puts it into the cache of `datasets`.
         output_format: ``arrow`` or ``parquet``.
@@ -190,13 +190,14 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
             "expected the same in all; fix: cast them first, or leave them out"
         )
     with store.staged(target, new, options.reuse) as staging:
-        num_proc = min(options.num_proc or 1, max(1, sum(len(source.dataset) for source in sources)))
+        sizes = [len(source.dataset) for source in sources]
+        batches = -(-sum(sizes) // options.batch_size)
+        # A worker takes seconds to start: less than a batch is not worth one.
+        num_proc = min(options.num_proc or 1, batches)
         if num_proc > 1:
             sources = [_spilled(source, staging.work, number) for number, source in enumerate(sources)]
         job = Job(tuple(sources), staging.work, features[0], options.batch_size, options.output_format)
-        parts = split(
-            [len(source.dataset) for source in sources], 1 if num_proc == 1 else num_proc * _PARTS_PER_WORKER
-        )
+        parts = split(sizes, 1 if num_proc == 1 else min(batches, num_proc * _PARTS_PER_WORKER))
         counts = _encode(job, parts, num_proc, options.progress)
         ledger = _gather_ledger(job, parts, staging.result)
         _check_result(sources, counts, ledger)
@@ -254,9 +255,6 @@ def _gather_files(job: Job, parts: list[Part], result: Path) -> dict[str, int]:
 def _check_result(
     sources: Sequence[Source], counts: Counter[str], ledger: list[tuple[str, Rejection]]
 ) -> None:
-    over = [rejection for _, rejection in ledger if rejection.reason == OVER_LENGTH]
-    if over and any(source.fmt.settings.overlength == "error" for source in sources):
-        raise over[0].to_error()
     report = Report.of("", counts, (rejection for _, rejection in ledger))
     rejected = sum(report.rejected.values())
     allowed = min(source.fmt.settings.max_rejected for source in sources)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from instruct_fmt import formatter
-from instruct_fmt.embedded import tokenizer_path
 from instruct_fmt.run.config import Config, DatasetConfig
 from instruct_fmt.run.dataset_info import resolve
 from instruct_fmt.run.local import Options
@@ -97,7 +96,7 @@ def _source(config: Config, dataset: DatasetConfig, base: Path) -> Source:
 
 def _tokenizer(config: Config, base: Path) -> str:
     name = str(_first(config.tokenizer, config.model))
-    return str(tokenizer_path()) if name == "embedded" else near(base, name)
+    return name if name == "embedded" else near(base, name)
 
 
 def _first(*values: Any) -> Any:

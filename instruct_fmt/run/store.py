@@ -123,9 +123,23 @@ def load(folder: Path, output_format: OutputFormat) -> datasets.Dataset:
         assert isinstance(found, datasets.Dataset)
         return found
     files = sorted(str(path) for path in (folder / "data").glob("*.parquet"))
-    found = datasets.Dataset.from_parquet(files)
+    with _quiet():
+        found = datasets.Dataset.from_parquet(files)
     assert isinstance(found, datasets.Dataset)
     return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of `datasets` for a while."""
+    if datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
 
 
 def _swap(staging: Staging) -> None:

@@ -148,9 +148,7 @@ class ChatTemplate:
                 for tools in (None, PROBE_TOOLS):
                     for trace in self._probes(Conversation(messages, tools)):
                         self._learn_structure(trace, messages)
-                        tail = _tail(trace, len(messages) - 1, with_unowned=with_unowned)
-                        if tail is not None:
-                            self.stops.learn(tail, answer=answer)
+                        self.stops.learn(*_tails(trace, len(messages) - 1, with_unowned=with_unowned), answer=answer)
                     if not answer:
                         after = [*messages, RESULT]
                         for trace in self._probes(Conversation(after, tools), prompt=True):
@@ -182,15 +180,19 @@ class ChatTemplate:
         return plain.text == prompt.text and last is not None and last.owner is None
 
 
-def _tail(trace: Trace, last: int, *, with_unowned: bool) -> str | None:
-    """The literal text behind the last character that message `last` wrote; None where it did not write last."""
-    tail = ""
+def _tails(trace: Trace, last: int, *, with_unowned: bool) -> tuple[str, str]:
+    """The literal text behind the last character of message `last`: its own, and what follows; empty if it is not."""
+    own, behind = "", ""
     for run, text in reversed(list(_pieces(trace))):
         if run.field is not None:
-            return tail if run.field.place == last else None
-        if with_unowned or run.owner is not None:
-            tail = text + tail
-    return None
+            return (own, behind) if run.field.place == last else ("", "")
+        if run.owner is not None:
+            own = text + own
+        elif own:
+            own = text + own  # text without an owner inside the turn
+        elif with_unowned:
+            behind = text + behind
+    return "", ""
 
 
 def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class RecordTemplate:
         last = [end for _, end, run in trace.positions() if run.field is not None]
         literals = [trace.text[start:end] for start, end, run in trace.positions() if run.field is None]
         self.structural = set(self.stops.tokens_in("\0".join(literals)))
-        self.stops.learn(trace.text[last[-1] :] if last else "", answer=False)
+        self.stops.learn(trace.text[last[-1] :] if last else "", "", answer=False)
 
     def mark(self, record: Record, *, append_eos: bool) -> Marked:
         """The marked text of one record.
@@ -79,7 +79,7 @@ class RecordTemplate:
         ranges = self._ranges(index, names, record.values)
         trained = [names.index(name) for name in self.answers if name in names]
         text, end = index.text, ranges[-1][1]
-        stopped = self.stops.declared_ends(text[:end])
+        stopped = self._ends_in_stop(index, end)
         eos = append_eos and not stopped and not text[end:].strip()
         if eos:
             ranges = (*ranges[:-1], (ranges[-1][0], len(text)))
@@ -103,6 +103,11 @@ class RecordTemplate:
                 "turns_without_stop": int(not eos and not stopped),
             },
         )
+
+    def _ends_in_stop(self, index: TraceIndex, end: int) -> bool:
+        """Whether the template's own text ends in a stop at `end`."""
+        ends = [end - len(stop) for stop in self.stops.stops if index.text.endswith(stop, 0, end)]
+        return any(index.literal_until(start) >= end for start in ends)
 
     def prompt(self, record: Record) -> Marked:
         """The text before the answer, without the spaces that end it."""

@@ -21,13 +21,17 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The part of message `index` that the model writes: `[start, end)`; `[body, end)` ends in the stop, if any.
+    """What the model writes of message `index`, and of those before it that the template joins to it.
 
     Attributes:
+        first: the first message of the turn; most often `index` itself.
+        index: its last message.
+        start, end: half-open range of the text, in characters.
         stop: where the stop begins; equal to `end` where the turn has none.
         ranges: what of the turn is trained; one range, or several where `{% generation %}` blocks say so.
     """
 
+    first: int
     index: int
     start: int
     stop: int
@@ -105,20 +109,20 @@ class TraceIndex:
         return any(run.generated for _, _, run in self.pieces)
 
 
-def find_turn(trace: TraceIndex, index: int, start: int, stops: StopFinder, *, last: bool) -> Turn:
-    """The turn of message `index` that begins at `start`: up to the first stop behind its last own character."""
-    own = trace.content(index, start)
-    body = own[1] if own else start
+def find_turn(trace: TraceIndex, members: range, start: int, stops: StopFinder, *, last: bool) -> Turn:
+    """The turn of some messages that begins at `start`: up to the first stop behind its last own character."""
+    first, index = members[0], members[-1]
+    body = max((own[1] for member in members if (own := trace.content(member, start))), default=start)
     end = trace.own_literals(index, body)
     found = stops.first(trace.text, body, end)
     if found is not None:
-        return Turn(index, start, found[0], found[1])
+        return Turn(first, index, start, found[0], found[1])
     behind = stops.follows(trace.text, end)
     if behind is not None and behind <= trace.literal_until(end):
-        return Turn(index, start, end, behind)
+        return Turn(first, index, start, end, behind)
     if last and not trace.text[end:].strip():
         end = len(trace.text)  # EOS comes behind these blanks, so the model must write them
-    return Turn(index, start, end, end)
+    return Turn(first, index, start, end, end)
 
 
 def prompt_tail(prompt: Trace, plain: Trace) -> str:
@@ -136,6 +140,15 @@ def prompt_tail(prompt: Trace, plain: Trace) -> str:
 
 def _texts(trace: Trace) -> list[str]:
     return [trace.text[start:end] for start, end, _ in trace.positions()]
+
+
+def joined(trace: TraceIndex, index: int, tail: str, stops: StopFinder) -> bool:
+    """Whether message `index` continues the message before it: neither a stop nor a header stands between them."""
+    before, here = trace.content(index - 1), trace.content(index)
+    if before is None or here is None or before[1] > here[0]:
+        return False
+    gap = trace.text[before[1] : here[0]]
+    return stops.first(gap, 0, len(gap)) is None and not (tail.strip() and tail.strip() in gap)
 
 
 def find_header(trace: TraceIndex, index: int, tail: str) -> int | None:
@@ -169,7 +182,7 @@ def check_foreign(trace: TraceIndex, turn: Turn) -> None:
     """Raise where text of another speaker lies inside the turn."""
     for begin, end, run in trace.pieces:
         inside = end > turn.start and begin < turn.end
-        if inside and run.field is not None and run.field.place != turn.index:
+        if inside and run.field is not None and not turn.first <= run.field.place <= turn.index:
             text = trace.text[max(begin, turn.start) : min(end, turn.end)]
             raise RowError(
                 "foreign-text",
@@ -180,12 +193,12 @@ def check_foreign(trace: TraceIndex, turn: Turn) -> None:
             )
 
 
-def dropped_fields(trace: TraceIndex, turn: Turn, message: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Fields of the message that the turn does not hold: their path inside the message and the missing text."""
+def dropped_fields(trace: TraceIndex, turn: Turn, index: int, message: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Fields of message `index` that its turn does not hold: their path inside the message and the missing text."""
     inside = [
         (run, max(begin, turn.start) - begin, min(end, turn.end) - begin)
         for begin, end, run in trace.pieces
-        if end > turn.start and begin < turn.end and run.field is not None and run.field.place == turn.index
+        if end > turn.start and begin < turn.end and run.field is not None and run.field.place == index
     ]
     literals = "".join(
         trace.text[max(begin, turn.start) : min(end, turn.end)] if run.field is None else "\0"
@@ -198,6 +211,9 @@ def dropped_fields(trace: TraceIndex, turn: Turn, message: Mapping[str, Any]) ->
         gaps = min((_gaps(text, inside, each) for each in paths), key=len)
         if any(gap not in literals for gap in gaps):
             missing.append((_shown_path(path), " … ".join(gaps)))
+    content = message.get("content")
+    if isinstance(content, str) and content and not content.strip() and not inside:
+        missing.append((".content", content))
     return missing
 
 

@@ -74,17 +74,30 @@ class StopFinder:
         by_length = sorted((token.content for token in added if token.content.strip()), key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, by_length)) or "(?!)")
 
-    def learn(self, tail: str, *, answer: bool) -> None:
-        """Add the stop that `tail`, the literal text behind a probe's last character, shows."""
-        if self.first(tail, 0, len(tail)) is not None or not tail.strip():
+    def learn(self, own: str, behind: str, *, answer: bool) -> None:
+        """Add the stop that a probe shows.
+
+        Args:
+            own: the literal text that the probe's turn prints behind its last character.
+            behind: the literal text that follows the turn.
+            answer: whether the turn is an answer; what ends a tool call must be a special token.
+        """
+        if self.first(own, 0, len(own)) is not None:
             return
-        found = self.tokens_in(tail)
-        special = [token for token in found if self.is_special(token)]
-        if answer:
-            markers = special or found or _MARKER.findall(tail) or [tail.strip()]
+        if own.strip():
+            special = [token for token in self.tokens_in(own) if self.is_special(token)]
+            closing = [token for token in special if own.rstrip().endswith(token)]
+            if closing:
+                self.stops.append(closing[-1])
+                return
+            if answer:
+                markers = special or self.tokens_in(own) or _MARKER.findall(own)
+                self.stops.append(markers[0] if markers else own.strip())
+                return
+        special = [token for token in self.tokens_in(behind) if self.is_special(token)]
+        markers = special or (_MARKER.findall(behind) if answer else [])
+        if markers and self.first(behind, 0, len(behind)) is None:
             self.stops.append(markers[0])
-        elif special and tail.rstrip().endswith(special[-1]):
-            self.stops.append(special[-1])
 
     def tokens_in(self, text: str) -> list[str]:
         """The added tokens in a literal text, in order."""
@@ -108,7 +121,3 @@ class StopFinder:
             begin += 1
         ends = [begin + len(marker) for marker in self.stops if text.startswith(marker, begin)]
         return max(ends, default=None)
-
-    def declared_ends(self, text: str) -> bool:
-        """Whether the text, blanks aside, ends in a stop already."""
-        return any(text.rstrip().endswith(marker) for marker in self.stops)

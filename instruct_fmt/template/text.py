@@ -9,7 +9,7 @@ from instruct_fmt.types import Marked, Span, Text
 
 
 def mark_text(row: Text, stops: Sequence[str], *, append_eos: bool) -> Marked:
-    """Everything behind the prompt is trained; EOS comes behind it where the text does not end in a stop.
+    """Everything behind the prompt is trained; EOS comes behind it where the text does not end in one of `stops`.
 
     Raises:
         RowError: the row has no text.
@@ -17,12 +17,13 @@ def mark_text(row: Text, stops: Sequence[str], *, append_eos: bool) -> Marked:
     text, start = row.prompt + row.completion, len(row.prompt)
     if not row.completion:
         raise RowError("nothing-to-learn", "$", "an empty text", "some text", "leave the row out")
-    eos = append_eos and not text.rstrip().endswith(tuple(stops))
+    eos = append_eos and not (stops and text.rstrip().endswith(tuple(stops)))
     spans = [Span(0, start, "prompt", "prompt", False)] if start else []
+    name = "completion" if start else "text"
     return Marked(
         text=text,
         trained=((start, len(text)),),
-        spans=(*spans, Span(start, len(text), "completion", "completion", True)),
+        spans=(*spans, Span(start, len(text), name, name, True)),
         from_row=((0, len(text), False),),
         removable=((0, start),) if start else (),
         cuts=(start,),

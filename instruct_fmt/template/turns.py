@@ -22,6 +22,7 @@ from instruct_fmt.template.spans import (
     dropped_fields,
     find_header,
     find_turn,
+    joined,
     prompt_tail,
     same_words,
 )
@@ -76,7 +77,7 @@ class Marker:
     def _conversation(self, conversation: Conversation, chosen: Sequence[int]) -> Marked:
         job = _Job(self.template, self.policy, conversation)
         speaking = [index for index in chosen if _speaks(conversation.messages[index])]
-        turns = [turn for index in speaking if (turn := job.turn(index)) is not None]
+        turns = [turn for members in job.groups(speaking) if (turn := job.turn(members)) is not None]
         others = [job.other_role(index) for index in chosen if index not in speaking]
         if not turns and not others:
             raise RowError(
@@ -95,7 +96,8 @@ class Marker:
     def _everything(self, conversation: Conversation) -> Marked:
         job = _Job(self.template, self.policy, conversation)
         size = len(job.index.text)
-        turn = Turn(len(conversation.messages) - 1, 0, size, size, ((0, size),))
+        last = len(conversation.messages) - 1
+        turn = Turn(last, last, 0, size, size, ((0, size),))
         return job.marked([turn])
 
     def prompt(self, conversation: Conversation, turn: int = -1) -> Marked:
@@ -134,21 +136,50 @@ class _Job:
         self.index = TraceIndex(self.trace)
         self.counts: Counter[str] = Counter(turns=sum(_speaks(message) for message in self.messages))
 
-    def turn(self, index: int) -> Turn | None:
-        """The trained turn of message `index`; None where its history policy leaves it out."""
-        last = index == len(self.messages) - 1
+    def groups(self, chosen: Sequence[int]) -> list[range]:
+        """The chosen messages as turns: a message that the template joins to the one before it continues its turn."""
+        groups: list[range] = []
+        for index in chosen:
+            first = index
+            while first and _speaks(self.messages[first - 1]) and self._joined(first):
+                first -= 1
+            if first < index and self.conversation.train[first:index].count(False):
+                raise RowError(
+                    "start-unknown",
+                    f"$.messages[{index}]",
+                    "a turn that continues a message which is not trained",
+                    "turns that are trained as a whole",
+                    "train both messages, or neither",
+                )
+            if groups and groups[-1][-1] >= first:
+                first = groups.pop()[0]
+            groups.append(range(first, index + 1))
+        return groups
+
+    def _joined(self, index: int) -> bool:
+        return joined(self.index, index, self._tail(index), self.template.stops)
+
+    def _tail(self, index: int) -> str:
+        """The literal text with which the generation prompt before message `index` ends."""
         prompt = self.template.trace(self.scene, index, prompt=True)
+        return prompt_tail(prompt, self.template.trace(self.scene, index))
+
+    def turn(self, members: range) -> Turn | None:
+        """The trained turn of some messages; None where the history policy leaves it out."""
+        first, index = members[0], members[-1]
+        last = index == len(self.messages) - 1
+        prompt = self.template.trace(self.scene, first, prompt=True)
         policy = self.policy.history
         if not last and policy in ("auto", "error", "last"):
-            turn = self._as_generated(index, prompt)
+            turn = self._as_generated(members, prompt)
             if turn is None:
                 if policy == "error":
                     raise self._rewritten(index)
                 self.counts["turns_skipped:history"] += 1
                 return None
         else:
-            start = self._start(index, prompt, last)
-            turn = find_turn(self.index, index, start, self.template.stops, last=last)
+            start = self._start(first, prompt, last)
+            turn = find_turn(self.index, members, start, self.template.stops, last=last)
         self._check(turn, last)
         return self._ranges(turn)
 
@@ -158,8 +189,7 @@ class _Job:
         if self.policy.prompt_mismatch == "error" and last:
             raise self._mismatch(index, prompt)
         self.counts["as_rendered"] = 1
-        plain = self.template.trace(self.scene, index)
-        start = find_header(self.index, index, prompt_tail(prompt, plain))
+        start = find_header(self.index, index, self._tail(index))
         if start is None:
             raise RowError(
                 "start-unknown",
@@ -170,41 +200,46 @@ class _Job:
             )
         return start
 
-    def _as_generated(self, index: int, prompt: Trace) -> Turn | None:
+    def _as_generated(self, members: range, prompt: Trace) -> Turn | None:
         """The turn inside the whole text, if it reads exactly as it does when it is the last one."""
-        alone = TraceIndex(self.template.trace(self.scene, index + 1))
+        first, stops = members[0], self.template.stops
+        alone = TraceIndex(self.template.trace(self.scene, members[-1] + 1))
         if not alone.text.startswith(prompt.text):
             return None
-        model = find_turn(alone, index, len(prompt.text), self.template.stops, last=True)
-        here, there = self.index.content(index), alone.content(index, model.start)
+        model = find_turn(alone, members, len(prompt.text), stops, last=True)
+        here, there = self.index.content(first), alone.content(first, model.start)
         if here and there:
             start = here[0] - (there[0] - model.start)
         elif self.index.text.startswith(prompt.text):
             start = len(prompt.text)
         else:
             return None
-        plain = self.template.trace(self.scene, index)
-        if start < 0 or not _has_header(self.index.text[:start], prompt_tail(prompt, plain)):
+        if start < 0 or not _has_header(self.index.text[:start], self._tail(first)):
             return None
-        turn = find_turn(self.index, index, start, self.template.stops, last=False)
+        turn = find_turn(self.index, members, start, stops, last=False)
         if not model.stopped:  # blanks behind a last turn without a stop belong to it alone
             model = replace(model, stop=min(model.stop, model.start + turn.stop - turn.start))
         if not same_words(self.index, turn, alone, model):
             return None
-        stops = self.index.text[turn.stop : turn.end].strip(), alone.text[model.stop : model.end].strip()
-        return turn if stops[0] == stops[1] or not model.stopped else None
+        ends = self.index.text[turn.stop : turn.end].strip(), alone.text[model.stop : model.end].strip()
+        return turn if ends[0] == ends[1] or not model.stopped else None
 
     def _check(self, turn: Turn, last: bool) -> None:
         check_foreign(self.index, turn)
         if not last and self.policy.history == "as_rendered":
             return
-        for path, text in dropped_fields(self.index, turn, self.messages[turn.index]):
+        dropped = [
+            (index, path, text)
+            for index in range(turn.first, turn.index + 1)
+            for path, text in dropped_fields(self.index, turn, index, self.messages[index])
+        ]
+        for index, path, text in dropped:
             name = path.lstrip(".").split("[")[0].split(".")[0]
             if {name, *(REASONING if name in REASONING else ())} & self.policy.allow_dropped:
                 continue
             raise RowError(
                 "field-dropped",
-                f"$.messages[{turn.index}]{path}",
+                f"$.messages[{index}]{path}",
                 f"{shown(text)}, which the template leaves out of the turn",
                 "every field of a trained turn in its text",
                 f"use a template that knows the field, remove it, or pass allow_dropped=[{name!r}]",
@@ -235,9 +270,9 @@ class _Job:
                 "its content",
                 "use a template that prints this role",
             )
-        turn = find_turn(self.index, index, content[0], self.template.stops, last=False)
+        turn = find_turn(self.index, range(index, index + 1), content[0], self.template.stops, last=False)
         end = turn.end if turn.stopped else content[1]
-        turn = Turn(index, content[0], min(turn.stop, end), end, ((content[0], end),))
+        turn = Turn(index, index, content[0], min(turn.stop, end), end, ((content[0], end),))
         check_foreign(self.index, turn)
         return turn
 
@@ -255,7 +290,6 @@ class _Job:
             and _speaks(self.messages[-1])
             and last.index == len(self.messages) - 1
             and not last.stopped
-            and not self.template.stops.declared_ends(text)
             and not text[last.end :].strip()
         )
         self.counts["trained_turns"] = len(turns)
@@ -277,7 +311,7 @@ class _Job:
         if last.index == len(self.messages) - 1 or not _speaks(self.messages[last.index]):
             return
         if self.policy.prompt_mismatch == "error":
-            prompt = self.template.trace(self.scene, last.index, prompt=True)
+            prompt = self.template.trace(self.scene, last.first, prompt=True)
             if self.index.text[: last.start] != prompt.text:
                 raise self._mismatch(last.index, prompt)
 

@@ -1,0 +1,1 @@
+"""Marked texts to token ids and trained flags."""

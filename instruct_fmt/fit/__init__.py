@@ -1,0 +1,1 @@
+"""What becomes of rows that do not fit."""
