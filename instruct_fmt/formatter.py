@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-    from instruct_fmt.tokenizer import TokenizerReference
     from instruct_fmt.encode.vocabulary import Vocabulary
     from instruct_fmt.look.preview import Preview
     from instruct_fmt.pipeline import Pipeline
     from instruct_fmt.run.local import Prepared
+    from instruct_fmt.tokenizer import TokenizerReference
     from instruct_fmt.types import EncodedBatch, Marked, Prompt, Rendered, Stop
 
 Row = Mapping[str, Any]
@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 NO_TEMPLATE = TemplateSource("", "chat", "none")
 
 
-def compile(
+def compile(  # noqa: PLR0913 - every option has a name that users know
     template: str | os.PathLike[str] | None = None,
     tokenizer: Any = None,
     *,
@@ -103,9 +103,9 @@ def compile(
         raise UsageError(
             'tokenizer: found None; expected a tokenizer, its name or its path; fix: tokenizer="embedded" to try'
         )
-    from instruct_fmt.tokenizer import load_tokenizer
     from instruct_fmt.encode.vocabulary import Vocabulary
     from instruct_fmt.template.sources import load
+    from instruct_fmt.tokenizer import load_tokenizer
 
     named = isinstance(tokenizer, str | os.PathLike)
     loaded = load_tokenizer(tokenizer) if named else tokenizer

@@ -69,7 +69,7 @@ def _row(formatter: Formatter, row: Mapping[str, Any]) -> dict[str, Any]:
     try:
         encoded = formatter.encode(row)
     except RowError as error:
-        fix = f"{error.fix}; to drop such rows use dataset.map(fmt, batched=True, remove_columns=…) or fmt.prepare(dataset)"
+        fix = f"{error.fix}; to drop such rows use map(fmt, batched=True, remove_columns=…) or fmt.prepare(dataset)"
         raise RowError(error.reason, error.path, error.found, error.expected, fix) from error
     return {name: np.asarray(values, np.int32) for name, values in encoded.items()}
 

@@ -16,7 +16,6 @@ import pyarrow as pa
 from instruct_fmt.adapt import Adapter, make_adapter
 from instruct_fmt.emit import table_of
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
-from instruct_fmt.tokenizer import generation_stops
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import DataError, Rejection, RowError, UsageError
 from instruct_fmt.fit.length import truncate, truncate_prompt
@@ -26,6 +25,7 @@ from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
 from instruct_fmt.template.turns import Marker, Policy
+from instruct_fmt.tokenizer import generation_stops
 from instruct_fmt.types import Conversation, EncodedBatch, Example, Marked, Record, TemplateSource, Text
 
 Row = Mapping[str, Any]
@@ -54,7 +54,7 @@ class Pipeline:
         if source.kind == "chat" and source.text:
             template = ChatTemplate(source.text, self.variables, settings.now, self.declared, vocabulary.added)
             self.chat = Marker(template, _policy(settings, self.append_eos))
-        self._records: dict[tuple[str, ...], RecordTemplate] = {}
+        self._records: dict[tuple[str, ...] | None, RecordTemplate] = {}
         self._encoders: dict[tuple[str, bool], Encoder] = {}
         self._adapters: dict[tuple[str, ...], tuple[str, Adapter]] = {}
 
@@ -83,10 +83,11 @@ class Pipeline:
 
     def record_template(self, columns: Sequence[str] | None) -> RecordTemplate:
         """The record template, with its trained columns found among the dataset's columns."""
-        settings, source = self.settings, self.source
-        answers = answer_column(source, settings.columns, columns, settings.train_on)
-        if answers not in self._records:
-            self._records[answers] = RecordTemplate(
+        key = None if columns is None else tuple(columns)
+        if key not in self._records:
+            settings, source = self.settings, self.source
+            answers = answer_column(source, settings.columns, columns, settings.train_on)
+            self._records[key] = RecordTemplate(
                 source.text,
                 [name for name in source.columns if name not in self.variables],
                 answers,
@@ -95,7 +96,7 @@ class Pipeline:
                 self.declared,
                 self.vocabulary.added,
             )
-        return self._records[answers]
+        return self._records[key]
 
     def prompt(self, example: Example, columns: Sequence[str], turn: int) -> Marked:
         """The text that inference must send to get a trained turn, ready to be encoded."""

@@ -81,7 +81,5 @@ def _part(part: object, path: Path) -> str:
 
 def _media(part: Mapping[str, Any], kind: object) -> str | None:
     """The kind of media that a part holds; its type tells, or a key such as ``image_url`` that is filled."""
-    names = (
-        [kind] if isinstance(kind, str) else [str(key) for key, value in part.items() if value is not None]
-    )
+    names = [kind] if isinstance(kind, str) else [str(key) for key, value in part.items() if value is not None]
     return next((name for name in names if any(word in name for word in _MEDIA)), None)

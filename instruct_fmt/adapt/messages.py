@@ -31,9 +31,7 @@ def dialects(fields: Fields) -> tuple[Dialect, Dialect]:
     return openai, Dialect(role, content, rename, {**ROLES, **tags}, any_case=True)
 
 
-def adapter(
-    fields: Fields, extras: Extras, format: str | None
-) -> Callable[[Mapping[str, Any]], Conversation]:
+def adapter(fields: Fields, extras: Extras, format: str | None) -> Callable[[Mapping[str, Any]], Conversation]:
     """Make the adapter of a dataset with a list of messages.
 
     Args:

@@ -149,9 +149,7 @@ def as_list(value: object) -> list[Any] | None:
     return list(value) if isinstance(value, np.ndarray) and value.ndim else None
 
 
-def object_of(
-    value: object, path: Path, reason: str, expected: str, keep_null: bool = False
-) -> dict[str, Any]:
+def object_of(value: object, path: Path, reason: str, expected: str, keep_null: bool = False) -> dict[str, Any]:
     """A struct, or a JSON string that holds an object, as a plain dict.
 
     Raises:

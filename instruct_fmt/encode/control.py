@@ -55,14 +55,11 @@ class ControlTokens:
 
     def written_by_row(self, marked: Marked) -> list[Occurrence]:
         """The control tokens in the text, (start, end, id), that the row wrote and must not."""
-        found = []
-        for match in self._matches(marked.text):
-            if not self._allowed(match[0], match.start(), match.end(), marked):
-                found.append((match.start(), match.end(), self._ids[match[0]]))
-        return found
-
-    def _matches(self, text: str) -> list[re.Match[str]]:
-        return list(self.pattern.finditer(text))
+        return [
+            (match.start(), match.end(), self._ids[match[0]])
+            for match in self.pattern.finditer(marked.text)
+            if not self._allowed(match[0], match.start(), match.end(), marked)
+        ]
 
     def _allowed(self, token: str, start: int, end: int, marked: Marked) -> bool:
         touched = [speaks for left, right, speaks in marked.from_row if left < end and start < right]
@@ -104,7 +101,7 @@ class ControlTokens:
         return Pieces(ids, starts, ends)
 
     def _rewrite(self, text: str, blocked: set[tuple[int, int]]) -> tuple[str, list[int], list[int]]:
-        """The text with sentinels for allowed tokens; for each of its places the place in `text`; where sentinels are."""
+        """The text with sentinels for allowed tokens, its places in `text`, and the sentinels' places."""
         pieces: list[str] = []
         places: list[int] = []
         written: list[int] = []

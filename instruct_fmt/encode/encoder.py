@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -83,8 +84,7 @@ class Encoder:
                     parts += self._parts(place, row)
             except RowError as error:
                 results[place] = error
-        for place, encoded in self._fast(rows, parts):
-            results[place] = encoded
+        results.update(self._fast(rows, parts))
         return [results[place] for place in range(len(rows))]
 
     def pieces(self, row: Marked) -> Pieces:
@@ -124,7 +124,7 @@ class Encoder:
     def _parts(self, place: int, row: Marked) -> list[_Part]:
         cuts = [cut for cut in row.cuts if 0 < cut < len(row.text)] if self._split else []
         edges = [0, *sorted(set(cuts)), len(row.text)]
-        return [_Part(place, start, end, row.text[start:end]) for start, end in zip(edges, edges[1:], strict=False)]
+        return [_Part(place, start, end, row.text[start:end]) for start, end in pairwise(edges)]
 
     def _fast(self, rows: Sequence[Marked], parts: list[_Part]) -> list[tuple[int, EncodedRow | RowError]]:
         """Encode all parts in two batches, and put the rows together."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_fmt.look.pieces import token_texts
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.text import Text
 
     from instruct_fmt.formatter import Formatter
@@ -61,8 +62,11 @@ class Preview:
     def __repr__(self) -> str:
         return f"<Preview: {'; '.join(self._header(pieces) for pieces in self.rows)}>"
 
-    def __rich__(self) -> Text:
-        return self.rich()
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What `console.print(preview)` shows: `rich()`, or `plain()` where there are no colours, as in a pipe."""
+        from rich.text import Text
+
+        yield self.rich() if console.color_system else Text(self.plain())
 
     def plain(self) -> str:
         """The same without colours, for a log: trained stretches between ⟦ and ⟧, tokens not told apart."""
@@ -116,9 +120,7 @@ def preview(fmt: Formatter, row: Mapping[str, Any]) -> Preview:
     if batch.rejected:
         raise batch.rejected[0].to_error()
     rows = zip(*(batch.table[name].to_pylist() for name in ("input_ids", "labels")), strict=True)
-    return Preview(
-        tuple(tuple(_pieces(fmt.tokenizer, ids, labels)) for ids, labels in rows), tuple(fmt.stop.strings)
-    )
+    return Preview(tuple(tuple(_pieces(fmt.tokenizer, ids, labels)) for ids, labels in rows), tuple(fmt.stop.strings))
 
 
 def _pieces(tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> Iterator[Piece]:

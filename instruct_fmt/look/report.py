@@ -109,9 +109,7 @@ class Report:
             "trained_tokens": self.trained_tokens,
             "trained_share": self.trained_share,
             "counts": dict(self.counts),
-            "examples": {
-                reason: [rejection.to_dict() for rejection in rows] for reason, rows in self.examples.items()
-            },
+            "examples": {reason: [rejection.to_dict() for rejection in rows] for reason, rows in self.examples.items()},
         }
 
     def __str__(self) -> str:
@@ -164,9 +162,7 @@ class Report:
 
     def _turns(self) -> str:
         turns = self.counts.get("turns", 0)
-        return (
-            f"{self.counts.get('trained_turns', 0):,} of {turns:,} assistant turns trained" if turns else ""
-        )
+        return f"{self.counts.get('trained_turns', 0):,} of {turns:,} assistant turns trained" if turns else ""
 
     def _history(self) -> str:
         skipped = self.counts.get("turns_skipped:history", 0)

@@ -83,8 +83,7 @@ def _per_turn(value: Any) -> Any:
     """One policy exists: the stop of each trained turn is trained, once."""
     if value not in ("turn", None):
         raise ValueError(
-            "`turn` (the stop of each trained turn is trained, once); for the last turn only, "
-            "set `train_on: last`"
+            "`turn` (the stop of each trained turn is trained, once); for the last turn only, set `train_on: last`"
         )
     return "turn"
 
@@ -117,9 +116,7 @@ class _Training(_Closed):
     def _one_way_to_say_it(self) -> _Training:
         ways = ("train_on", "train_on_inputs", "roles_to_train")
         given = [name for name in ways if getattr(self, name) is not None]
-        if len(given) > 1 and not (
-            given == ["train_on_inputs", "roles_to_train"] and not self.train_on_inputs
-        ):
+        if len(given) > 1 and not (given == ["train_on_inputs", "roles_to_train"] and not self.train_on_inputs):
             raise ValueError(f"one of {' and '.join(given)}, because they decide the same")
         return self
 

@@ -54,9 +54,7 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} is given twice", key.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
             seen.add(key.value)
         return dict(super().construct_mapping(node, deep))
 
@@ -110,9 +108,7 @@ def _changed(config: dict[str, Any], setting: str) -> dict[str, Any]:
     dotted, equals, text = setting.partition("=")
     file = f"--set {setting}"
     if not equals or not dotted:
-        raise _error(
-            file, "", "no `=`" if dotted else "no key", "key=value", "write it as `--set max_length=512`"
-        )
+        raise _error(file, "", "no `=`" if dotted else "no key", "key=value", "write it as `--set max_length=512`")
     try:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError:
@@ -140,9 +136,7 @@ def _placed(value: Any, steps: Sequence[str], new: Any, file: str) -> Any:
         ours = dict(value or {})
         name = DATASET_ALIASES.get(first, first) if "path" in ours or "dataset_info" in ours else first
         return {**ours, name: _placed(ours.get(name), rest, new, file)}
-    raise _error(
-        file, first, f"{shown(value)} above it", "a mapping or a list", "set the whole value instead"
-    )
+    raise _error(file, first, f"{shown(value)} above it", "a mapping or a list", "set the whole value instead")
 
 
 def _explain(file: str, problem: Any) -> str:

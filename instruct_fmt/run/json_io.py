@@ -259,6 +259,5 @@ def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
 
 def _bad(path: Path, line: int, found: str, fix: str) -> DataError:
     return DataError(
-        f"{path}, line {line}: found {found}; expected an array of JSON objects or one object per line; "
-        f"fix: {fix}"
+        f"{path}, line {line}: found {found}; expected an array of JSON objects or one object per line; fix: {fix}"
     )

@@ -160,8 +160,7 @@ def _check_options(sources: Sequence[Source], options: Options) -> None:
             raise UsageError(f"{name}: found {value}; expected 1 or more; fix: leave {name} out")
     if options.output_format not in ("arrow", "parquet"):
         raise UsageError(
-            f"output_format: found {options.output_format!r}; expected 'arrow' or 'parquet'; "
-            "fix: use one of them"
+            f"output_format: found {options.output_format!r}; expected 'arrow' or 'parquet'; fix: use one of them"
         )
     if clash := set(options.keep_columns) & set(COLUMNS):
         raise UsageError(
@@ -170,9 +169,7 @@ def _check_options(sources: Sequence[Source], options: Options) -> None:
         )
     for source in sources:
         if not len(source.dataset):
-            raise DataError(
-                f"{source.name}: found 0 rows; expected at least one; fix: check the path and the split"
-            )
+            raise DataError(f"{source.name}: found 0 rows; expected at least one; fix: check the path and the split")
         if missing := [name for name in options.keep_columns if name not in source.dataset.column_names]:
             raise UsageError(
                 f"keep_columns: found {missing}, not in {source.name}; expected columns among "
@@ -252,9 +249,7 @@ def _gather_files(job: Job, parts: list[Part], result: Path) -> dict[str, int]:
     return sizes
 
 
-def _check_result(
-    sources: Sequence[Source], counts: Counter[str], ledger: list[tuple[str, Rejection]]
-) -> None:
+def _check_result(sources: Sequence[Source], counts: Counter[str], ledger: list[tuple[str, Rejection]]) -> None:
     report = Report.of("", counts, (rejection for _, rejection in ledger))
     rejected = sum(report.rejected.values())
     allowed = min(source.fmt.settings.max_rejected for source in sources)
@@ -267,8 +262,7 @@ def _check_result(
     if not report.trained_tokens:
         raise NothingToLearn(
             f"found no token to train in {report.rows:,} rows ({report.over_length:,} over max_length); "
-            "expected at least one; fix: check train_on, max_length and the columns"
-            + _reasons(report, ledger, "\n")
+            "expected at least one; fix: check train_on, max_length and the columns" + _reasons(report, ledger, "\n")
         )
 
 

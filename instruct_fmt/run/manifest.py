@@ -168,8 +168,7 @@ def read_ledger(path: Path) -> list[Rejection]:
 
 def _complete(folder: Path, manifest: Manifest) -> bool:
     return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size
-        for name, size in manifest.files.items()
+        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in manifest.files.items()
     )
 
 

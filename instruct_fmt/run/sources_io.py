@@ -65,15 +65,12 @@ def _file(path: Path) -> datasets.Dataset:
             f"expected one of {', '.join(_READERS)}; fix: convert or rename it"
         )
     if not path.stat().st_size:
-        raise DataError(
-            f"{path}: found an empty file; expected at least one row; fix: check how it was written"
-        )
+        raise DataError(f"{path}: found an empty file; expected at least one row; fix: check how it was written")
     try:
         return _READERS[kind.lower()](path)
     except pa.ArrowException as error:
         raise DataError(
-            f"{path}: found data that cannot be read ({error}); expected a {kind} file; "
-            "fix: write the file again"
+            f"{path}: found data that cannot be read ({error}); expected a {kind} file; fix: write the file again"
         ) from error
 
 
@@ -91,9 +88,7 @@ def _csv(path: Path) -> datasets.Dataset:
     def read() -> Batches:
         parse = pa.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True)
         names = pa.csv.open_csv(path, parse_options=parse).schema.names
-        convert = pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-        )
+        convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
         reader = pa.csv.open_csv(path, parse_options=parse, convert_options=convert)
         return reader.schema, reader
 
@@ -169,8 +164,7 @@ def _folder(path: Path, split: str) -> datasets.Dataset:
     name = split.split("[")[0]
     if name not in found:
         raise UsageError(
-            f"{path}: found no split {name!r}; expected one of {', '.join(found)}; "
-            "fix: set `split` to one of them"
+            f"{path}: found no split {name!r}; expected one of {', '.join(found)}; fix: set `split` to one of them"
         )
     return _slice(found[name], split.replace(name, "train", 1), str(path))
 

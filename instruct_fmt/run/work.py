@@ -90,9 +90,7 @@ def split(sizes: list[int], pieces: int) -> list[Part]:
     """
     step = max(1, -(-sum(sizes) // pieces))
     ranges = [
-        (source, start, min(start + step, size))
-        for source, size in enumerate(sizes)
-        for start in range(0, size, step)
+        (source, start, min(start + step, size)) for source, size in enumerate(sizes) for start in range(0, size, step)
     ]
     return [Part(index, *found) for index, found in enumerate(ranges)]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,10 +148,16 @@ def main() -> None:
     """Run as a worker, with standard output kept free of whatever libraries print."""
     import pyarrow as pa
 
+    # An interrupt reaches the main process too, which ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     outlet = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     pa.set_cpu_count(1)
-    serve(sys.argv[1], sys.stdin.buffer, outlet)
+    try:
+        serve(sys.argv[1], sys.stdin.buffer, outlet)
+    except BrokenPipeError:
+        # The main process is gone; nobody waits for what is left in the buffer either.
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ class ChatTemplate:
             return []
 
     def _learn_structure(self, trace: Trace, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Added tokens that structure the conversation: special ones, and those around what others than the model say."""
+        """Added tokens that structure the conversation: special ones, and those around what others say."""
         for run, text in _pieces(trace):
             if run.field is None:
                 foreign = run.owner is not None and messages[run.owner]["role"] != "assistant"

@@ -33,8 +33,23 @@ from instruct_fmt.template.traced import DOCUMENTS, TOOLS, VARIABLES, Field, Run
 
 # Roles that templates know. Any other role is a row's text like its content.
 ROLES = frozenset(
-    "system user assistant tool developer function ipython model tool_response tool_call tools observation".split()
+    [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "developer",
+        "function",
+        "ipython",
+        "model",
+        "tool_response",
+        "tool_call",
+        "tools",
+        "observation",
+    ]
 )
+# Methods of a literal whose result holds, or is cut from, an argument that comes from the row.
+_TAKING_TEXT = frozenset({"join", "replace", "split", "strip", "removeprefix", "removesuffix"})
 SPEAKING = frozenset({"assistant", "model"})
 
 
@@ -293,9 +308,8 @@ class TracedEnvironment(TemplateEnvironment):
 
     def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(__obj, "__self__", None)
-        if type(owner) is str and tr.fields_in([list(args), kwargs]):
-            if __obj.__name__ in ("join", "replace", "split", "strip", "removeprefix", "removesuffix"):
-                return getattr(tr.literal(owner), __obj.__name__)(*args)
+        if type(owner) is str and __obj.__name__ in _TAKING_TEXT and tr.fields_in([list(args), kwargs]):
+            return getattr(tr.literal(owner), __obj.__name__)(*args)
         result = super().call(__context, __obj, *args, **kwargs)
         if type(result) is str and isinstance(owner, str):
             return tr.coarse(result, [owner, list(args), kwargs])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from instruct_fmt.errors import RowError, shown
@@ -387,7 +388,7 @@ def spans_of(trace: TraceIndex, ranges: Sequence[Range], owner_name: Any) -> tup
         kind = "literal" if run.field is None else ".".join(map(str, run.field.path)) or "tools"
         source = run.owner if run.field is None else run.field.place
         owner = None if source is None else owner_name(source)
-        for left, right in zip(inner, inner[1:], strict=False):
+        for left, right in pairwise(inner):
             trained = any(a <= left and right <= b for a, b in ranges)
             before = spans[-1] if spans else None
             if before and (before.owner, before.kind, before.trained) == (owner, kind, trained):
