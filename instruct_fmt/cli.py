@@ -200,7 +200,11 @@ def _of_row(source: Source, number: int, read: Callable[[dict[str, Any]], Any]) 
 def _print(what: Any) -> None:
     from rich.console import Console
 
-    Console(soft_wrap=True, highlight=False).print(what)
+    console = Console(soft_wrap=True, highlight=False)
+    if console.color_system == "standard":
+        # Shades of green and red become grey in 16 colours, and terminals with no more than these are gone.
+        console = Console(soft_wrap=True, highlight=False, color_system="256", force_terminal=True)
+    console.print(what)
 
 
 def _complain(message: str) -> None:
