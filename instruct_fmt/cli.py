@@ -1,4 +1,4 @@
-"""The command line: `prepare`, `preview`, `render`, `templates`.
+"""The command line: `prepare`, `preview`, `render`, `check`, `templates`.
 
 In: a configuration file and changes to it. Out: text on standard output; where something does not fit, one
 message on standard error and exit code 1 (data, template, tokenizer) or 2 (usage, configuration, files).
@@ -112,6 +112,25 @@ def render(
         fmt: Any = source.fmt
         read: Callable[[Any], Any] = fmt.prompt if prompt else fmt.render
         typer.echo(_of_row(source, row, read).text)
+
+
+@app.command()
+def check(
+    config: ConfigFile = "embedded",
+    settings: Settings = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows of each dataset are examined.")] = 200,
+) -> None:
+    """Examine template, tokenizer and a sample of the data; exit code 1 where a run would go wrong."""
+    with _errors():
+        found, base = _load(config, settings)
+        from instruct_fmt.look.check_command import check_sources
+        from instruct_fmt.run.open import open_sources
+
+        all_findings = check_sources(open_sources(found, base), rows)
+        for findings in all_findings:
+            _print(findings.rich())
+        if not all(findings.ok for findings in all_findings):
+            raise typer.Exit(1)
 
 
 @templates.command("list")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from instruct_fmt.encode.vocabulary import Vocabulary
+    from instruct_fmt.look.findings import Findings
     from instruct_fmt.look.preview import Preview
     from instruct_fmt.pipeline import Pipeline
     from instruct_fmt.run.local import Prepared
@@ -321,6 +322,15 @@ class Formatter:
         from instruct_fmt.run.local import prepare
 
         return prepare(self, dataset, num_proc=num_proc, **options)
+
+    def check(self, dataset: Any = None, rows: int = 200) -> Findings:
+        """The doctor: what to know about this template, this tokenizer and a sample of the data before a run.
+
+        See `instruct_fmt.look.check.check`.
+        """
+        from instruct_fmt.look.check import check
+
+        return check(self, dataset, rows)
 
     def preview(self, row: Row) -> Preview:
         """The row's tokens as coloured text: trained green, masked red."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from instruct_fmt.errors import Rejection
 
+if TYPE_CHECKING:  # these two take longer to load than all of this package
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
 Message = dict[str, Any]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+Ints: TypeAlias = "npt.NDArray[np.int64]"
+Bools: TypeAlias = "npt.NDArray[np.bool_]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +177,20 @@ class Added:
     id: int
     content: str
     special: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRows:
+    """Rows of one shape, rendered as columns.
+
+    Attributes:
+        texts: the rendered texts, large_string.
+        trained: for each row its trained ranges, in bytes; shape (rows, ranges, 2).
+        cuts: for each row where its text is encoded apart, in bytes; shape (rows, cuts).
+        marked: what does not depend on the row: ends, counts.
+    """
+
+    texts: pa.Array
+    trained: Ints
+    cuts: Ints
+    marked: Marked

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """From a configuration to a few steps of a real trainer: prepare, train, print the losses.
 
-    scripts/train_sft.py embedded
-    scripts/train_sft.py CONFIG --trainer transformers --model FOLDER --steps 100 --set max_length=512
+    .venv/bin/python scripts/train_sft.py embedded
+    .venv/bin/python scripts/train_sft.py CONFIG --trainer transformers --model FOLDER --steps 100 --set max_length=512
 
 The configuration is what `instruct-fmt prepare` takes; the extra `train` must be installed. The model
 `random` is a small one with random weights and the tokenizer's vocabulary, made here without a download.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from jinja2 import TemplateError as JinjaError
@@ -161,16 +161,22 @@ def _byte_of() -> dict[str, int]:
     return table
 
 
+@lru_cache(maxsize=64)
+def added_tokens(tokenizer: PreTrainedTokenizerFast) -> frozenset[str]:
+    """The tokenizer's added tokens."""
+    return frozenset(tokenizer.get_added_vocab())
+
+
 def pieces(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[bytes]:
-    """The bytes of each token, for byte-level and SentencePiece-style vocabularies; `▁` is a space."""
-    added = set(tokenizer.get_added_vocab())
+    """The bytes of each token; in SentencePiece-style vocabularies `▁` is a space, in added tokens too."""
+    added = added_tokens(tokenizer)
     byte_level = "ByteLevel" in type(tokenizer.backend_tokenizer.decoder).__name__
     tokens = tokenizer.convert_ids_to_tokens(list(ids))
     return [_piece(token, token in added, byte_level) for token in tokens]
 
 
 def _piece(token: str, added: bool, byte_level: bool) -> bytes:
-    if added:
+    if added and byte_level:
         return token.encode()
     if byte_level:
         return bytes(_byte_of()[char] for char in token)

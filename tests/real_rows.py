@@ -6,12 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import oracles
 import pyarrow as pa
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import instruct_fmt as ifmt
 from instruct_fmt.adapt import make_adapter
@@ -50,9 +51,14 @@ def load_rows(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
     return rows if limit is None else rows[:: max(1, len(rows) // limit)][:limit]
 
 
+@lru_cache(maxsize=1)
+def _tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(folder)
+
+
 def compile_job(job: Job, folder: Path) -> ifmt.Formatter:
     """The formatter of a job; `codegen_instruct` calls its answers `response`."""
-    tokenizer = AutoTokenizer.from_pretrained(folder / job.tokenizer)
+    tokenizer = _tokenizer(folder / job.tokenizer)
     columns = {"output": "response"} if job.file.startswith("codegen") else None
     return ifmt.compile(job.template, tokenizer, columns=columns)
 
@@ -101,7 +107,7 @@ def _chat_problems(
     fmt: ifmt.Formatter, example: Conversation, ids: Sequence[int], spans: Sequence[str]
 ) -> Iterator[str]:
     theirs = oracles.chat_ids(fmt.tokenizer, fmt.source.text, example.messages, example.tools)
-    if not _holds_added_tokens(fmt, example) and list(ids[: len(theirs)]) != theirs:
+    if list(ids[: len(theirs)]) != theirs and not _holds_added_tokens(fmt, example):
         yield "the ids differ from apply_chat_template"
     last = [message for message in example.messages if message["role"] == "assistant"][-1]
     for field in _fields(last):
@@ -120,7 +126,7 @@ def _fields(message: Mapping[str, Any]) -> Iterator[str]:
 def _holds_added_tokens(fmt: ifmt.Formatter, example: Conversation) -> bool:
     """Whether any text of the row holds an added token, which may then be encoded as text."""
     text = "\0".join(_strings([list(example.messages), example.tools]))
-    return any(token in text for token in fmt.tokenizer.get_added_vocab() if token.strip())
+    return any(token in text for token in oracles.added_tokens(fmt.tokenizer) if token.strip())
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -87,9 +87,6 @@ class Findings:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __bool__(self) -> bool:
-        raise TypeError("found a truth test of Findings; expected findings.ok or len(findings); fix: use one of them")
-
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
         return {"name": self.name, "ok": self.ok, "findings": [finding.to_dict() for finding in self.items]}

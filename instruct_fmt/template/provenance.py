@@ -109,7 +109,7 @@ class TracedMessage(dict[str, Any]):
     _speaks: bool
 
     def copy(self) -> TracedMessage:
-        return _message(self, self._index, self._speaks)
+        return message_of(self, self._index, self._speaks)
 
 
 class TracedMessages(list[Any]):
@@ -149,10 +149,15 @@ class OwnerLoop(BudgetedLoop):
         return pair
 
 
-def _message(values: Mapping[str, Any], index: int, speaks: bool) -> TracedMessage:
+def message_of(values: Mapping[str, Any], index: int, speaks: bool) -> TracedMessage:
     message = TracedMessage(values)
     message._index, message._speaks = index, speaks
     return message
+
+
+def with_runs(text: str, runs: Runs) -> Traced:
+    """The same text with other runs of the same sizes."""
+    return text._with(runs) if isinstance(text, Traced) else tr.make(text, runs)
 
 
 def _print(value: Any) -> Traced:
@@ -172,7 +177,7 @@ def _print(value: Any) -> Traced:
                 owners.near = run.field.place
                 owner = -1 - run.field.place if owner is None or owner < 0 else owner
         runs.append(run if owner == run.owner else run._replace(owner=owner))
-    return tr.make(value, tuple(runs))
+    return with_runs(value, tuple(runs))
 
 
 def _assigned(value: Any) -> Any:
@@ -183,13 +188,13 @@ def _assigned(value: Any) -> Any:
     if isinstance(value, str):
         weak = -1 - owner
         runs = [run._replace(owner=weak) if run.owner is None else run for run in tr.runs_of(value)]
-        return tr.make(value, tuple(runs))
+        return with_runs(value, tuple(runs))
     if type(value) is list and any(isinstance(item, str) for item in value):
         return [_assigned(item) if isinstance(item, str) else item for item in value]
     return value
 
 
-class _Generator(CodeGenerator):
+class TracedGenerator(CodeGenerator):
     """Every printed piece goes through `_print`; every loop saves and restores the owner."""
 
     def _output_const_repr(self, group: Iterable[Any]) -> str:
@@ -210,7 +215,7 @@ class _Generator(CodeGenerator):
 class _MarkedGeneration(GenerationBlock):
     def _generated(self, caller: Callable[[], str]) -> str:
         value = caller()
-        return tr.make(value, tuple(run._replace(generated=True) for run in tr.runs_of(value)))
+        return with_runs(value, tuple(run._replace(generated=True) for run in tr.runs_of(value)))
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,10 +224,10 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def filtered(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
-        if isinstance(result, str) and type(result) is not Traced:
+        if isinstance(result, str) and not isinstance(result, Traced):
             values = [value for value in args if isinstance(value, str | list | tuple | dict)]
             for value in values:
-                if type(value) is Traced and len(value) == len(result):
+                if isinstance(value, Traced) and len(value) == len(result):
                     return tr.make(str.__str__(result), value._runs)
             return tr.coarse(result, [values, kwargs])
         return result
@@ -238,7 +243,7 @@ def _join(eval_ctx: Any, value: Iterable[Any], d: str = "", attribute: str | int
 
 def _replace(value: Any, old: str, new: str, count: int | None = None) -> str:
     text = _text(value)
-    text = text if type(text) is Traced else tr.literal(text)
+    text = text if isinstance(text, Traced) else tr.literal(text)
     return text.replace(str(old), str(new), -1 if count is None else count)
 
 
@@ -264,7 +269,7 @@ def _json(value: Any, *args: Any, **kwargs: Any) -> str:
 class TracedEnvironment(TemplateEnvironment):
     """The sandbox whose templates print `Traced` strings."""
 
-    code_generator_class = _Generator
+    code_generator_class = TracedGenerator
     concat = staticmethod(lambda pieces: tr.join("", list(pieces)))
 
     def __init__(self) -> None:
@@ -302,18 +307,24 @@ class TracedEnvironment(TemplateEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         result = super().call_binop(context, operator, left, right)
-        if operator == "%" and isinstance(result, str) and type(result) is not Traced:
+        if operator == "%" and isinstance(result, str) and not isinstance(result, Traced):
             return tr.coarse(result, [left, right])
         return result
 
     def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(__obj, "__self__", None)
-        if type(owner) is str and __obj.__name__ in _TAKING_TEXT and tr.fields_in([list(args), kwargs]):
+        given = passed(args, kwargs)
+        if type(owner) is str and __obj.__name__ in _TAKING_TEXT and tr.fields_in(given):
             return getattr(tr.literal(owner), __obj.__name__)(*args)
         result = super().call(__context, __obj, *args, **kwargs)
         if type(result) is str and isinstance(owner, str):
-            return tr.coarse(result, [owner, list(args), kwargs])
+            return tr.coarse(result, [owner, given])
         return result
+
+
+def passed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    """What a template passes in a call, less the variables that Jinja passes along."""
+    return [*args, *(value for name, value in kwargs.items() if name not in ("_loop_vars", "_block_vars"))]
 
 
 def trace_value(value: Any, index: int, path: tuple[str | int, ...] = ()) -> Any:
@@ -338,7 +349,7 @@ def trace_message(message: Mapping[str, Any], index: int) -> TracedMessage:
     values = trace_value(dict(message), index)
     if role in ROLES:
         values["role"] = role
-    return _message(values, index, role in SPEAKING)
+    return message_of(values, index, role in SPEAKING)
 
 
 class TracedTemplate:
@@ -363,14 +374,15 @@ class TracedTemplate:
         now: datetime | None = None,
     ) -> Trace:
         """Render traced messages; `variables` hold everything else, traced where it comes from the row."""
-        return self._trace({**variables, "messages": TracedMessages(messages)}, now)
+        return self.trace_values({**variables, "messages": TracedMessages(messages)}, now)
 
     def trace_record(self, values: Mapping[str, Any], variables: Mapping[str, Any], now: datetime | None) -> Trace:
         """Render a record: the field of each value is its place among `values`, its path its name."""
         traced = {name: trace_value(value, place, (name,)) for place, (name, value) in enumerate(values.items())}
-        return self._trace({**variables, **traced}, now)
+        return self.trace_values({**variables, **traced}, now)
 
-    def _trace(self, variables: Mapping[str, Any], now: datetime | None) -> Trace:
+    def trace_values(self, variables: Mapping[str, Any], now: datetime | None) -> Trace:
+        """Render with values that are traced already."""
         token = _owners.set(_Owners())
         try:
             with limits(now) as budget:

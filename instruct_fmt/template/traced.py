@@ -12,7 +12,7 @@ evaluation to counter SQL injection attacks" (2006).
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 T = TypeVar("T")
@@ -48,6 +48,10 @@ class Traced(str):
 
     def __str__(self) -> str:
         return self
+
+    def _with(self, runs: Runs) -> Traced:
+        """The same text with other runs of the same sizes."""
+        return make(self, runs)
 
     def __reduce__(self) -> Any:
         return str, (plain(self),)
@@ -189,11 +193,11 @@ def content(text: str, field: Field) -> Traced:
 
 def plain(text: str) -> str:
     """The same characters in an exact `str`."""
-    return "".join((str.__getitem__(text, slice(None)),)) if type(text) is Traced else str(text)
+    return "".join((str.__getitem__(text, slice(None)),)) if isinstance(text, Traced) else str(text)
 
 
 def runs_of(text: str) -> Runs:
-    if type(text) is Traced:
+    if isinstance(text, Traced):
         return text._runs
     return (Run(len(text), None, -1, None, False),) if text else ()
 
@@ -214,15 +218,27 @@ def cut(text: Traced, start: int, stop: int) -> Traced:
     return make(str.__getitem__(text, slice(start, stop)), tuple(runs))
 
 
+_JOINS: dict[type, Callable[[str, Runs, str, list[str]], Traced]] = {}
+
+
+def on_join(kind: type, make_joined: Callable[[str, Runs, str, list[str]], Traced]) -> None:
+    """Let a subclass of `Traced` say what a join becomes in which one of its strings takes part."""
+    _JOINS[kind] = make_joined
+
+
 def join(separator: str, values: list[str]) -> str:
-    if type(separator) is not Traced and not any(type(value) is Traced for value in values):
+    if not isinstance(separator, Traced) and not any(isinstance(value, Traced) for value in values):
         return str.join(separator, values)
     between, runs = runs_of(separator), list[Run]()
     for number, value in enumerate(values):
         if number:
             runs.extend(between)
         runs.extend(runs_of(value))
-    return make(str.join(separator, values), tuple(runs))
+    text = str.join(separator, values)
+    for kind, make_joined in _JOINS.items():
+        if isinstance(separator, kind) or any(isinstance(value, kind) for value in values):
+            return make_joined(text, tuple(runs), separator, values)
+    return make(text, tuple(runs))
 
 
 def fields_in(value: object, depth: int = 0) -> list[Field]:

@@ -1,0 +1,282 @@
+"""Which rows share a plan: shapes, symbolic renders, and the plans made so far.
+
+In: conversations or records. Out: groups of rows with their plan; the others take the ordinary way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from instruct_fmt.errors import RowError, TemplateError
+from instruct_fmt.template.chat import ChatTemplate, Scene
+from instruct_fmt.template.plan import Columns, Plan, make_plan
+from instruct_fmt.template.provenance import SPEAKING, TracedTemplate, message_of
+from instruct_fmt.template.records import RecordTemplate
+from instruct_fmt.template.spans import TraceIndex
+from instruct_fmt.template.symbolic import Recorder, SymbolicEnvironment, plain_text, recording, symbolic
+from instruct_fmt.template.traced import Field
+from instruct_fmt.template.turns import Marker
+from instruct_fmt.types import Conversation, Example, Marked, PlannedRows, Record
+
+MIN_ROWS = 4
+"""A shape is traced when at least so many rows of a batch share it: a trace costs several renders."""
+MAX_PLANS_OF_SHAPE = 8
+MAX_SHAPES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGroup:
+    """Rows that share a plan: their places in the batch, and what the plan makes of them."""
+
+    places: list[int]
+    rows: PlannedRows
+    plan: Plan
+
+
+class Planner:
+    """Makes plans and finds rows for them.
+
+    Args:
+        mark: marks one example the ordinary way; each new plan is compared with it.
+        chat: the chat template's marker, or None.
+        record: the record template, or None.
+        append_eos: whether EOS is appended to records.
+    """
+
+    def __init__(
+        self,
+        mark: Callable[[Example], list[Marked]],
+        chat: Marker | None,
+        record: RecordTemplate | None,
+        *,
+        append_eos: bool,
+    ) -> None:
+        self._mark = mark
+        self._chat = _SymbolicMarker(chat) if chat is not None and chat.policy.history != "expand" else None
+        self._record = _SymbolicRecord(record, append_eos) if record is not None else None
+        self._plans: dict[Hashable, list[Plan]] = {}
+        self._given_up: set[Hashable] = set()
+        self.counts: Counter[str] = Counter()
+
+    def group(self, examples: Sequence[Example | None]) -> list[PlannedGroup]:
+        """Groups of examples with a plan; places that are in none have none."""
+        shapes: dict[Hashable, list[int]] = {}
+        for place, example in enumerate(examples):
+            shape = None if example is None else self._shape(example)
+            if shape is not None:
+                shapes.setdefault(shape, []).append(place)
+        groups: list[PlannedGroup] = []
+        for shape, places in shapes.items():
+            if len(places) >= MIN_ROWS or shape in self._plans:
+                groups += self._of_shape(shape, [(place, examples[place]) for place in places])
+        return groups
+
+    def _shape(self, example: Example) -> Hashable | None:
+        if isinstance(example, Conversation):
+            return None if self._chat is None else conversation_shape(example)
+        if isinstance(example, Record):
+            return None if self._record is None else record_shape(example)
+        return None
+
+    def _of_shape(self, shape: Hashable, rows: list[tuple[int, Any]]) -> list[PlannedGroup]:
+        """Let the plans of a shape take their rows; make new ones while enough are left."""
+        groups: list[PlannedGroup] = []
+        plans = self._plans.get(shape, [])
+        columns = _columns([example for _, example in rows])
+        if columns is None:
+            return groups
+        waiting = np.arange(len(rows))
+        tried = 0
+        while len(waiting):
+            if tried == len(plans):
+                plan = self._new(shape, rows[int(waiting[0])][1], len(waiting), len(plans))
+                if plan is None:
+                    break
+                plans = [*plans, plan]
+                self._plans[shape] = plans
+            plan = plans[tried]
+            tried += 1
+            here = {field: column.take(pa.array(waiting)) for field, column in columns.items()}
+            holds = plan.holds(here)
+            chosen = waiting[holds]
+            if len(chosen):
+                taken = {field: column.take(pa.array(chosen)) for field, column in columns.items()}
+                groups.append(PlannedGroup([rows[place][0] for place in chosen.tolist()], plan.render(taken), plan))
+            waiting = waiting[~holds]
+        return groups
+
+    def _new(self, shape: Hashable, example: Example, rows: int, made: int) -> Plan | None:
+        """A plan from one row, compared with the ordinary way on that row."""
+        if rows < MIN_ROWS or shape in self._given_up or made >= MAX_PLANS_OF_SHAPE or len(self._plans) >= MAX_SHAPES:
+            return None
+        plan = self._traced(example)
+        if plan is None or not self.agrees(plan, example):
+            self.counts["plans:refused"] += 1
+            self._given_up.add(shape)
+            return None
+        self.counts["plans:made"] += 1
+        return plan
+
+    def _traced(self, example: Example) -> Plan | None:
+        with recording() as recorder:
+            try:
+                if isinstance(example, Conversation) and self._chat is not None:
+                    return self._chat.plan(example, recorder)
+                if isinstance(example, Record) and self._record is not None:
+                    return self._record.plan(example, recorder)
+            except (RowError, TemplateError):
+                return None
+        return None
+
+    def agrees(self, plan: Plan, example: Example) -> bool:
+        """Whether the plan gives what the ordinary way gives for this row."""
+        columns = _columns([example])
+        try:
+            expected = self._mark(example)
+        except RowError:
+            return False
+        if columns is None or len(expected) != 1 or not plan.holds(columns)[0]:
+            return False
+        rows = plan.render(columns)
+        text = rows.texts[0].as_py()
+        wanted = expected[0]
+        ranges = [[len(text[:edge].encode()) for edge in part] for part in wanted.trained]
+        return (
+            text == wanted.text
+            and rows.trained[0].tolist() == ranges
+            and (plan.marked.eos, plan.marked.bos, dict(plan.marked.counts))
+            == (wanted.eos, wanted.bos, dict(wanted.counts))
+        )
+
+
+def conversation_shape(conversation: Conversation) -> Hashable | None:
+    """What conversations of one plan share: roles, fields, flags. None where a field is more than text."""
+    if conversation.tools or conversation.documents or conversation.template_kwargs:
+        return None
+    shape = []
+    for message in conversation.messages:
+        role = message.get("role")
+        if role not in _PLANNED_ROLES:
+            return None
+        for value in message.values():
+            if type(value) is not str:
+                return None
+        shape.append((role, tuple(message)))
+    return tuple(shape), conversation.train
+
+
+_PLANNED_ROLES = frozenset({"system", "user", "assistant", "tool", "developer"})
+
+
+def record_shape(record: Record) -> Hashable | None:
+    """What records of one plan share: the columns that they have."""
+    return tuple(record.values) if all(type(value) is str for value in record.values.values()) else None
+
+
+def _columns(examples: Sequence[Any]) -> Columns | None:
+    """The fields of examples of one shape as columns; None where a text is none that Arrow can hold."""
+    first = examples[0]
+    kind = pa.large_string()
+    try:
+        if isinstance(first, Record):
+            return {
+                Field(place, (name,)): pa.array([row.values[name] for row in examples], kind)
+                for place, name in enumerate(first.values)
+            }
+        return {
+            Field(place, (name,)): pa.array([row.messages[place][name] for row in examples], kind)
+            for place, message in enumerate(first.messages)
+            for name in message
+            if name != "role"
+        }
+    except UnicodeEncodeError:
+        return None
+
+
+class _SymbolicTemplate(TracedTemplate):
+    """A template that is only rendered symbolically."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._traced = SymbolicEnvironment().from_string(text)
+
+
+class _SymbolicChat(ChatTemplate):
+    """The chat template with its probes' results, rendering symbolic messages."""
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self.__dict__.update(template.__dict__)
+        self.template = _SymbolicTemplate(template.template.text)
+
+    def scene(self, conversation: Conversation, extra: Mapping[str, Any] | None = None) -> Scene:
+        messages, shown = [], []
+        for index, message in enumerate(conversation.messages):
+            values = {
+                name: value if name == "role" else symbolic(value, Field(index, (name,)))
+                for name, value in message.items()
+            }
+            messages.append(message_of(values, index, message["role"] in SPEAKING))
+            shown.append({name: plain_text(value) for name, value in values.items()})
+        variables = {**self.variables, **(extra or {}), "tools": None, "documents": None}
+        return Scene(messages, variables, shown, variables)
+
+    def proven(self, scene: Scene) -> Any:
+        return self.trace(scene)
+
+
+class _SymbolicMarker:
+    def __init__(self, marker: Marker) -> None:
+        self._marker = marker
+        self._symbolic: Marker | None = None
+
+    def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
+        if self._marker.template.parts or self._marker.policy.train_on == "all":
+            return None
+        if self._symbolic is None:
+            self._symbolic = Marker(_SymbolicChat(self._marker.template), self._marker.policy)
+        roles = [message["role"] in SPEAKING for message in conversation.messages]
+        if any(left and right for left, right in pairwise(roles)):
+            return None  # whether one continues the other depends on more than guards
+        found = self._symbolic.mark(conversation)
+        spoken = [
+            Field(index, (name,))
+            for index, message in enumerate(conversation.messages)
+            if message["role"] in SPEAKING
+            for name in message
+            if name != "role"
+        ]
+        return make_plan(found[0], recorder, spoken) if len(found) == 1 else None
+
+
+class _SymbolicRecord(RecordTemplate):
+    """The record template with its probes' results, rendering symbolic values."""
+
+    def __init__(self, template: RecordTemplate, append_eos: bool) -> None:
+        self.__dict__.update(template.__dict__)
+        self._append_eos = append_eos
+        self._text = template.template.text
+        self._compiled: _SymbolicTemplate | None = None
+        self._values: dict[str, Any] = {}
+
+    def plan(self, record: Record, recorder: Recorder) -> Plan | None:
+        if self._compiled is None:
+            self._compiled = _SymbolicTemplate(self._text)
+        self._values = {
+            name: symbolic(value, Field(place, (name,))) for place, (name, value) in enumerate(record.values.items())
+        }
+        shown = {name: plain_text(value) for name, value in self._values.items()}
+        marked = self.mark(Record(shown), append_eos=self._append_eos)
+        names = list(record.values)
+        spoken = [Field(names.index(name), (name,)) for name in self.answers if name in names]
+        return make_plan(marked, recorder, spoken)
+
+    def _index(self, values: Mapping[str, Any]) -> TraceIndex:
+        assert self._compiled is not None
+        return TraceIndex(self._compiled.trace_values({**self.variables, **self._values}, self.now))
