@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from instruct_fmt.types import Bools
+from instruct_fmt.types import Bools, Ints
 
 UNTRAINED = -100
 
 
-def table_of(ids: Sequence[npt.NDArray[np.int32]], trained: Sequence[Bools]) -> pa.Table:
+def table_of(ids: npt.NDArray[np.int32], trained: Bools, offsets: Ints) -> pa.Table:
     """`input_ids` and `labels`: lists of int32, `labels` a copy of the ids with -100 where nothing is trained."""
-    offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum([len(row) for row in ids], out=offsets[1:])
-    flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-    flags = np.concatenate(trained) if trained else np.zeros(0, np.bool_)
-    labels = np.where(flags, flat, np.int32(UNTRAINED)).astype(np.int32)
-    return pa.table({"input_ids": _lists(offsets, flat.astype(np.int32)), "labels": _lists(offsets, labels)})
+    labels = np.where(trained, ids, np.int32(UNTRAINED)).astype(np.int32)
+    return pa.table({"input_ids": _lists(offsets, ids.astype(np.int32)), "labels": _lists(offsets, labels)})
 
 
 def _lists(offsets: npt.NDArray[np.int64], values: npt.NDArray[np.int32]) -> pa.Array:

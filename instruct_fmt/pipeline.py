@@ -6,21 +6,22 @@ In: plain Python rows. Out: an `EncodedBatch`. A row that cannot be encoded beco
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
-import pyarrow as pa
 
 from instruct_fmt.adapt import Adapter, make_adapter
-from instruct_fmt.emit import table_of
+from instruct_fmt.batch import Batch
+from instruct_fmt.encode.backends import Backend, choose
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
 from instruct_fmt.encode.vocabulary import Vocabulary
-from instruct_fmt.errors import DataError, Rejection, RowError, UsageError
+from instruct_fmt.errors import DataError, RowError, UsageError
 from instruct_fmt.fit.length import truncate, truncate_prompt
 from instruct_fmt.settings import Settings
 from instruct_fmt.template.chat import ChatTemplate
+from instruct_fmt.template.planner import Planner
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
@@ -56,6 +57,7 @@ class Pipeline:
             self.chat = Marker(template, _policy(settings, self.append_eos))
         self._records: dict[tuple[str, ...] | None, RecordTemplate] = {}
         self._encoders: dict[tuple[str, bool], Encoder] = {}
+        self._planners: dict[tuple[str, ...], Planner] = {}
         self._adapters: dict[tuple[str, ...], tuple[str, Adapter]] = {}
 
     @property
@@ -129,6 +131,7 @@ class Pipeline:
                 self.vocabulary,
                 self._structural(example, columns),
                 cast("Literal['text', 'error', 'allow']", self._control(example)),
+                self.backend,
                 split=split,
             )
         return self._encoders[kind, split]
@@ -153,16 +156,69 @@ class Pipeline:
             UsageError: the columns fit no format.
             DataError: with `overlength="error"`, a row that is too long.
         """
-        batch = _Batch()
+        batch = Batch()
+        examples: list[Example | None] = []
         for number, row in enumerate(rows, first_row):
-            batch.counts["rows"] += 1
             try:
-                example = self.adapter(columns, row)[1](row)
-                for marked in self.mark(example, columns):
-                    batch.add(number, self.encoder(example, columns), marked)
+                examples.append(self.adapter(columns, row)[1](row))
             except RowError as error:
                 batch.reject(error, number)
+                examples.append(None)
+        batch.counts["rows"] = len(examples)
+        planned = self._run_plans(batch, examples, columns, first_row)
+        for place, example in enumerate(examples):
+            if example is None or place in planned:
+                continue
+            try:
+                for marked in self.mark(example, columns):
+                    batch.add(first_row + place, self.encoder(example, columns), marked)
+            except RowError as error:
+                batch.reject(error, first_row + place)
         return batch.finish(self._fit)
+
+    def _run_plans(
+        self, batch: Batch, examples: Sequence[Example | None], columns: Sequence[str], first_row: int
+    ) -> set[int]:
+        """Encode the rows that have a plan; their places in the batch."""
+        done: set[int] = set()
+        example = next((example for example in examples if example is not None), None)
+        if example is None:
+            return done
+        encoder = self.encoder(example, columns)
+        if not encoder.planned.able:
+            return done
+        planner = self.planner(columns)
+        for group in planner.group(examples):
+            block, right = encoder.planned.encode(group.rows)
+            lengths = np.diff(block.offsets)
+            sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(block.trained)])
+            right &= np.diff(sums[block.offsets]) > 0
+            if self.settings.max_length is not None:
+                right &= lengths <= self.settings.max_length
+            chosen = np.flatnonzero(right)
+            numbers = np.asarray(group.places, np.int64)[chosen]
+            done.update(numbers.tolist())
+            batch.add_block(numbers + first_row, block.take(chosen), group.rows.marked, encoder.backend)
+        batch.counts.update(planner.take_counts())
+        return done
+
+    def planner(self, columns: Sequence[str]) -> Planner:
+        """The plans made so far for rows with these columns."""
+        key = tuple(columns)
+        if key not in self._planners:
+            self._planners[key] = Planner(
+                lambda example: self.mark(example, columns),
+                self.chat,
+                self.record_template(columns) if self.source.kind == "record" else None,
+                append_eos=self.append_eos,
+            )
+        return self._planners[key]
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The tokenizer engine."""
+        added = [token.content for token in self.vocabulary.added]
+        return choose(self.settings.backend, self.vocabulary.backend, added)
 
     def mark(self, example: Example, columns: Sequence[str]) -> list[Marked]:
         """Render an example and mark what is trained of it."""
@@ -199,59 +255,6 @@ class Pipeline:
         return row
 
 
-class _Batch:
-    """What becomes of the rows of one call."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.rejected: list[Rejection] = []
-        self._waiting: list[tuple[int, Encoder, Marked]] = []
-
-    def add(self, number: int, encoder: Encoder, marked: Marked) -> None:
-        self._waiting.append((number, encoder, marked))
-
-    def reject(self, error: RowError, number: int) -> None:
-        rejection = Rejection.from_error(error, number)
-        self.counts[f"rejected:{rejection.reason}"] += 1
-        self.rejected.append(rejection)
-
-    def finish(self, fit: Callable[[int, Encoder, Marked, EncodedRow], EncodedRow]) -> EncodedBatch:
-        encoded: dict[int, EncodedRow | RowError] = {}
-        for encoder in {id(encoder): encoder for _, encoder, _ in self._waiting}.values():
-            places = [place for place, entry in enumerate(self._waiting) if entry[1] is encoder]
-            results = encoder.encode([self._waiting[place][2] for place in places])
-            encoded.update(zip(places, results, strict=True))
-        emitted: list[tuple[int, EncodedRow]] = []
-        for place, (number, encoder, marked) in enumerate(self._waiting):
-            result = encoded[place]
-            try:
-                if isinstance(result, RowError):
-                    raise result
-                emitted.append((number, fit(number, encoder, marked, result)))
-            except RowError as error:
-                self.reject(error, number)
-                continue
-            self._count(encoder, marked, emitted[-1][1])
-        self.rejected.sort(key=lambda rejection: rejection.row)
-        rows = [number for number, _ in emitted]
-        self.counts["expanded"] = len(rows) - len(set(rows))
-        table = table_of([row.ids for _, row in emitted], [row.trained for _, row in emitted])
-        return EncodedBatch(table, np.asarray(rows, np.int64), self.rejected, +self.counts)
-
-    def _count(self, encoder: Encoder, marked: Marked, row: EncodedRow) -> None:
-        self.counts.update(marked.counts)
-        self.counts.update(
-            {
-                "emitted": 1,
-                "tokens": len(row.ids),
-                "trained_tokens": int(row.trained.sum()),
-                "neutralised": int(row.neutralised),
-                "path:jinja": 1,
-                f"backend:{encoder.backend}": 1,
-            }
-        )
-
-
 def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, policy: str) -> EncodedRow | None:
     if policy == "drop":
         return None
@@ -283,8 +286,3 @@ def _policy(settings: Settings, append_eos: bool) -> Policy:
         allow_dropped=frozenset(settings.allow_dropped),
         append_eos=append_eos,
     )
-
-
-def empty_table() -> pa.Table:
-    """A table with the output's columns and no row."""
-    return table_of([], [])

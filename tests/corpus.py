@@ -195,7 +195,7 @@ def _judge_row(
     _judge_ids(verdict, evidence, tokenizer, ids)
     trained = oracles.trained_bytes(tokenizer, ids, labels)
     starts = oracles.token_starts(tokenizer, ids)
-    _judge_content(verdict, evidence, trained)
+    _judge_content(verdict, evidence, trained, starts)
     _judge_start(verdict, evidence, trained, starts)
     _judge_stop(verdict, evidence, trained, appended)
     _judge_history(verdict, evidence, trained, starts)
@@ -214,8 +214,13 @@ def _judge_ids(
         verdict.problems.append(f"the ids differ from apply_chat_template; encoded as text: {lost}")
 
 
-def _judge_content(verdict: Verdict, evidence: Evidence, trained: Sequence[bool]) -> None:
-    foreign = [byte for byte in evidence.wrote(*_others(evidence)) if trained[byte]]
+def _judge_content(
+    verdict: Verdict, evidence: Evidence, trained: Sequence[bool], starts: Sequence[int]
+) -> None:
+    # A token that holds letters of both sides is trained whole.
+    shared = {starts[byte] for byte in evidence.wrote(*evidence.assistants)}
+    others = evidence.wrote(*_others(evidence))
+    foreign = [byte for byte in others if trained[byte] and starts[byte] not in shared]
     if foreign:
         verdict.problems.append(f"foreign: {len(foreign)} letters of other speakers are trained")
     for turn in evidence.assistants:

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from instruct_fmt.encode.align import byte_ranges, check_offsets, overlaps
 from instruct_fmt.encode.backends import Backend, ReferenceBackend
 from instruct_fmt.encode.control import ControlTokens, Occurrence, Pieces
+from instruct_fmt.encode.planned import PlannedEncoder
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.types import Bools, Ints, Marked, Range
@@ -50,22 +51,32 @@ class Encoder:
         vocabulary: the tokenizer.
         structural: token strings that no row may write.
         control: what happens to control tokens in a row's text.
+        backend: the engine.
         split: whether the two sides of a cut are encoded apart.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, structural: Sequence[str], control: ControlPolicy, *, split: bool
+        self,
+        vocabulary: Vocabulary,
+        structural: Sequence[str],
+        control: ControlPolicy,
+        backend: Backend,
+        *,
+        split: bool,
     ) -> None:
         self.vocabulary = vocabulary
         self.control = ControlTokens(vocabulary, structural)
         self._policy = control
         self._split = split
-        self._backend: Backend = ReferenceBackend(vocabulary.backend)
+        self._backend = backend
         self._continued: Backend = (
             self._backend
             if vocabulary.continuation is vocabulary.backend
             else ReferenceBackend(vocabulary.continuation)
         )
+
+        tokens = [] if control == "allow" else [token.content for token in vocabulary.added]
+        self.planned = PlannedEncoder(vocabulary, backend, tokens, split=split)
 
     @property
     def backend(self) -> str:

@@ -106,7 +106,7 @@ class Vocabulary:
         for token, id in vocabulary.items():
             lengths[id] = len(token) if self.byte_level else _piece_length(token)
         for added in self.added:
-            lengths[added.id] = len(added.content.encode())
+            lengths[added.id] = len(added.content.encode()) if self.byte_level else _piece_length(added.content)
         return lengths
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from instruct_fmt.adapt import table_rows
 from instruct_fmt.errors import DataError, Rejection, UsageError
 from instruct_fmt.formatter import Formatter
+from instruct_fmt.look.check_ends import NAME_THE_STOP
 from instruct_fmt.look.findings import Finding, Level
 from instruct_fmt.look.probes import leaves_out, prints_tools
 from instruct_fmt.pipeline import Pipeline
@@ -72,19 +73,26 @@ def _sample(dataset: Any, rows: int) -> Iterator[tuple[int, Row]]:
     """Rows with their numbers."""
     if hasattr(dataset, "num_rows") and not isinstance(dataset, Mapping):  # an Arrow table, or a Dataset
         places = _spread(dataset.num_rows, rows)
-        arrow = hasattr(dataset, "with_format")
-        table = dataset.with_format("arrow")[places] if arrow and places else dataset
-        table = table if arrow else dataset.take(places)
-        yield from zip(places, table_rows(table) if places else [], strict=True)
-    elif isinstance(dataset, Mapping | str) or not isinstance(dataset, Iterable):
-        raise UsageError(
-            f"dataset: found a {type(dataset).__name__}; expected a Dataset, a table or a list of rows; "
-            "fix: choose one split, such as dataset['train']"
-        )
-    elif isinstance(dataset, Sequence):
-        yield from ((place, dataset[place]) for place in _spread(len(dataset), rows))
+        if places:
+            table = dataset.with_format("arrow")[places] if hasattr(dataset, "with_format") else dataset.take(places)
+            yield from zip(places, table_rows(table), strict=True)
+        return
+    if isinstance(dataset, Mapping | str) or not isinstance(dataset, Iterable):
+        raise _no_rows(dataset, "choose one split, such as dataset['train']")
+    if isinstance(dataset, Sequence):
+        numbered: Iterable[tuple[int, Any]] = ((place, dataset[place]) for place in _spread(len(dataset), rows))
     else:
-        yield from enumerate(islice(dataset, rows))
+        numbered = enumerate(islice(dataset, rows))
+    for number, row in numbered:
+        if not isinstance(row, Mapping):
+            raise _no_rows(row, "give each row as a dict of its columns")
+        yield number, row
+
+
+def _no_rows(found: object, fix: str) -> UsageError:
+    return UsageError(
+        f"dataset: found a {type(found).__name__}; expected a Dataset, a table or a list of rows; fix: {fix}"
+    )
 
 
 def _spread(size: int, count: int) -> list[int]:
@@ -209,7 +217,7 @@ def _trained(tally: _Tally) -> Iterator[Finding]:
             "turns-without-stop",
             f"{_share(unstopped, tally.counts['trained_turns'])} trained turns end in no stop",
             "expected a stop behind each; the model learns nothing about where these end",
-            'where the marker that opens the next turn is this model\'s stop, name it with stop="…"; else train_on="last"',
+            NAME_THE_STOP,
         )
     if tally.counts["as_rendered"]:
         yield Finding(

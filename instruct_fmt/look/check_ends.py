@@ -14,10 +14,16 @@ from instruct_fmt.formatter import Formatter
 from instruct_fmt.look.findings import Finding, Level
 from instruct_fmt.types import Example, Marked
 
-__all__ = ["check_ends", "check_markers", "check_start"]
+__all__ = ["NAME_THE_STOP", "check_ends", "check_markers", "check_start"]
 
-_MARKER = re.compile(r"</?[|｜]?[A-Za-z_][^<>\n]{0,60}>|\[/?[A-Z_]{2,30}\]")
-_EXACT = re.compile(r"<[|｜].*[|｜]>|<[|｜]\w+>|<\w+[|｜]>")
+NAME_THE_STOP = (
+    'if this model stops at the marker that opens the next turn, name it with stop="…"; else train_on="last" leaves '
+    "these turns out"
+)
+
+_MARKER = re.compile(r"</?[|｜]?[A-Za-z_][^<>\n]{0,60}>|\[/?[A-Z_]{2,30}\]|\[\|\w{1,60}\|\]")
+# Shapes that only control tokens have; [INST] or <s> may be meant as text.
+_CONTROL = re.compile(r"<[|｜].*>|<.*[|｜]>|\[\|.*\|\]|<[a-z]+(_[a-z]+)+>")
 
 
 def check_ends(fmt: Formatter, answer: Marked, turns: Marked | None, call: Marked | None) -> Iterator[Finding]:
@@ -42,7 +48,7 @@ def check_ends(fmt: Formatter, answer: Marked, turns: Marked | None, call: Marke
             'append_eos="never" leaves it out',
         )
     else:
-        yield _no_stop(fmt)
+        yield _no_stop(fmt, answer)
     if turns is not None and turns.counts.get("turns_without_stop", 0):
         yield Finding(
             "warning",
@@ -50,7 +56,7 @@ def check_ends(fmt: Formatter, answer: Marked, turns: Marked | None, call: Marke
             "a turn that is not the last ends with no stop",
             "expected a stop behind each turn; such turns are trained without one, so the model learns nothing about "
             "where they end",
-            'where the marker that opens the next turn is this model\'s stop, name it with stop="…"; else train_on="last"',
+            NAME_THE_STOP,
         )
     ends_call = None if call is None else _terminator(fmt, call)
     if ends_call is not None and ends_call != terminator:
@@ -58,20 +64,26 @@ def check_ends(fmt: Formatter, answer: Marked, turns: Marked | None, call: Marke
     yield _stops(fmt)
 
 
-def _no_stop(fmt: Formatter) -> Finding:
-    eos = fmt.vocabulary.eos
-    fix = "use a template that ends its turns, "
-    fix += 'set tokenizer.eos_token before compile(), or name a stop with stop="…"' if eos is None else "or append EOS"
+def _no_stop(fmt: Formatter, marked: Marked) -> Finding:
+    eos, rest = fmt.vocabulary.eos, marked.text[marked.trained[-1][1] :]
+    left_out = next((stop for stop in fmt.pipeline.stops if stop in rest), None)
+    fix = "use a template that ends its turns"
+    if left_out is not None:
+        what = f"the template writes {shown(left_out)}, but outside of its {{% generation %}} block"
+        fix = "draw the block around the terminator too, or take the generation tags out"
+    elif eos is None:
+        what = "the template writes no stop, and the tokenizer names no EOS"
+        fix += ', set tokenizer.eos_token before compile(), or name a stop with stop="…"'
+    elif rest.strip():
+        what = f"the template writes no stop, and EOS {shown(eos)} cannot come behind {shown(rest)}"
+    else:
+        what = f'the template writes no stop, and append_eos="never" leaves EOS {shown(eos)} out'
+        fix += ', or append EOS with append_eos="auto"'
     return Finding(
         "error",
         "no-stop",
-        "nothing ends an answer: the template writes no stop, and "
-        + (
-            "the tokenizer names no EOS"
-            if eos is None
-            else f'EOS is not appended (append_eos="never", EOS {shown(eos)})'
-        ),
-        "expected a stop in the loss; a model trained without one does not know when to stop",
+        f"no trained token ends an answer: {what}",
+        "expected a stop in the loss; a model trained without one does not learn when to stop",
         fix,
     )
 
@@ -88,7 +100,7 @@ def _serving(fmt: Formatter, terminator: str, turn: str) -> Iterator[Finding]:
     ids = fmt.vocabulary.backend.encode(terminator, add_special_tokens=False).ids
     if len(ids) != 1:
         yield Finding(
-            _level(fmt, terminator),
+            "note" if _own(fmt, terminator) else "warning",
             "stop-not-a-token",
             f"{turn} ends in {shown(terminator)}, which this tokenizer writes as {len(ids)} ordinary tokens",
             "expected one control token: a server that stops at token ids runs past it",
@@ -194,9 +206,9 @@ def check_markers(fmt: Formatter, probes: Mapping[str, Marked], tail: str) -> It
     if not split:
         return
     first, pieces = next(iter(split.items()))
-    levels = {_level(fmt, marker) for marker in split}
+    foreign = [marker for marker in split if _CONTROL.fullmatch(marker) and not _own(fmt, marker)]
     yield Finding(
-        "warning" if "warning" in levels else "note",
+        "warning" if foreign else "note",
         "marker-not-a-token",
         f"the template's {', '.join(map(repr, split))} are no tokens of this tokenizer: {first!r} becomes "
         f"{shown(pieces)}",
@@ -206,10 +218,9 @@ def check_markers(fmt: Formatter, probes: Mapping[str, Marked], tail: str) -> It
     )
 
 
-def _level(fmt: Formatter, marker: str) -> Level:
-    """A marker of the tokenizer's own template, or one that never was a token anywhere, is as its makers want it."""
-    own = marker in (fmt.vocabulary.chat_template or "")
-    return "note" if own or not _EXACT.fullmatch(marker) else "warning"
+def _own(fmt: Formatter, marker: str) -> bool:
+    """Whether the tokenizer's own template has the marker: then its makers want it as it is."""
+    return marker in (fmt.vocabulary.chat_template or "")
 
 
 def _other_template(fmt: Formatter, markers: list[str]) -> str:

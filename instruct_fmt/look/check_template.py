@@ -75,7 +75,7 @@ def _prompt(bench: Bench, plain: Marked) -> Iterator[Finding]:
         )
         return
     if not tail.strip():
-        what = "the template needs no generation prompt: the answer follows the question's own text"
+        what = "the template needs no generation prompt: what goes before an answer is printed behind the question"
     else:
         what = f"the generation prompt ends with {shown(tail)}"
     filled = _prefill(bench, tail)
@@ -135,7 +135,7 @@ def _history(bench: Bench) -> Iterator[Finding]:
         yield Finding(
             level,
             f"history-rewritten:{name}",
-            f"{_WORDS[name]}: {skipped} of {earlier} earlier turns of a probe read otherwise as history than as generated",
+            f"{_WORDS[name]}: {skipped} of {earlier} earlier turns of a probe read otherwise than as generated",
             f"history={policy!r} {_FATE[policy]}",
             "" if harmless else 'history="expand" makes one row of each turn, each as it is generated',
         )

@@ -5,6 +5,7 @@ In: conversations or records. Out: groups of rows with their plan; the others ta
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from instruct_fmt.template.symbolic import Recorder, SymbolicEnvironment, plain_
 from instruct_fmt.template.traced import Field
 from instruct_fmt.template.turns import Marker
 from instruct_fmt.types import Conversation, Example, Marked, PlannedRows, Record
+
+logger = logging.getLogger("instruct_fmt")
 
 MIN_ROWS = 4
 """A shape is traced when at least so many rows of a batch share it: a trace costs several renders."""
@@ -78,6 +81,11 @@ class Planner:
                 groups += self._of_shape(shape, [(place, examples[place]) for place in places])
         return groups
 
+    def take_counts(self) -> Counter[str]:
+        """What was counted since the last call."""
+        counts, self.counts = self.counts, Counter()
+        return counts
+
     def _shape(self, example: Example) -> Hashable | None:
         if isinstance(example, Conversation):
             return None if self._chat is None else conversation_shape(example)
@@ -106,6 +114,10 @@ class Planner:
             here = {field: column.take(pa.array(waiting)) for field, column in columns.items()}
             holds = plan.holds(here)
             chosen = waiting[holds]
+            if len(chosen) and not self._still_agrees(plan, rows[int(chosen[0])][1]):
+                self._given_up.add(shape)
+                self._plans[shape] = []
+                return groups
             if len(chosen):
                 taken = {field: column.take(pa.array(chosen)) for field, column in columns.items()}
                 groups.append(PlannedGroup([rows[place][0] for place in chosen.tolist()], plan.render(taken), plan))
@@ -134,6 +146,14 @@ class Planner:
             except (RowError, TemplateError):
                 return None
         return None
+
+    def _still_agrees(self, plan: Plan, example: Example) -> bool:
+        """The check of a sample: the first row that a plan takes in each batch."""
+        if self.agrees(plan, example):
+            return True
+        self.counts["plans:wrong"] += 1
+        logger.warning("a plan of the template differs from Jinja; its rows take the ordinary way: %r", example)
+        return False
 
     def agrees(self, plan: Plan, example: Example) -> bool:
         """Whether the plan gives what the ordinary way gives for this row."""
