@@ -209,6 +209,22 @@ def _split_digits() -> PreTrainedTokenizerFast:
     return _fast(tokenizer, CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
+def _normalised() -> PreTrainedTokenizerFast:
+    """Special tokens are looked for in the normalised text, so that other characters can become them."""
+    tokenizer = byte_level(())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=True) for token in QWEN_SPECIAL])
+    return _fast(tokenizer, CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def _whole_words() -> PreTrainedTokenizerFast:
+    """Added tokens that match whole words only, or take the white space around them along."""
+    tokenizer = byte_level(QWEN_SPECIAL)
+    tokenizer.add_tokens([AddedToken("sea", single_word=True, normalized=False)])
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, rstrip=True, normalized=False)])
+    return _fast(tokenizer, CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
 SP_NAMES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 BUILDERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "chatml": _qwen,
@@ -219,6 +235,8 @@ BUILDERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "chatml_bos_eos": lambda: _qwen(bos_token="<|endoftext|>", eos_token="<|endoftext|>"),
     "chatml_digits": _split_digits,
     "chatml_truncating": _truncating,
+    "chatml_normalised": _normalised,
+    "chatml_whole_words": _whole_words,
     "llama3": _llama3,
     "llama3_adds_eos": lambda: _llama3(eos_too=True),
     "many": _many,

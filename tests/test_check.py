@@ -1,9 +1,14 @@
-"""The doctor: small templates that each show one finding, and a clean bill of health for what ships."""
+"""The doctor: small templates that each show one finding, and a clean bill of health for what ships.
+
+Every entry of golden/check/*.yaml is one test: a template (a name, {file: …}, {text: …}; left out = the tokenizer's
+own), a tokenizer of small_tokenizers.BUILDERS (default chatml), further options of `compile`; the finding's code and
+level, and words that it says.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import datasets
 import pyarrow as pa
 import pytest
 import small_tokenizers
+import yaml
 from typer.testing import CliRunner
 
 import instruct_fmt as ifmt
@@ -19,18 +25,17 @@ from instruct_fmt.embedded import records_path, sample_path
 from instruct_fmt.errors import UsageError
 from instruct_fmt.look.findings import Finding, Findings
 
-GOLDEN = Path(__file__).parent / "golden" / "templates"
-CHATML = small_tokenizers.CHATML
-LOOP = "{% for m in messages %}"
-PROMPT = "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
-PARTS = LOOP + "<|im_start|>{{ m.role }}\n{% for p in m.content %}{{ p.text }}{% endfor %}<|im_end|>\n" + PROMPT
-OUTSIDE = LOOP + TURN.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}") + PROMPT
-CALLING = "<|im_start|>{{ m.role }}\n{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}<|im_end|>\n"
+GOLDEN = Path(__file__).parent / "golden"
+# A template that leaves system messages out, and says nothing.
+SILENT = (
+    "{% for m in messages %}{% if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LONG = "one two three " * 40
 
 
 def golden(name: str) -> str:
-    return (GOLDEN / f"{name}.jinja").read_text(encoding="utf-8")
+    return (GOLDEN / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
 
 
 def chat(*texts: str, system: str | None = None) -> dict[str, Any]:
@@ -57,224 +62,22 @@ def test_what_ships_is_clean(template: str | None, path: Any) -> None:
     assert {finding.level for finding in findings} == {"note"}, str(findings)
 
 
-# Each: template, tokenizer, options, the finding's code and level, and words of it.
-TEMPLATE_CASES: list[tuple[str, str | None, str, dict[str, Any], str, str, list[str]]] = [
-    ("prompt", None, "chatml", {}, "generation-prompt", "note", ["<|im_start|>assistant\\n"]),
-    (
-        "prefill",
-        golden("r1_distill_like"),
-        "many",
-        {},
-        "generation-prompt",
-        "note",
-        ["'<think>'", "filled in for the model"],
-    ),
-    (
-        "no prompt",
-        LOOP + "<|{{ m.role }}|>\n{{ m.content }}</s>{% endfor %}",
-        "many",
-        {},
-        "no-generation-prompt",
-        "warning",
-        ["'<|assistant|>\\n'", "it is trained"],
-    ),
-    (
-        "no prompt needed",
-        LOOP + "{{ '[INST]' + m.content + '[/INST]' if m.role == 'user' else m.content + '</s>' }}{% endfor %}",
-        "many",
-        {},
-        "generation-prompt",
-        "note",
-        ["needs no generation prompt"],
-    ),
-    (
-        "mismatch",
-        golden("switch_cures_like"),
-        "many",
-        {},
-        "prompt-mismatch:plain",
-        "warning",
-        ["<think>", "rows are rejected", "{'enable_thinking': False}"],
-    ),
-    (
-        "mismatch kept",
-        golden("switch_cures_like"),
-        "many",
-        {"prompt_mismatch": "as_rendered"},
-        "prompt-mismatch:plain",
-        "warning",
-        ["trained from another start"],
-    ),
-    (
-        "history",
-        golden("qwen3_like"),
-        "many",
-        {},
-        "history-rewritten:plain turns",
-        "warning",
-        ["1 of 1 earlier turns", "leaves such turns out", 'history="expand"'],
-    ),
-    (
-        "reasoning history",
-        golden("qwen3_like"),
-        "many",
-        {"history": "as_rendered"},
-        "history-rewritten:reasoning turns",
-        "warning",
-        ["the model never writes"],
-    ),
-    (
-        "expanded history",
-        golden("qwen3_like"),
-        "many",
-        {"history": "expand"},
-        "history-rewritten:plain turns",
-        "note",
-        ["one row of each turn"],
-    ),
-    ("drops reasoning", None, "chatml", {}, "drops:reasoning", "note", ["'thought'", "rows with it are rejected"]),
-    (
-        "drops reasoning as told",
-        None,
-        "chatml",
-        {"allow_dropped": ["reasoning_content"]},
-        "drops:reasoning",
-        "note",
-        ["as allow_dropped says"],
-    ),
-    ("knows no tools", golden("knows_no_tools"), "many", {}, "drops:tools", "note", ["nothing of it is in the text"]),
-    ("refuses calls", golden("knows_no_tools"), "many", {}, "drops:call", "note", ["'probe'"]),
-    (
-        "drops tools",
-        LOOP + CALLING + PROMPT,
-        "chatml",
-        {},
-        "drops:tools",
-        "warning",
-        ["trained as if it were not there"],
-    ),
-    (
-        "drops results",
-        LOOP + "{% if m.role != 'tool' %}" + CALLING + "{% endif %}" + PROMPT,
-        "chatml",
-        {},
-        "drops:result",
-        "warning",
-        ["a tool's result"],
-    ),
-    (
-        "drops system",
-        LOOP + "{% if m.role != 'system' %}" + TURN + "{% endif %}" + PROMPT,
-        "chatml",
-        {},
-        "drops:system",
-        "warning",
-        ["a system message"],
-    ),
-    (
-        "refuses system",
-        LOOP + "{{ raise_exception('no system here') if m.role == 'system' else '' }}" + TURN + PROMPT,
-        "chatml",
-        {},
-        "refuses:system",
-        "note",
-        ["no system here"],
-    ),
-    (
-        "refuses all",
-        "{{ raise_exception('never') if messages else '' }}",
-        "chatml",
-        {},
-        "refuses-plain",
-        "error",
-        ["template-raised", "never"],
-    ),
-    (
-        "clock",
-        "{{ strftime_now('%d %b %Y') }}\n" + CHATML,
-        "chatml",
-        {"now": dt.datetime(2025, 1, 31)},
-        "reads-the-clock",
-        "note",
-        ["2025-01-31"],
-    ),
-    ("parts", PARTS, "chatml", {}, "content-in-parts", "note", ["'type': 'text'"]),
-]
+def cases() -> Iterator[Any]:
+    for path in sorted((GOLDEN / "check").glob("*.yaml")):
+        for case in yaml.safe_load(path.read_text(encoding="utf-8")):
+            yield pytest.param(case, id=f"{path.stem}/{case['id']}")
 
 
-@pytest.mark.parametrize(
-    ("template", "tokenizer", "options", "code", "level", "words"),
-    [pytest.param(*case, id=name) for name, *case in TEMPLATE_CASES],
-)
-def test_findings_about_templates(
-    template: str | None, tokenizer: str, options: dict[str, Any], code: str, level: str, words: list[str]
-) -> None:
-    finding = found(doctor(template, tokenizer, **options), code)
-    assert finding.level == level
-    for word in words:
-        assert word in f"{finding.what}\n{finding.why}\n{finding.fix}"
-
-
-END_CASES: list[tuple[str, str | None, str, dict[str, Any], str, str, list[str]]] = [
-    ("stops", None, "chatml", {}, "stops", "note", ["'<|im_end|>'", "as token ids ["]),
-    (
-        "not EOS",
-        None,
-        "chatml_eot_eos",
-        {},
-        "terminator-not-eos",
-        "warning",
-        ["'<|im_end|>' (id ", "tokenizer.eos_token is '<|endoftext|>'", "generation_config"],
-    ),
-    ("declared", None, "chatml_eot_eos", {"stop": "<|im_end|>"}, "terminator-not-eos", "note", ["stop= does"]),
-    ("no EOS", None, "chatml_no_eos", {}, "no-eos", "warning", ["the tokenizer names no EOS"]),
-    ("a call's own stop", golden("gpt_oss_like"), "many", {}, "terminator-not-eos", "warning", ["<|return|>"]),
-    ("second stop", golden("phi3_like"), "many", {}, "second-stop", "note", ["'<|end|>'", "'</s>'"]),
-    ("appended", golden("falcon_like"), "many", {}, "eos-appended", "note", ["'</s>' is appended"]),
-    ("in the middle", golden("falcon_like"), "many", {}, "middle-turn-without-stop", "warning", ['stop="']),
-    (
-        "nothing ends it",
-        golden("falcon_like"),
-        "many",
-        {"append_eos": "never"},
-        "no-stop",
-        "error",
-        ['append_eos="never"'],
-    ),
-    ("left out of the loss", OUTSIDE, "chatml", {}, "no-stop", "error", ["outside of its {% generation %} block"]),
-    ("nothing could", golden("falcon_like"), "chatml_no_eos", {}, "no-stop", "error", ["names no EOS"]),
-    ("record", "Q: {question}\nA: {answer}", "chatml", {}, "eos-appended", "note", ["'<|im_end|>' is appended"]),
-    ("record without", "Q: {question}\nA: {answer}", "chatml_no_eos", {}, "no-stop", "error", ["eos_token"]),
-    ("record's prompt", "Q: {question}\nA: {answer}", "chatml", {}, "prompt", "note", ["\\nA:'"]),
-    ("other tokenizer", CHATML, "llama3", {}, "marker-not-a-token", "warning", ["'<|im_start|>'", "template=None"]),
-    ("its stop", CHATML, "llama3", {}, "stop-not-a-token", "warning", ["'<|im_end|>'", "ordinary tokens"]),
-    ("a marker that is text", "llama2", "llama3", {}, "marker-not-a-token", "note", ["'[INST]'"]),
-    ("BOS in both", None, "llama3", {}, "bos-in-both", "note", ["add_special_tokens=False"]),
-    ("no BOS", CHATML, "llama3", {}, "no-bos", "warning", ["puts it in front of texts"]),
-    ("no BOS, none added", CHATML, "many", {}, "no-bos", "note", ["'<s>'"]),
-    ("BOS twice", "{{ bos_token }}" + small_tokenizers.LLAMA3, "llama3", {}, "bos-twice", "warning", ["2 BOS"]),
-    ("pad is EOS", None, "chatml_pad_is_eos", {}, "pad-is-stop", "note", ["is EOS"]),
-    ("no pad", golden("falcon_like"), "many", {}, "no-pad", "note", ["padded with EOS"]),
-    ("neither", None, "chatml_no_eos", {}, "no-pad", "warning", ["set tokenizer.pad_token"]),
-    ("adds EOS", None, "llama3_adds_eos", {}, "tokenizer-adds-end", "note", ["'<|eot_id|>'"]),
-    ("not special", None, "chatml", {}, "added-not-special", "note", ["'<think>'", "ordinary text"]),
-    ("offsets", "Q: {question}\nA: {answer}", "wordpiece", {}, "no-byte-lengths", "note", ["offsets"]),
-    ("white space", "Q: {question}\nA: {answer}", "wordpiece", {}, "loses-white-space", "warning", ["same ids"]),
-    ("unknown", "Q: {question}\nA: {answer}", "unigram", {}, "unknown-characters", "warning", ["'ж'", "<unk>"]),
-]
-
-
-@pytest.mark.parametrize(
-    ("template", "tokenizer", "options", "code", "level", "words"),
-    [pytest.param(*case, id=name) for name, *case in END_CASES],
-)
-def test_findings_about_ends_and_tokenizers(
-    template: str | None, tokenizer: str, options: dict[str, Any], code: str, level: str, words: list[str]
-) -> None:
-    finding = found(doctor(template, tokenizer, **options), code)
-    assert finding.level == level
-    for word in words:
-        assert word in f"{finding.what}\n{finding.why}\n{finding.fix}"
+@pytest.mark.parametrize("case", list(cases()))
+def test_golden_findings(case: dict[str, Any]) -> None:
+    template = case.get("template")
+    if isinstance(template, dict):
+        template = template["text"] if "text" in template else golden(template["file"].removesuffix(".jinja"))
+    findings = doctor(template, case.get("tokenizer", "chatml"), **case.get("options", {}))
+    finding = found(findings, case["code"])
+    assert finding.level == case["level"]
+    for words in case["says"]:
+        assert words in f"{finding.what}\n{finding.why}\n{finding.fix}"
 
 
 def test_each_terminator_is_named() -> None:
@@ -315,11 +118,6 @@ def test_generation_config_declares_the_stop(tmp_path: Path) -> None:
     assert "as generation_config.json" in finding.why
 
 
-# Data
-
-LONG = "one two three " * 40
-
-
 def test_a_sample_of_the_data() -> None:
     rows = [chat("Hi?", "Hello."), chat("Hi?", "Hello."), chat("a <|im_start|> b", "c"), chat("Hi?")]
     findings = doctor(None, data=rows)
@@ -354,10 +152,9 @@ def test_rows_that_are_too_long(policy: str, level: str, fate: str) -> None:
 
 
 def test_what_the_template_leaves_out_of_the_data() -> None:
-    silent = LOOP + "{% if m.role != 'system' %}" + TURN + "{% endif %}" + PROMPT
     tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
     rows = [chat("a", "b"), chat("a", "b", system="Be kind."), {**chat("a", "c"), "tools": [tool]}]
-    findings = doctor(silent, data=rows)
+    findings = doctor(SILENT, data=rows)
     assert "1 of 3 (33.3%) rows have system messages" in found(findings, "unprinted:system-messages").what
     assert "such as row 2" in found(findings, "unprinted:tools").what
     assert not [code for code in doctor(None, data=rows[:2]).codes if code.startswith("unprinted")]
@@ -382,14 +179,14 @@ def test_data_of_no_known_shape() -> None:
 def test_kinds_of_data_and_the_spread_of_the_sample(kind: str) -> None:
     rows = [{"question": "a", "answer": f"b{number}"} for number in range(100)]
     rows[50] = {"question": "a", "answer": "<|im_end|>"}
-    data: Any = {
-        "dataset": lambda: datasets.Dataset.from_list(rows),
-        "table": lambda: pa.Table.from_pylist(rows),
-        "list": lambda: rows,
-        "iterable": lambda: iter(rows),
-    }[kind]()
+    make: dict[str, Callable[[Any], Any]] = {
+        "dataset": datasets.Dataset.from_list,
+        "table": pa.Table.from_pylist,
+        "list": list,
+        "iterable": iter,
+    }
     fmt = ifmt.compile("Q: {question}\nA: {answer}", small_tokenizers.build("chatml"))
-    findings = fmt.check(data, rows=4)
+    findings = fmt.check(make[kind](rows), rows=4)
     assert "record (4 rows)" in found(findings, "format").what
     assert ("control-tokens" in findings.codes) is (kind != "iterable")  # an iterable gives its first rows
 
@@ -398,6 +195,7 @@ def test_no_rows_and_wrong_arguments() -> None:
     fmt = ifmt.compile(None, small_tokenizers.build("chatml"))
     assert found(fmt.check([]), "no-rows").level == "error"
     assert found(fmt.check(pa.table({"text": pa.array([], pa.string())})), "no-rows").level == "error"
+    wrong: Any
     for wrong in ({"train": []}, "file.json", 3, ["text"]):
         with pytest.raises(UsageError, match="expected a Dataset, a table or a list of rows"):
             fmt.check(wrong)

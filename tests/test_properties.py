@@ -63,8 +63,9 @@ TEXT = st.lists(
     max_size=6,
 ).map("".join)
 WORDS = TEXT.map(lambda text: "w" + text + "w")
+SIMPLE = st.sampled_from(["sea", "the sea ", " \nblue", "a\n", "é🦜", "<think>\nx\n</think>\n\ny"]) | TEXT
 SETTINGS = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 CHATS: dict[str, tuple[str | None, str]] = {
     "chatml": (None, "chatml"),
@@ -86,16 +87,16 @@ each_record = pytest.mark.parametrize("name", RECORDS)
 
 
 @cache
-def chat(name: str) -> ifmt.Formatter:
+def chat(name: str, **options: Any) -> ifmt.Formatter:
     file, tokenizer = CHATS[name]
     template = file if file is None else (TEMPLATES / file).read_text(encoding="utf-8")
-    return ifmt.compile(template, small_tokenizers.build(tokenizer))
+    return ifmt.compile(template, small_tokenizers.build(tokenizer), **options)
 
 
 @cache
-def record(name: str) -> ifmt.Formatter:
+def record(name: str, **options: Any) -> ifmt.Formatter:
     template, tokenizer = RECORDS[name]
-    return ifmt.compile(template, small_tokenizers.build(tokenizer))
+    return ifmt.compile(template, small_tokenizers.build(tokenizer), **options)
 
 
 @st.composite
@@ -105,6 +106,15 @@ def conversations(draw: st.DrawFn, text: st.SearchStrategy[str] = TEXT) -> dict[
     if draw(st.booleans()):
         roles = roles[:-1] if turns > 1 else roles
     return {"messages": [{"role": role, "content": draw(text)} for role in roles]}
+
+
+def alike(turns: int) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Several conversations of one shape."""
+    roles = ["user", "assistant"] * turns
+    row = st.tuples(*(SIMPLE for _ in roles)).map(
+        lambda texts: {"messages": [{"role": r, "content": t} for r, t in zip(roles, texts, strict=True)]}
+    )
+    return st.lists(row, min_size=5, max_size=7)
 
 
 ROWS = st.fixed_dictionaries({"instruction": TEXT, "input": TEXT, "output": TEXT})
@@ -118,9 +128,12 @@ def encode(fmt: ifmt.Formatter, row: dict[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-def _check_batch(fmt: ifmt.Formatter, rows: list[dict[str, Any]]) -> None:
-    """A row's output does not depend on its neighbours."""
-    alone = [encode(fmt, row) for row in rows]
+def _check_batch(reference: ifmt.Formatter, fmt: ifmt.Formatter, rows: list[dict[str, Any]]) -> None:
+    """A row's output does not depend on its neighbours, and not on a faster path that many rows may take.
+
+    The reference sees single rows only; another formatter, which remembers what it has seen, the batches.
+    """
+    alone = [encode(reference, row) for row in rows]
     batch = fmt.encode_batch(pa.Table.from_pylist(rows), first_row=5)
     assert batch.table.to_pylist() == [
         {"input_ids": list(one["input_ids"]), "labels": list(one["labels"])}
@@ -135,16 +148,44 @@ def _check_batch(fmt: ifmt.Formatter, rows: list[dict[str, Any]]) -> None:
 
 @each_chat
 @SETTINGS
-@given(rows=st.lists(conversations(), min_size=1, max_size=4))
+@given(rows=st.lists(conversations(), min_size=1, max_size=4) | st.integers(1, 2).flatmap(alike))
 def test_chat_rows_do_not_depend_on_neighbours(name: str, rows: list[dict[str, Any]]) -> None:
-    _check_batch(chat(name), rows)
+    _check_batch(chat(name), chat(name, max_rejected=1.0), rows)
 
 
 @each_record
 @SETTINGS
-@given(rows=st.lists(ROWS, min_size=1, max_size=4))
+@given(rows=st.lists(ROWS, min_size=1, max_size=8))
 def test_record_rows_do_not_depend_on_neighbours(name: str, rows: list[dict[str, Any]]) -> None:
-    _check_batch(record(name), rows)
+    _check_batch(record(name), record(name, max_rejected=1.0), rows)
+
+
+@each_chat
+@SETTINGS
+@given(row=conversations())
+def test_expanded_rows_are_the_turns_as_they_are_generated(name: str, row: dict[str, Any]) -> None:
+    """One row for each turn: the row that ends with it."""
+    turns = [i for i, message in enumerate(row["messages"]) if message["role"] == "assistant"]
+    alone = [encode(chat(name, train_on="last"), {"messages": row["messages"][: i + 1]}) for i in turns]
+    batch = chat(name, history="expand").encode_batch(pa.Table.from_pylist([row]))
+    if None not in alone and not batch.rejected:
+        assert batch.table.to_pylist() == [
+            {key: list(one[key]) for key in ("input_ids", "labels")} for one in alone if one is not None
+        ]
+
+
+@each_chat
+@SETTINGS
+@given(row=conversations(WORDS))
+def test_each_turn_has_the_prompt_that_a_server_would_send(name: str, row: dict[str, Any]) -> None:
+    """It is the plain generation prompt of the messages before the turn."""
+    fmt = chat(name)
+    if encode(fmt, row) is None:
+        return
+    render = oracles.plain(fmt.source.text, fmt.tokenizer)
+    turns = [i for i, message in enumerate(row["messages"]) if message["role"] == "assistant"]
+    for number, i in enumerate(turns):
+        assert fmt.prompt(row, turn=number).text == render(row["messages"][:i], prompt=True)
 
 
 def _check_spans(fmt: ifmt.Formatter, row: dict[str, Any]) -> None:

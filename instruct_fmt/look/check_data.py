@@ -193,7 +193,8 @@ def _lengths(fmt: Formatter, tally: _Tally) -> Iterator[Finding]:
         "over-length",
         f"{_share(over, tally.counts['rows'])} rows are longer than max_length={limit}",
         f"overlength={policy!r}: " + ("the run stops at the first" if stops else fates),
-        f'max_length={longest} keeps all; overlength="truncate_prompt" keeps answers whole',
+        f"max_length={longest} keeps all of the sample"
+        + ("" if policy == "truncate_prompt" else '; overlength="truncate_prompt" keeps answers whole'),
     )
 
 

@@ -77,7 +77,7 @@ def _plain_added(fmt: Formatter) -> Iterator[Finding]:
     more = f" and {len(plain) - _SHOWN} more" if len(plain) > _SHOWN else ""
     policy = fmt.settings.control_tokens or "text"
     fates = {
-        "text": "in an assistant's text they become the token; in anybody else's they are encoded as ordinary text",
+        "text": "in an assistant's text they become the token, if they are no header or stop; elsewhere they are text",
         "error": "a row whose text holds one outside of an assistant's message is rejected",
         "allow": "text of a row that spells one becomes the token, whoever wrote it",
     }

@@ -22,6 +22,7 @@ from instruct_fmt.template.provenance import (
 )
 from instruct_fmt.template.spans import prompt_tail
 from instruct_fmt.template.stops import ANSWERS, CALLS, PARTS, PROBE_TOOLS, RESULT, StopFinder
+from instruct_fmt.template.structure import structural_tokens
 from instruct_fmt.types import Added, Conversation
 
 # What a template may raise besides Jinja's own errors: it runs Python's operators and methods on the row's values.
@@ -43,6 +44,7 @@ _CLASS_NAMES = (
     (_PACKAGE + "provenance.TracedMessages", "list"),
     (_PACKAGE + "provenance.TracedMessage", "dict"),
     (_PACKAGE + "traced.Traced", "str"),
+    (_PACKAGE + "environment.TemplateDict", "dict"),
     ("'Traced'", "'str'"),
 )
 
@@ -84,10 +86,10 @@ class ChatTemplate:
         self.variables = dict(variables)
         self.now = now
         self.stops = StopFinder(declared_stops, added)
-        self.structural: set[str] = set()
         self.parts = False
         self.parts = not self._prints(ANSWERS[0]) and self._prints(PARTS)
         self._learn_stops()
+        self.structural = self._structural()
 
     def scene(self, conversation: Conversation, extra: Mapping[str, Any] | None = None) -> Scene:
         """Trace the conversation's values; `extra` overrides template variables."""
@@ -139,20 +141,19 @@ class ChatTemplate:
 
     def _learn_stops(self) -> None:
         with_unowned = not self._always_prompts()
-        question = Conversation(ANSWERS[0][:1])
-        for prompt, plain in zip(self._probes(question, prompt=True), self._probes(question), strict=False):
-            tokens = self.stops.tokens_in(prompt_tail(prompt, plain))
-            self.structural |= set(tokens[:1])  # the header's; a think prefill follows
         for probes, answer in ((ANSWERS, True), (CALLS, False)):
             for messages in probes:
                 for tools in (None, PROBE_TOOLS):
                     for trace in self._probes(Conversation(messages, tools)):
-                        self._learn_structure(trace, messages)
                         self.stops.learn(*_tails(trace, len(messages) - 1, with_unowned=with_unowned), answer=answer)
-                    if not answer:
-                        after = [*messages, RESULT]
-                        for trace in self._probes(Conversation(after, tools), prompt=True):
-                            self._learn_structure(trace, after)
+
+    def _structural(self) -> set[str]:
+        """The added tokens that structure a conversation."""
+        conversations = [*ANSWERS, [*ANSWERS[0], *ANSWERS[0]], *CALLS, *([*call, RESULT] for call in CALLS)]
+        probes = [(trace, messages) for messages in conversations for trace in self._probes(Conversation(messages))]
+        question = Conversation(ANSWERS[0][:1])
+        prompts = zip(self._probes(question, prompt=True), self._probes(question), strict=False)
+        return structural_tokens(probes, [prompt_tail(prompt, plain) for prompt, plain in prompts], self.stops)
 
     def _probes(self, conversation: Conversation, *, prompt: bool = False) -> list[Trace]:
         """The rendered probe; nothing where the template refuses it."""
@@ -160,14 +161,6 @@ class ChatTemplate:
             return [self.trace(self.scene(conversation), prompt=prompt)]
         except RowError:
             return []
-
-    def _learn_structure(self, trace: Trace, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Added tokens that structure the conversation: special ones, and those around what others say."""
-        for run, text in _pieces(trace):
-            if run.field is None:
-                foreign = run.owner is not None and messages[run.owner]["role"] != "assistant"
-                tokens = self.stops.tokens_in(text)
-                self.structural |= {token for token in tokens if foreign or self.stops.is_special(token)}
 
     def _always_prompts(self) -> bool:
         """Whether the template prints a generation prompt whether it is asked for or not."""

@@ -22,7 +22,7 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-MAX_STEPS = 1_000_000
+MAX_STEPS = 250_000
 MAX_CHARACTERS = 64_000_000
 
 

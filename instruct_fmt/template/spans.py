@@ -135,7 +135,8 @@ def prompt_tail(prompt: Trace, plain: Trace) -> str:
     owned = [place for place, run in enumerate(runs) if run.owner is not None or run.field is not None]
     if owned and common > owned[-1]:
         common = owned[-1] + 1
-    return "".join(texts[common:])
+    fields = [place for place, run in enumerate(runs) if run.field is not None]
+    return "".join(texts[max(common, fields[-1] + 1 if fields else 0) :])
 
 
 def _texts(trace: Trace) -> list[str]:
@@ -195,8 +196,9 @@ def check_foreign(trace: TraceIndex, turn: Turn) -> None:
 
 def dropped_fields(trace: TraceIndex, turn: Turn, index: int, message: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Fields of message `index` that its turn does not hold: their path inside the message and the missing text."""
+    # A field that begins inside the prompt, as a think prefill may, counts whole: the prompt holds what the turn lacks.
     inside = [
-        (run, max(begin, turn.start) - begin, min(end, turn.end) - begin)
+        (run, 0, min(end, turn.end) - begin)
         for begin, end, run in trace.pieces
         if end > turn.start and begin < turn.end and run.field is not None and run.field.place == index
     ]

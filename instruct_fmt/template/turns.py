@@ -73,13 +73,21 @@ class Marker:
             return [self._everything(conversation)]
         if self.policy.history == "expand":
             return [self._expanded(conversation, index) for index in chosen]
-        return [self._conversation(conversation, chosen)]
+        return [self._conversation(conversation, chosen[-1:] if self.policy.history == "last" else chosen)]
 
     def _conversation(self, conversation: Conversation, chosen: Sequence[int]) -> Marked:
         job = _Job(self.template, self.policy, conversation)
         speaking = [index for index in chosen if _speaks(conversation.messages[index])]
         turns = [turn for members in job.groups(speaking) if (turn := job.turn(members)) is not None]
         others = [job.other_role(index) for index in chosen if index not in speaking]
+        if not turns and not others and job.counts["turns_skipped:no_prompt"]:
+            raise RowError(
+                "start-unknown",
+                "$.messages[0]",
+                "a conversation that begins with the assistant",
+                "a message before the trained turn, so that the template can make the model speak",
+                "put a user or system message in front",
+            )
         if not turns and not others:
             raise RowError(
                 "history-rewritten",
@@ -169,7 +177,10 @@ class _Job:
         """The trained turn of some messages; None where the history policy leaves it out."""
         first, index = members[0], members[-1]
         last = index == len(self.messages) - 1
-        prompt = self.template.trace(self.scene, first, prompt=True)
+        prompt = self._prompt(first)
+        if prompt is None:
+            self.counts["turns_skipped:no_prompt"] += 1
+            return None
         policy = self.policy.history
         if not last and policy in ("auto", "error", "last"):
             turn = self._as_generated(members, prompt)
@@ -183,6 +194,15 @@ class _Job:
             turn = find_turn(self.index, members, start, self.template.stops, last=last)
         self._check(turn, last)
         return self._ranges(turn)
+
+    def _prompt(self, index: int) -> Trace | None:
+        """The generation prompt before message `index`; None where the template cannot begin with the assistant."""
+        try:
+            return self.template.trace(self.scene, index, prompt=True)
+        except RowError:
+            if index:
+                raise
+            return None
 
     def _start(self, index: int, prompt: Trace, last: bool) -> int:
         if self.index.text.startswith(prompt.text):
@@ -294,7 +314,8 @@ class _Job:
             and not text[last.end :].strip()
         )
         self.counts["trained_turns"] = len(turns)
-        self.counts["turns_without_stop"] = sum(not turn.stopped for turn in turns) - eos
+        unstopped = sum(not turn.stopped or turn.ranges[-1][1] < turn.end for turn in turns)
+        self.counts["turns_without_stop"] = unstopped - eos
         self.counts["eos_appended"] = int(eos)
         return Marked(
             text=text if cut is None else text[:cut],

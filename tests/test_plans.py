@@ -1,0 +1,161 @@
+"""Plans give what the ordinary way gives: the same text, the same ids, the same labels, for any content."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import instruct_fmt as ifmt
+from instruct_fmt import Formatter
+from instruct_fmt.template import planner
+from instruct_fmt.template.sources import names, show
+from instruct_fmt.types import EncodedBatch
+
+PIECES = st.sampled_from(
+    "a| |\n|\t|\u00a0|\u2003|\x1c|é|e\u0301|中|😀|<think>|</think>|<tool_response>|{{ x }}|{input}|[INST]|</s>|"
+    "\ue0f0\ue100\ue100\ue0f1|\x00|Answer|ﬁ|▁".split("|")
+)
+TEXT = st.lists(PIECES, max_size=8).map("".join)
+
+
+def _ordinary(fmt: Formatter, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> EncodedBatch:
+    with monkeypatch.context() as patch:
+        patch.setattr(planner, "MIN_ROWS", 10**9)
+        fmt.pipeline._planners.clear()
+        return fmt.pipeline.run(rows, list(rows[0]), 0)
+
+
+def _planned(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
+    fmt.pipeline._planners.clear()
+    return fmt.pipeline.run(rows, list(rows[0]), 0)
+
+
+def _counted(batch: EncodedBatch) -> dict[str, int]:
+    return {name: count for name, count in batch.counts.items() if not name.startswith(("path:", "plans:"))}
+
+
+def same(fmt: Formatter, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> EncodedBatch:
+    planned, ordinary = _planned(fmt, rows), _ordinary(fmt, rows, monkeypatch)
+    assert planned.table.equals(ordinary.table)
+    assert planned.rows.tolist() == ordinary.rows.tolist()
+    assert planned.rejected == ordinary.rejected
+    assert _counted(planned) == _counted(ordinary)
+    assert "plans:wrong" not in planned.counts
+    return planned
+
+
+def conversations(contents: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    rows = []
+    for number, (question, answer) in enumerate(contents):
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        if number % 3 == 1:
+            turns = [{"role": "system", "content": question}, *turns]
+        rows.append({"messages": turns * 2 if number % 2 and number % 3 != 1 else turns})
+    return rows
+
+
+CHAT = [name for name in names() if show(name).kind == "chat"]
+PLAIN = [(f"Question {number}?", f"Answer {number}.") for number in range(24)]
+
+
+@pytest.mark.parametrize("name", CHAT)
+def test_chat_templates_of_the_library_run_on_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    fmt = ifmt.compile(name, "embedded", template_kwargs=tokens, max_rejected=1)
+    batch = same(fmt, conversations(PLAIN), monkeypatch)
+    assert batch.counts["path:plan"] == batch.counts["emitted"] > 0
+
+
+@pytest.fixture(scope="module")
+def formatters() -> dict[str, Formatter]:
+    return {
+        name: ifmt.compile(None if name == "own" else name, "embedded") for name in ("own", "llama2", "gemma", "phi3")
+    }
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(contents=st.lists(st.tuples(TEXT, TEXT), min_size=12, max_size=24))
+def test_any_chat_content(
+    contents: list[tuple[str, str]], formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fmt in formatters.values():
+        same(fmt, conversations(contents), monkeypatch)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(contents=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=8, max_size=16))
+def test_any_record_content(contents: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [dict(zip(("instruction", "input", "output"), values, strict=True)) for values in contents]
+    for name in ("alpaca", "user_assistant"):
+        same(_record(name), rows, monkeypatch)
+
+
+_RECORDS: dict[str, Formatter] = {}
+
+
+def _record(name: str) -> Formatter:
+    if name not in _RECORDS:
+        _RECORDS[name] = ifmt.compile(name, "embedded")
+    return _RECORDS[name]
+
+
+def test_what_a_template_asks_becomes_a_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{% if m.content.startswith('!') %}{{ 'LOUD ' }}{% elif 'x' in m.content %}{{ 'crossed ' }}"
+        "{% elif m.content == 'same' %}{{ 'equal ' }}{% endif %}{{ m.content | trim + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    fmt = ifmt.compile(template, "embedded", prompt_mismatch="as_rendered")
+    contents = [(text, answer) for text in ("!a", "bxb", "same", "plain") for answer in ("one", "two", "six ", " ten")]
+    batch = same(fmt, [{"messages": row["messages"][-2:]} for row in conversations(contents)], monkeypatch)
+    assert batch.counts["plans:made"] > 1
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "m.content | length",
+        "m.content[0]",
+        "m.content | upper",
+        "m.content.count('a')",
+        "m.content | tojson",
+        "m.content | wordcount",
+        "m.content < 'b'",
+        "m.content in 'abcdef'",
+        "{m.content: 1} | length",
+        "m.content | list",
+    ],
+)
+def test_what_is_not_modelled_is_refused(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}"
+        "{% if m.role == 'user' %}{{ " + expression + " }}{% endif %}{{ '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    fmt = ifmt.compile(template, "embedded")
+    rows = [{"messages": row["messages"][:2]} for row in conversations([("abc", "d"), ("b", "cc")] * 4)]
+    batch = same(fmt, [row for row in rows if row["messages"][0]["role"] == "user"], monkeypatch)
+    assert batch.counts["path:plan"] == 0
+
+
+def test_a_wrong_plan_is_turned_off_loudly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    fmt = ifmt.compile("chatml", "embedded")
+    rows = [{"messages": row["messages"][:2]} for row in conversations(PLAIN[:1] * 6)]
+    right = _planned(fmt, rows)
+    (found,) = fmt.pipeline._planners.values()
+    ((shape, (plan,)),) = found._plans.items()
+    from dataclasses import replace
+
+    wrong = replace(plan, parts=(*plan.parts[:-1], "<|im_end|>!"))
+    found._plans[shape] = [wrong]
+    with caplog.at_level(logging.WARNING, "instruct_fmt"):
+        batch = fmt.encode_batch(pa.Table.from_pylist(rows))
+    assert batch.table.equals(right.table)
+    assert batch.counts["plans:wrong"] == 1
+    assert "differs from Jinja" in caplog.text
