@@ -236,9 +236,7 @@ class Formatter:
         Raises:
             UsageError: the columns fit no format.
         """
-        from instruct_fmt.adapt import table_rows
-
-        return self.pipeline.run(table_rows(table), table.column_names, first_row)
+        return self.pipeline.run_table(table, first_row)
 
     def encode_table(self, table: pa.Table) -> pa.Table:
         """Encode a table: `input_ids` and `labels`, int32, without the rows that were rejected.

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 import numpy as np
+import pyarrow as pa
 
-from instruct_fmt.adapt import Adapter, make_adapter
+from instruct_fmt.adapt import Adapter, find_shapes, make_adapter, table_rows
 from instruct_fmt.batch import Batch
 from instruct_fmt.encode.backends import Backend, choose
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
@@ -21,13 +22,24 @@ from instruct_fmt.errors import DataError, RowError, UsageError
 from instruct_fmt.fit.length import truncate, truncate_prompt
 from instruct_fmt.settings import Settings
 from instruct_fmt.template.chat import ChatTemplate
-from instruct_fmt.template.planner import Planner
+from instruct_fmt.template.planner import PLANNED_ROLES, Planner, ShapeGroup, plain_shape, record_shape
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
+from instruct_fmt.template.traced import Field
 from instruct_fmt.template.turns import Marker, Policy
 from instruct_fmt.tokenizer import generation_stops
-from instruct_fmt.types import Conversation, EncodedBatch, Example, Marked, Record, TemplateSource, Text
+from instruct_fmt.types import (
+    Bools,
+    Conversation,
+    EncodedBatch,
+    Example,
+    Ints,
+    Marked,
+    Record,
+    TemplateSource,
+    Text,
+)
 
 Row = Mapping[str, Any]
 
@@ -156,51 +168,89 @@ class Pipeline:
             UsageError: the columns fit no format.
             DataError: with `overlength="error"`, a row that is too long.
         """
-        batch = Batch()
+        batch, rows = Batch(), list(rows)
+        batch.counts["rows"] = len(rows)
+        self._run_rows(batch, rows, columns, np.arange(first_row, first_row + len(rows)))
+        return batch.finish(self._fit)
+
+    def run_table(self, table: pa.Table, first_row: int) -> EncodedBatch:
+        """`run` for a table: rows of plain shape stay columns, the others become Python rows."""
+        batch, columns = Batch(), table.column_names
+        batch.counts["rows"] = table.num_rows
+        left = np.ones(table.num_rows, np.bool_)
+        shapes = self._shapes(table)
+        if shapes:
+            self._run_plans(batch, shapes, columns, np.arange(first_row, first_row + table.num_rows), left)
+        if left.any():
+            numbers = np.flatnonzero(left)
+            rest = table if len(numbers) == table.num_rows else table.take(pa.array(numbers))
+            self._run_rows(batch, table_rows(rest), columns, numbers + first_row)
+        return batch.finish(self._fit)
+
+    def _shapes(self, table: pa.Table) -> list[ShapeGroup]:
+        """The rows of plain shape, as columns."""
+        settings = self.settings
+        found = find_shapes(
+            table,
+            source=self.source,
+            mapping=settings.columns,
+            field_map=settings.field_map,
+            format=settings.format,
+            system=settings.system,
+            roles=PLANNED_ROLES,
+        )
+        return [
+            ShapeGroup(
+                plain_shape(rows.roles) if rows.roles else record_shape(rows.names),
+                rows.places,
+                {Field(place, (name,)): column for (place, name), column in rows.columns.items()},
+                partial(self._example, table, rows.places),
+            )
+            for rows in found
+        ]
+
+    def _example(self, table: pa.Table, places: Ints, place: int) -> Example:
+        row = table_rows(table.slice(int(places[place]), 1))[0]
+        return self.adapter(table.column_names, row)[1](row)
+
+    def _run_rows(self, batch: Batch, rows: Sequence[Row], columns: Sequence[str], numbers: Ints) -> None:
+        """Encode Python rows, those with a plan together, the others one by one."""
         examples: list[Example | None] = []
-        for number, row in enumerate(rows, first_row):
+        for row, number in zip(rows, numbers.tolist(), strict=True):
             try:
                 examples.append(self.adapter(columns, row)[1](row))
             except RowError as error:
                 batch.reject(error, number)
                 examples.append(None)
-        batch.counts["rows"] = len(examples)
-        planned = self._run_plans(batch, examples, columns, first_row)
-        for place, example in enumerate(examples):
-            if example is None or place in planned:
-                continue
+        left = np.array([example is not None for example in examples], np.bool_)
+        self._run_plans(batch, self.planner(columns).shapes(examples), columns, numbers, left)
+        for place in np.flatnonzero(left).tolist():
+            example = cast("Example", examples[place])
             try:
                 for marked in self.mark(example, columns):
-                    batch.add(first_row + place, self.encoder(example, columns), marked)
+                    batch.add(int(numbers[place]), self.encoder(example, columns), marked)
             except RowError as error:
-                batch.reject(error, first_row + place)
-        return batch.finish(self._fit)
+                batch.reject(error, int(numbers[place]))
 
     def _run_plans(
-        self, batch: Batch, examples: Sequence[Example | None], columns: Sequence[str], first_row: int
-    ) -> set[int]:
-        """Encode the rows that have a plan; their places in the batch."""
-        done: set[int] = set()
-        example = next((example for example in examples if example is not None), None)
-        if example is None:
-            return done
-        encoder = self.encoder(example, columns)
-        if not encoder.planned.able:
-            return done
+        self, batch: Batch, shapes: Sequence[ShapeGroup], columns: Sequence[str], numbers: Ints, left: Bools
+    ) -> None:
+        """Encode the rows that have a plan, and strike them off those that are `left`."""
         planner = self.planner(columns)
-        for group in planner.group(examples):
+        for group in planner.group(shapes):
+            encoder = self.encoder(group.example(0), columns)
+            if not encoder.planned.able:
+                continue
             block, right = encoder.planned.encode(group.rows)
-            lengths = np.diff(block.offsets)
             sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(block.trained)])
             right &= np.diff(sums[block.offsets]) > 0
             if self.settings.max_length is not None:
-                right &= lengths <= self.settings.max_length
+                right &= np.diff(block.offsets) <= self.settings.max_length
             chosen = np.flatnonzero(right)
-            numbers = np.asarray(group.places, np.int64)[chosen]
-            done.update(numbers.tolist())
-            batch.add_block(numbers + first_row, block.take(chosen), group.rows.marked, encoder.backend)
+            left[group.places[chosen]] = False
+            block = block if len(chosen) == len(right) else block.take(chosen)
+            batch.add_block(numbers[group.places[chosen]], block, group.rows.marked, encoder.backend)
         batch.counts.update(planner.take_counts())
-        return done
 
     def planner(self, columns: Sequence[str]) -> Planner:
         """The plans made so far for rows with these columns."""

@@ -14,17 +14,21 @@ Beside the messages, a row may hold `system`, `tools`, `documents` and `chat_tem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from instruct_fmt.adapt import alpaca, detect, messages, prompt_completion, record, text
 from instruct_fmt.adapt.arrow import table_rows
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
+from instruct_fmt.adapt.shapes import ShapedRows, shaped_messages, shaped_records
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Example, TemplateSource
 
-__all__ = ["Adapter", "make_adapter", "table_rows"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Adapter", "ShapedRows", "find_shapes", "make_adapter", "table_rows"]
 
 Adapter = Callable[[Mapping[str, Any]], Example]
 
@@ -72,6 +76,34 @@ def make_adapter(
     detect.check_used(found, known)
     shown = name or detect.shown_name(found, known, sample)
     return shown, _guarded(_conversational(found, known, named=name is not None, system=system))
+
+
+def find_shapes(
+    table: pa.Table,
+    *,
+    source: TemplateSource,
+    mapping: Mapping[str, str],
+    field_map: Mapping[str, str],
+    format: str | None,
+    system: str | None,
+    roles: Collection[str],
+) -> list[ShapedRows]:
+    """The rows of a table that a plan may take as columns: what the adapter makes of them is plain to see.
+
+    The arguments are those of `make_adapter`; `roles` are the roles that may be planned.
+    """
+    columns = table.column_names
+    if source.kind == "record":
+        names = {**record.from_field_map(source, field_map), **mapping}
+        return [] if format == "text" else shaped_records(table, record.resolve(source, columns, names))
+    known = known_fields(columns, mapping, field_map)
+    if field_map or mapping or system is not None or detect.recognise(known) != "messages":
+        return []
+    if format not in (None, "messages", "openai"):
+        return []
+    beside = find_extras(known, system)
+    own = (beside.system, beside.tools, beside.documents, beside.template_kwargs, *beside.media)
+    return shaped_messages(table, known.need("messages", "messages"), roles, [name for name in own if name])
 
 
 def _conversational(format: str, known: Fields, *, named: bool, system: str | None) -> Adapter:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.encode.align import overlaps
+from instruct_fmt.encode.align import overlaps, overlaps_in_order
 from instruct_fmt.encode.backends import Backend
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.types import Bools, Ints, PlannedRows
@@ -80,7 +80,7 @@ class PlannedEncoder:
         counts = np.diff(offsets)
         ends = ends + np.repeat(edges[:, :-1].reshape(-1) - before[:-1], counts)
         trained = (
-            overlaps(ends - lengths, ends, rows.trained.reshape(-1, 2))
+            overlaps_in_order(ends - lengths, ends, rows.trained.reshape(-1, 2))
             if placed.all()
             else self._each(ends - lengths, ends, rows.trained, offsets[::width])
         )
@@ -114,10 +114,13 @@ class PlannedEncoder:
         """Rows that no normaliser changes, whose byte lengths therefore cannot agree by accident."""
         right = np.ones(len(texts), np.bool_)
         if self.vocabulary.normalises:
-            normalize = self.vocabulary.backend.normalizer.normalize_str
-            for row in np.flatnonzero(~pc.string_is_ascii(texts).to_numpy(zero_copy_only=False)).tolist():
-                text = texts[row].as_py()
-                right[row] = normalize(text) == text
+            normalizer = self.vocabulary.backend.normalizer
+            rows = np.flatnonzero(~pc.string_is_ascii(texts).to_numpy(zero_copy_only=False))
+            found = texts.take(pa.array(rows))
+            if type(normalizer).__name__ == "NFC":
+                right[rows] = pc.equal(pc.utf8_normalize(found, "NFC"), found).to_numpy(zero_copy_only=False)
+            else:
+                right[rows] = [normalizer.normalize_str(text) == text for text in found.to_pylist()]
         return right
 
     def _with_ends(self, block: Block, rows: PlannedRows) -> Block:

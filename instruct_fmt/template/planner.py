@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from instruct_fmt.template.spans import TraceIndex
 from instruct_fmt.template.symbolic import Recorder, SymbolicEnvironment, plain_text, recording, symbolic
 from instruct_fmt.template.traced import Field
 from instruct_fmt.template.turns import Marker
-from instruct_fmt.types import Conversation, Example, Marked, PlannedRows, Record
+from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record
 
 logger = logging.getLogger("instruct_fmt")
 
@@ -35,12 +35,29 @@ MAX_SHAPES = 512
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedGroup:
-    """Rows that share a plan: their places in the batch, and what the plan makes of them."""
+class ShapeGroup:
+    """Rows of one shape: their places in the batch, their fields as columns, and the way to each as an example."""
 
-    places: list[int]
+    shape: Hashable
+    places: Ints
+    columns: Columns
+    example: Callable[[int], Example]
+
+    def only(self, rows: Ints) -> Columns:
+        """The columns of some of the rows."""
+        if len(rows) == len(self.places):
+            return self.columns
+        chosen = pa.array(rows)
+        return {field: column.take(chosen) for field, column in self.columns.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGroup:
+    """Rows that share a plan: their places in the batch, what the plan makes of them, and one as an example."""
+
+    places: Ints
     rows: PlannedRows
-    plan: Plan
+    example: Callable[[int], Example]
 
 
 class Planner:
@@ -68,59 +85,57 @@ class Planner:
         self._given_up: set[Hashable] = set()
         self.counts: Counter[str] = Counter()
 
-    def group(self, examples: Sequence[Example | None]) -> list[PlannedGroup]:
-        """Groups of examples with a plan; places that are in none have none."""
-        shapes: dict[Hashable, list[int]] = {}
+    def shapes(self, examples: Sequence[Example | None]) -> list[ShapeGroup]:
+        """Examples grouped by shape; those that cannot be planned are in no group."""
+        places: dict[Hashable, list[int]] = {}
         for place, example in enumerate(examples):
-            shape = None if example is None else self._shape(example)
+            shape = None if example is None else example_shape(example)
             if shape is not None:
-                shapes.setdefault(shape, []).append(place)
-        groups: list[PlannedGroup] = []
-        for shape, places in shapes.items():
-            if len(places) >= MIN_ROWS or shape in self._plans:
-                groups += self._of_shape(shape, [(place, examples[place]) for place in places])
-        return groups
+                places.setdefault(shape, []).append(place)
+        found = []
+        for shape, here in places.items():
+            chosen = [examples[place] for place in here]
+            columns = _columns(chosen)
+            if columns is not None:
+                found.append(ShapeGroup(shape, np.asarray(here, np.int64), columns, _getter(chosen)))
+        return found
+
+    def group(self, shapes: Sequence[ShapeGroup]) -> list[PlannedGroup]:
+        """Groups of rows with a plan; rows that are in none have none."""
+        return [
+            group
+            for shape in shapes
+            if len(shape.places) >= MIN_ROWS or shape.shape in self._plans
+            for group in self._of_shape(shape)
+        ]
 
     def take_counts(self) -> Counter[str]:
         """What was counted since the last call."""
         counts, self.counts = self.counts, Counter()
         return counts
 
-    def _shape(self, example: Example) -> Hashable | None:
-        if isinstance(example, Conversation):
-            return None if self._chat is None else conversation_shape(example)
-        if isinstance(example, Record):
-            return None if self._record is None else record_shape(example)
-        return None
-
-    def _of_shape(self, shape: Hashable, rows: list[tuple[int, Any]]) -> list[PlannedGroup]:
+    def _of_shape(self, rows: ShapeGroup) -> list[PlannedGroup]:
         """Let the plans of a shape take their rows; make new ones while enough are left."""
         groups: list[PlannedGroup] = []
-        plans = self._plans.get(shape, [])
-        columns = _columns([example for _, example in rows])
-        if columns is None:
-            return groups
-        waiting = np.arange(len(rows))
-        tried = 0
+        plans = self._plans.get(rows.shape, [])
+        waiting, tried = np.arange(len(rows.places)), 0
         while len(waiting):
             if tried == len(plans):
-                plan = self._new(shape, rows[int(waiting[0])][1], len(waiting), len(plans))
+                plan = self._new(rows.shape, rows.example(int(waiting[0])), len(waiting), len(plans))
                 if plan is None:
                     break
                 plans = [*plans, plan]
-                self._plans[shape] = plans
+                self._plans[rows.shape] = plans
             plan = plans[tried]
             tried += 1
-            here = {field: column.take(pa.array(waiting)) for field, column in columns.items()}
-            holds = plan.holds(here)
+            holds = plan.holds(rows.only(waiting))
             chosen = waiting[holds]
-            if len(chosen) and not self._still_agrees(plan, rows[int(chosen[0])][1]):
-                self._given_up.add(shape)
-                self._plans[shape] = []
-                return groups
             if len(chosen):
-                taken = {field: column.take(pa.array(chosen)) for field, column in columns.items()}
-                groups.append(PlannedGroup([rows[place][0] for place in chosen.tolist()], plan.render(taken), plan))
+                if not self._still_agrees(plan, rows.example(int(chosen[0]))):
+                    self._given_up.add(rows.shape)
+                    self._plans[rows.shape] = []
+                    return groups
+                groups.append(PlannedGroup(rows.places[chosen], plan.render(rows.only(chosen)), rows.example))
             waiting = waiting[~holds]
         return groups
 
@@ -176,28 +191,48 @@ class Planner:
         )
 
 
+def example_shape(example: Example) -> Hashable | None:
+    """What the rows of one plan share; None where an example cannot be planned."""
+    if isinstance(example, Conversation):
+        return conversation_shape(example)
+    return record_shape(tuple(example.values)) if _is_text_record(example) else None
+
+
 def conversation_shape(conversation: Conversation) -> Hashable | None:
     """What conversations of one plan share: roles, fields, flags. None where a field is more than text."""
     if conversation.tools or conversation.documents or conversation.template_kwargs:
         return None
-    shape = []
+    shape: list[tuple[str, tuple[str, ...]]] = []
     for message in conversation.messages:
         role = message.get("role")
-        if role not in _PLANNED_ROLES:
+        if role not in PLANNED_ROLES:
             return None
         for value in message.values():
             if type(value) is not str:
                 return None
-        shape.append((role, tuple(message)))
+        shape.append((role, tuple(sorted(message))))
     return tuple(shape), conversation.train
 
 
-_PLANNED_ROLES = frozenset({"system", "user", "assistant", "tool", "developer"})
+def plain_shape(roles: Sequence[str]) -> Hashable:
+    """The shape of conversations whose messages have a role and content, and nothing else."""
+    return tuple((role, ("content", "role")) for role in roles), (None,) * len(roles)
 
 
-def record_shape(record: Record) -> Hashable | None:
-    """What records of one plan share: the columns that they have."""
-    return tuple(record.values) if all(type(value) is str for value in record.values.values()) else None
+PLANNED_ROLES = frozenset({"system", "user", "assistant", "tool", "developer"})
+
+
+def record_shape(names: tuple[str, ...]) -> Hashable:
+    """The shape of records with these values, in this order."""
+    return names
+
+
+def _is_text_record(example: Example) -> TypeGuard[Record]:
+    return isinstance(example, Record) and all(type(value) is str for value in example.values.values())
+
+
+def _getter(examples: Sequence[Any]) -> Callable[[int], Example]:
+    return lambda place: examples[place]
 
 
 def _columns(examples: Sequence[Any]) -> Columns | None:

@@ -1,0 +1,247 @@
+"""Rows to measure on: the files of the data folder, repeated with altered words.
+
+In: a kind of rows, how many, and the data folder. Out: an Arrow stream file and what is in it (`Rows`). The same
+arguments give the same rows; fewer rows are the beginning of more. Nothing repeats exactly: from the second time
+that the files are gone through, one word in `1 / NEW_SHARE` is one that no row had before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# About the share that the files have of themselves behind their first thousand rows.
+NEW_SHARE = 0.02
+SEED = 20
+BATCH = 1000
+TURNS = 40
+FILES = ("alpaca_en.json", "gsm8k_train.json", "codegen_instruct.json", "identity.json")
+TOOL_FILE = "glaive_toolcall_en.json"
+WORD = re.compile(r"([^\W\d_]{4,})")
+SYSTEMS = (
+    "You are a helpful assistant.",
+    "You are a careful expert. Answer in full sentences, and say so when you do not know.",
+    "Answer briefly.",
+)
+PREAMBLE = "Below is an instruction that describes a task"
+WITH_INPUT = ", paired with an input that provides further context"
+REQUEST = ". Write a response that appropriately completes the request."
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A file of rows.
+
+    Attributes:
+        path: an Arrow stream.
+        rows: how many.
+        megabytes: UTF-8 text of the rows, in 10⁶ bytes.
+        words: words of four letters or more.
+        new: those of them that no earlier row had.
+    """
+
+    path: str
+    rows: int
+    megabytes: float
+    words: int
+    new: int
+
+
+class Alter:
+    """Text to the same text with some words replaced by words never seen before; counts as it goes."""
+
+    def __init__(self) -> None:
+        self.words, self.new = 0, 0
+        self._seen: set[str] = set()
+        self._random = random.Random(SEED)
+        self._numbers = count(1)
+        self._left = self._skip()
+
+    def plain(self, pieces: list[str]) -> str:
+        """The text as it is; its words are seen from now on."""
+        found = pieces[1::2]
+        before = len(self._seen)
+        self._seen.update(found)
+        self.words += len(found)
+        self.new += len(self._seen) - before
+        return "".join(pieces)
+
+    def altered(self, pieces: list[str]) -> str:
+        """The text with about `NEW_SHARE` of its words replaced."""
+        size = len(pieces) // 2
+        self.words += size
+        place, changed = self._left, pieces
+        while place < size:
+            changed = pieces.copy() if changed is pieces else changed
+            changed[2 * place + 1] = self._word()
+            self.new += 1
+            place += 1 + self._skip()
+        self._left = place - size
+        return "".join(changed)
+
+    def _skip(self) -> int:
+        return int(math.log(1 - self._random.random()) / math.log(1 - NEW_SHARE))
+
+    def _word(self) -> str:
+        while True:
+            # An odd factor makes each number of 24 bits come once.
+            number, letters = next(self._numbers) * 0x9E3779B1 % 2**24, []
+            for _ in range(4):
+                number, syllable = divmod(number, 70)
+                letters.append("bdfgklmnprstvz"[syllable // 5] + "aeiou"[syllable % 5])
+            if (word := "".join(letters)) not in self._seen:
+                return word
+
+
+def load(path: Path) -> list[Row]:
+    """The rows of a JSON file."""
+    found: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def records(data: Path, alter: Alter) -> Iterator[Row]:
+    """Rows with `instruction`, `input` and `output`, without an end."""
+    base = [row for name in FILES for row in load(data / name)]
+    texts = [(row["instruction"], row["input"] or "", row.get("output") or row.get("response") or "") for row in base]
+    split = [tuple(WORD.split(text) for text in row) for row in texts]
+    change = alter.plain
+    while True:
+        for instruction, given, output in split:
+            yield {"instruction": change(instruction), "input": change(given), "output": change(output)}
+        change = alter.altered
+
+
+def messages(rows: Iterator[Row]) -> Iterator[Row]:
+    """Conversations: a fifth begins with a system message, a seventh has two turns."""
+    for number in count():
+        found = [{"role": "system", "content": SYSTEMS[number % 3]}] if number % 5 == 0 else []
+        for _ in range(2 if number % 7 == 0 else 1):
+            found += turn(next(rows))
+        yield {"messages": found}
+
+
+def turn(row: Row) -> list[dict[str, str]]:
+    question = row["instruction"] + ("\n\n" + row["input"] if row["input"] else "")
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}]
+
+
+def turns(rows: Iterator[Row], size: int) -> Iterator[Row]:
+    """Conversations of so many turns each."""
+    while True:
+        yield {"messages": [message for row in islice(rows, size) for message in turn(row)]}
+
+
+def pair(row: Row) -> Row:
+    """The Alpaca template written out by hand: what a user of textual prompt and completion prepares."""
+    context = f"### Input:\n{row['input']}\n\n" if row["input"] else ""
+    head = PREAMBLE + (WITH_INPUT if row["input"] else "") + REQUEST
+    prompt = f"{head}\n\n### Instruction:\n{row['instruction']}\n\n{context}### Response:\n"
+    return {"prompt": prompt, "completion": row["output"]}
+
+
+def tool_rows(data: Path, alter: Alter) -> Iterator[Row]:
+    """Tool conversations, without an end; calls, their results and the tools stay as they are."""
+    base = load(data / TOOL_FILE)
+    change = alter.plain
+    while True:
+        for row in base:
+            said = [
+                {**part, "value": change(WORD.split(part["value"]))} if part["from"] in ("human", "gpt") else part
+                for part in row["conversations"]
+            ]
+            yield {"conversations": said, "tools": row["tools"]}
+        change = alter.altered
+
+
+def tool_messages(rows: Iterator[Row]) -> Iterator[Row]:
+    """The same as `messages` with calls, and `tools` as JSON text: what TRL takes."""
+    from instruct_fmt.adapt import make_adapter
+    from instruct_fmt.types import Conversation, TemplateSource
+
+    source = TemplateSource("", "chat", "none")
+    for row in rows:
+        given: dict[str, Any] = {"source": source, "mapping": {}, "field_map": {}, "format": None, "system": None}
+        example = make_adapter(list(row), row, **given)[1](row)
+        assert isinstance(example, Conversation)
+        tools = json.dumps(list(example.tools), ensure_ascii=False) if example.tools else None
+        yield {"messages": [_spelled(message) for message in example.messages], "tools": tools}
+
+
+def _spelled(message: Row) -> Row:
+    calls = [
+        {"type": "function", "function": {"name": call["function"]["name"], "arguments": _text(call)}}
+        for call in message.get("tool_calls") or ()
+    ]
+    return {"role": message["role"], "content": message.get("content") or "", "tool_calls": calls or None}
+
+
+def _text(call: Row) -> str:
+    arguments = call["function"]["arguments"]
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+KINDS: dict[str, Callable[[Path, Alter], Iterator[Row]]] = {
+    "alpaca": records,
+    "pairs": lambda data, alter: map(pair, records(data, alter)),
+    "messages": lambda data, alter: messages(records(data, alter)),
+    "turns_1": lambda data, alter: turns(records(data, alter), 1),
+    f"turns_{TURNS}": lambda data, alter: turns(records(data, alter), TURNS),
+    "tools": tool_rows,
+    "tool_messages": lambda data, alter: tool_messages(tool_rows(data, alter)),
+}
+
+
+def make(kind: str, number: int, data: Path, folder: Path) -> Rows:
+    """The file of these rows, made unless it is there."""
+    recipe = hashlib.sha256(Path(__file__).read_bytes())
+    for name in (*FILES, TOOL_FILE):
+        recipe.update((data / name).read_bytes())
+    path = folder / f"{kind}-{number}-{recipe.hexdigest()[:12]}.arrow"
+    about = path.with_suffix(".json")
+    if about.exists():
+        return Rows(**json.loads(about.read_text(encoding="utf-8")))
+    folder.mkdir(parents=True, exist_ok=True)
+    alter = Alter()
+    size = _write(path, KINDS[kind](data, alter), number)
+    made = Rows(str(path), number, size / 1e6, alter.words, alter.new)
+    about.write_text(json.dumps(asdict(made)), encoding="utf-8")
+    return made
+
+
+def _write(path: Path, rows: Iterator[Row], number: int) -> int:
+    first = pa.Table.from_pylist(list(islice(rows, min(number, BATCH))))
+    size = 0
+    with pa.ipc.new_stream(str(path), first.schema) as writer:
+        for start in range(0, number, BATCH):
+            chosen = list(islice(rows, min(number - start, BATCH))) if start else None
+            table = pa.Table.from_pylist(chosen, schema=first.schema) if chosen else first
+            writer.write_table(table)
+            size += sum(_bytes(column) for column in table.combine_chunks().columns)
+    return size
+
+
+def _bytes(column: pa.ChunkedArray) -> int:
+    """Bytes of text in a column, at any depth."""
+    total = 0
+    for chunk in column.chunks:
+        kind = chunk.type
+        if pa.types.is_list(kind):
+            total += _bytes(pa.chunked_array([chunk.flatten()]))
+        elif pa.types.is_struct(kind):
+            total += sum(_bytes(pa.chunked_array([part])) for part in chunk.flatten())
+        elif pa.types.is_string(kind):
+            total += int(pc.sum(pc.binary_length(chunk)).as_py() or 0)
+    return total
