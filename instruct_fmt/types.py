@@ -172,11 +172,17 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """An added token of a tokenizer."""
+    """An added token of a tokenizer; `whole_word` where it counts only between word boundaries."""
 
     id: int
     content: str
     special: bool
+    whole_word: bool = False
+
+    @property
+    def visible(self) -> bool:
+        """Whether it is more than blanks, which are ordinary text."""
+        return bool(self.content.replace("▁", " ").strip())
 
 
 @dataclass(frozen=True, slots=True)

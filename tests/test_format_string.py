@@ -17,9 +17,7 @@ VALUE = ANY | st.sampled_from(["{input}", "{{ output }}", "{% for %}"])
 
 
 @given(st.lists(st.tuples(ANY, FIELD, VALUE), min_size=1, max_size=4), ANY)
-def test_format_string_prints_every_literal_and_value_exactly(
-    parts: list[tuple[str, str, str]], end: str
-) -> None:
+def test_format_string_prints_every_literal_and_value_exactly(parts: list[tuple[str, str, str]], end: str) -> None:
     def escaped(literal: str) -> str:
         return literal.replace("{", "{{").replace("}", "}}")
 

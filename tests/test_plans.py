@@ -17,7 +17,32 @@ from instruct_fmt.template.sources import names, show
 from instruct_fmt.types import EncodedBatch
 
 PIECES = st.sampled_from(
-    ["a", " ", "\n", "\t", "\xa0", "\u2003", "\x1c", "é", "é", "中", "😀", "<think>", "</think>", "<tool_response>", "{{ x }}", "{input}", "[INST]", "</s>", "\ue0f0\ue100\ue100\ue0f1", "\x00", "Answer", "ﬁ", "▁"]
+    [
+        "a",
+        " ",
+        "\n",
+        "\t",
+        "\xa0",
+        "\u2003",
+        "\x1c",
+        "é",
+        "é",
+        "中",
+        "😀",
+        "<think>",
+        "</think>",
+        "<tool_response>",
+        "{{ x }}",
+        "{input}",
+        "[INST]",
+        "</s>",
+        "\ue0f0\ue100\ue100\ue0f1",
+        "\x00",
+        "Answer",
+        "ﬁ",
+        "▁",
+        "<|im_end|>",
+    ]
 )
 TEXT = st.lists(PIECES, max_size=8).map("".join)
 

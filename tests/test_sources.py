@@ -56,9 +56,9 @@ def test_a_template_over_messages_is_a_chat_template() -> None:
 
 
 def test_reading_a_template_computes_nothing() -> None:
-    assert load(
-        "{{ 'x' * 10 ** 12 }}{{ 'x'|center(10 ** 12) }}{{ 'x'|center(1000000000000) }}{{ a }}"
-    ).columns == ("a",)
+    assert load("{{ 'x' * 10 ** 12 }}{{ 'x'|center(10 ** 12) }}{{ 'x'|center(1000000000000) }}{{ a }}").columns == (
+        "a",
+    )
 
 
 def test_files(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from instruct_fmt.encode.vocabulary import Vocabulary, build, without_prefix
 from instruct_fmt.errors import RowError, TokenizerError, shown
-from instruct_fmt.types import Marked
+from instruct_fmt.types import Added, Marked
 
 Occurrence = tuple[int, int, int]
 _MARK = "\uf8ff"  # a private-use character; the sentinels are ⟨mark⟩⟨number in private-use digits⟩⟨mark⟩
@@ -48,10 +48,11 @@ class ControlTokens:
 
     def __init__(self, vocabulary: Vocabulary, structural: Iterable[str]) -> None:
         self._vocabulary = vocabulary
-        self._ids = {token.content: token.id for token in vocabulary.added if token.content.strip()}
+        visible = [token for token in vocabulary.added if token.visible]
+        self._ids = {token.content: token.id for token in visible}
         self._structural = frozenset(structural)
-        by_length = sorted(self._ids, key=len, reverse=True)
-        self.pattern = re.compile("|".join(map(re.escape, by_length)) or "(?!)")
+        by_length = sorted(visible, key=lambda token: len(token.content), reverse=True)
+        self.pattern = re.compile("|".join(map(_pattern, by_length)) or "(?!)")
 
     def written_by_row(self, marked: Marked) -> list[Occurrence]:
         """The control tokens in the text, (start, end, id), that the row wrote and must not."""
@@ -67,6 +68,10 @@ class ControlTokens:
             return True
         inside = any(left <= start and end <= right for left, right, _ in marked.from_row)
         return inside and all(touched) and token not in self._structural
+
+    def count(self, text: str) -> int:
+        """How many control tokens a text shows; more among its ids were formed by a normaliser."""
+        return sum(1 for _ in self.pattern.finditer(text))
 
     def encode(self, text: str, forbidden: Sequence[Occurrence], *, continues: bool) -> Pieces:
         """Encode `text`, its forbidden stretches as ordinary text.
@@ -85,6 +90,14 @@ class ControlTokens:
             )
         engine = self._continuation if continues else self._engine
         encoding = engine.encode(rewritten, add_special_tokens=False)
+        if sum(id in self._renamed for id in encoding.ids) != len(written):
+            raise RowError(
+                "control-token",
+                "$",
+                "control tokens that the tokenizer does not keep apart from the text around them",
+                "one id for each control token of the template",
+                'control_tokens="allow", or leave the row out',
+            )
         ids = [self._renamed.get(id, id) for id in encoding.ids]
         starts = [places[start] for start, _ in encoding.offsets]
         ends = [places[end] for _, end in encoding.offsets]
@@ -127,7 +140,8 @@ class ControlTokens:
     def _spec(self) -> dict[str, Any]:
         spec = copy.deepcopy({key: value for key, value in self._vocabulary.spec.items() if key != "model"})
         for token in spec["added_tokens"]:
-            token["content"] = self._sentinels.get(token["content"], token["content"])
+            if token["content"] in self._sentinels:
+                token.update(content=self._sentinels[token["content"]], single_word=False)
         spec["model"] = self._vocabulary.spec["model"]
         spec["post_processor"] = None
         return spec
@@ -144,8 +158,7 @@ class ControlTokens:
     @cached_property
     def _renamed(self) -> dict[int, int]:
         """The engine's ids of the sentinels → the tokenizer's ids of the tokens."""
-        tokens = [(self._sentinels.get(token.content, token.content), token.id) for token in self._vocabulary.added]
-        named = [(self._engine.token_to_id(content), id) for content, id in tokens]
+        named = [(self._engine.token_to_id(sentinel), self._ids[token]) for token, sentinel in self._sentinels.items()]
         return {engine_id: id for engine_id, id in named if engine_id is not None}
 
     def _checked(self, engine: Tokenizer) -> Tokenizer:
@@ -156,6 +169,11 @@ class ControlTokens:
                     'private-use characters; fix: control_tokens="error" or "allow"'
                 )
         return engine
+
+
+def _pattern(token: Added) -> str:
+    escaped = re.escape(token.content)
+    return rf"(?<!\w){escaped}(?!\w)" if token.whole_word else escaped
 
 
 def _digits(number: int) -> str:

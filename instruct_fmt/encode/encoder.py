@@ -75,8 +75,7 @@ class Encoder:
             else ReferenceBackend(vocabulary.continuation)
         )
 
-        tokens = [] if control == "allow" else [token.content for token in vocabulary.added]
-        self.planned = PlannedEncoder(vocabulary, backend, tokens, split=split)
+        self.planned = PlannedEncoder(vocabulary, backend, None if control == "allow" else self.control, split=split)
 
     @property
     def backend(self) -> str:
@@ -157,9 +156,19 @@ class Encoder:
         for part in parts:
             by_row.setdefault(part.row, []).append(part)
         return [
-            (place, errors.get(place) or self._joined(rows[place], [done[place, part.start] for part in of_row]))
+            (place, errors.get(place) or self._together(rows[place], [done[place, part.start] for part in of_row]))
             for place, of_row in by_row.items()
         ]
+
+    def _together(self, row: Marked, parts: Sequence[tuple[npt.NDArray[np.int32], Bools]]) -> EncodedRow | RowError:
+        """The row from its parts; anew where a normaliser made control tokens of what shows none."""
+        found = sum(int(self.vocabulary.visible[ids].sum()) for ids, _ in parts)
+        if self._policy == "allow" or found == self.control.count(row.text):
+            return self._joined(row, parts)
+        try:
+            return self._slow(row, [])
+        except RowError as error:
+            return error
 
     def _continues(self, part: _Part) -> bool:
         return part.start > 0
@@ -175,7 +184,13 @@ class Encoder:
         found = self._part_pieces(part, [])
         if found.ids != ids.tolist():
             raise RowError("offsets", "$", "other ids with offsets than without", "the same", "report this tokenizer")
-        return ids, overlaps(np.asarray(found.starts, np.int64), np.asarray(found.ends, np.int64), ranges)
+        return ids, self._trained(found, ranges)
+
+    def _trained(self, found: Pieces, ranges: Sequence[Range]) -> Bools:
+        """Trained flags by the characters of each id. A control token is where it begins: it may swallow blanks."""
+        starts, ends = np.asarray(found.starts, np.int64), np.asarray(found.ends, np.int64)
+        control = self.vocabulary.visible[np.asarray(found.ids, np.int64)]
+        return overlaps(starts, np.where(control, np.minimum(ends, starts + 1), ends), ranges)
 
     def _changed(self, text: str) -> bool:
         """Whether a normaliser changes the text, so that sums of byte lengths could agree by accident."""
@@ -183,14 +198,14 @@ class Encoder:
             return False
         return bool(self.vocabulary.backend.normalizer.normalize_str(text) != text)
 
-    def _part_pieces(self, part: _Part, forbidden: Sequence[Occurrence]) -> Pieces:
+    def _part_pieces(self, part: _Part, forbidden: Sequence[Occurrence], *, safely: bool = False) -> Pieces:
         continues = self._continues(part)
         inside = [
             (start - part.start, end - part.start, id)
             for start, end, id in forbidden
             if part.start <= start and end <= part.end
         ]
-        if inside:
+        if inside or safely:
             return self.control.encode(part.text, inside, continues=continues)
         engine: Tokenizer = self.vocabulary.continuation if continues else self.vocabulary.backend
         encoding = engine.encode(part.text, add_special_tokens=False)
@@ -200,9 +215,8 @@ class Encoder:
     def _slow(self, row: Marked, forbidden: list[Occurrence]) -> EncodedRow:
         parts = []
         for part in self._parts(0, row):
-            found = self._part_pieces(part, forbidden)
-            starts, ends = np.asarray(found.starts, np.int64), np.asarray(found.ends, np.int64)
-            parts.append((np.asarray(found.ids, np.int32), overlaps(starts, ends, _inside(row.trained, part))))
+            found = self._part_pieces(part, forbidden, safely=True)
+            parts.append((np.asarray(found.ids, np.int32), self._trained(found, _inside(row.trained, part))))
         joined = self._joined(row, parts)
         return EncodedRow(joined.ids, joined.trained, neutralised=True)
 

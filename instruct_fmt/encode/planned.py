@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from instruct_fmt.encode.align import overlaps, overlaps_in_order
 from instruct_fmt.encode.backends import Backend
+from instruct_fmt.encode.control import ControlTokens
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.types import Bools, Ints, PlannedRows
 
@@ -54,14 +55,15 @@ class PlannedEncoder:
     Args:
         vocabulary: the tokenizer.
         backend: the engine.
-        tokens: the added tokens to look for in a row's text; empty where rows may write them.
+        control: the control tokens, or None where rows may write them.
         split: whether the two sides of a cut are encoded apart.
     """
 
-    def __init__(self, vocabulary: Vocabulary, backend: Backend, tokens: list[str], *, split: bool) -> None:
+    def __init__(self, vocabulary: Vocabulary, backend: Backend, control: ControlTokens | None, *, split: bool) -> None:
         self.vocabulary, self.backend = vocabulary, backend
         self._split = split
-        self._pattern = _net(tokens)
+        self._control = control
+        self._pattern = None if control is None else _net([token.content for token in vocabulary.added])
         self.able = vocabulary.lengths is not None and (not split or vocabulary.continuation is vocabulary.backend)
 
     def encode(self, rows: PlannedRows) -> tuple[Block, Bools]:
@@ -85,9 +87,16 @@ class PlannedEncoder:
             else self._each(ends - lengths, ends, rows.trained, offsets[::width])
         )
         block = Block(ids, trained, offsets[::width])
+        if self._control is not None:
+            right &= self._shown(block) == self._control.count(rows.marked.text)
         if rows.marked.bos and self.vocabulary.prefix:
             right &= ~_begins(block, self.vocabulary.prefix)
         return self._with_ends(block, rows), right
+
+    def _shown(self, block: Block) -> Ints:
+        """For each row how many control tokens it has."""
+        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.vocabulary.visible[block.ids])])
+        return np.diff(sums[block.offsets])
 
     def _edges(self, rows: PlannedRows) -> Ints:
         """Where the pieces of the rows lie in the buffer of texts, in bytes; shape (rows, pieces + 1)."""
@@ -162,7 +171,7 @@ def _pieces(texts: pa.Array, edges: Ints) -> pa.Array:
 
 def _net(tokens: list[str]) -> str | None:
     """A pattern that finds every one of the tokens; numbers in them stand for any number, to keep it short."""
-    shapes = {re.sub(r"\d+", "0", token) for token in tokens if token.strip()}
+    shapes = {re.sub(r"\d+", "0", token) for token in tokens if token.replace("▁", " ").strip()}
     if not shapes:
         return None
     words = sorted(shapes, key=len, reverse=True)

@@ -67,7 +67,15 @@ class Vocabulary:
     def added(self) -> tuple[Added, ...]:
         """The added tokens, special or not, by id."""
         tokens = self.backend.get_added_tokens_decoder()
-        return tuple(Added(id, token.content, token.special) for id, token in sorted(tokens.items()))
+        return tuple(Added(id, token.content, token.special, token.single_word) for id, token in sorted(tokens.items()))
+
+    @cached_property
+    def visible(self) -> npt.NDArray[np.bool_]:
+        """For each id whether it is an added token that is more than blanks."""
+        ids = [token.id for token in self.added if token.visible]
+        flags = np.zeros(max([len(self.backend.get_vocab()), *(id + 1 for id in ids)]), np.bool_)
+        flags[ids] = True
+        return flags
 
     def _ends(self) -> tuple[list[int], list[int]]:
         """The ids that the tokenizer itself puts before and behind a text."""
