@@ -22,8 +22,9 @@ from instruct_fmt.errors import DataError, RowError, UsageError
 from instruct_fmt.fit.length import truncate, truncate_prompt
 from instruct_fmt.settings import Settings
 from instruct_fmt.template.chat import ChatTemplate
-from instruct_fmt.template.planner import PLANNED_ROLES, Planner, ShapeGroup, plain_shape, record_shape
+from instruct_fmt.template.planner import Planner, ShapeGroup
 from instruct_fmt.template.records import RecordTemplate
+from instruct_fmt.template.shapes import PLANNED_ROLES, plain_shape, record_shape
 from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
 from instruct_fmt.template.traced import Field

@@ -183,3 +183,30 @@ def test_a_wrong_plan_is_turned_off_loudly(monkeypatch: pytest.MonkeyPatch, capl
     assert batch.table.equals(right.table)
     assert batch.counts["plans:wrong"] == 1
     assert "differs from Jinja" in caplog.text
+
+
+def _tool_row(number: int, question: str, argument: str, result: str) -> dict[str, Any]:
+    call = {"type": "function", "function": {"name": "look_up", "arguments": {"word": argument, "times": number}}}
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"word": {"type": "string"}}}}
+    messages = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": "", "tool_calls": [call] * (1 + number % 2)},
+        *[{"role": "tool", "name": "look_up", "content": result}] * (1 + number % 2),
+        {"role": "assistant", "content": f"It is {number}."},
+    ]
+    return {"messages": messages, "tools": [tool] if number % 3 else None}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(contents=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=24, max_size=32))
+def test_any_tool_row(
+    contents: list[tuple[str, str, str]], formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [_tool_row(number, *texts) for number, texts in enumerate(contents)]
+    same(formatters["own"], rows, monkeypatch)
+
+
+def test_tool_rows_run_on_plans(formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [_tool_row(number, f"What is {number}?", f"word {number}", f"found {number}") for number in range(24)]
+    batch = same(formatters["own"], rows, monkeypatch)
+    assert batch.counts["path:plan"] == batch.counts["emitted"] == 24

@@ -21,7 +21,7 @@ from instruct_fmt.template.provenance import (
     traced_variables,
 )
 from instruct_fmt.template.spans import prompt_tail
-from instruct_fmt.template.stops import ANSWERS, CALLS, PARTS, PROBE_TOOLS, RESULT, StopFinder
+from instruct_fmt.template.stops import AFTER_CALLS, ANSWERS, CALLS, PARTS, PROBE_TOOLS, RESULT, StopFinder
 from instruct_fmt.template.structure import structural_tokens
 from instruct_fmt.types import Added, Conversation
 
@@ -141,7 +141,7 @@ class ChatTemplate:
 
     def _learn_stops(self) -> None:
         with_unowned = not self._always_prompts()
-        for probes, answer in ((ANSWERS, True), (CALLS, False)):
+        for probes, answer in ((ANSWERS, True), (CALLS, False), (AFTER_CALLS, True)):
             for messages in probes:
                 for tools in (None, PROBE_TOOLS):
                     for trace in self._probes(Conversation(messages, tools)):

@@ -6,9 +6,10 @@ for, their texts, and what of them is trained, without a Python object for each 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from typing import TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +39,8 @@ class Plan:
     Attributes:
         parts: literals and expressions, in order.
         guards: what must hold of a row.
-        spoken: fields that must hold more than blanks: those that the model writes.
+        spoken: fields that must hold more than blanks: the last that is printed of each message of the model's,
+            because its turn ends behind it.
         trained: ranges between places; a place is a part's number and an offset inside it, in bytes.
         cuts: places where the text is encoded apart.
         marked: the symbolic render, for what does not depend on the row.
@@ -87,13 +89,13 @@ class Plan:
         )
 
 
-def make_plan(marked: Marked, recorder: Recorder, spoken: Sequence[Field]) -> Plan | None:
+def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int]) -> Plan | None:
     """The plan of a symbolic render; None where it cannot stand for other rows.
 
     Args:
         marked: the render, its text full of placeholders.
         recorder: what was recorded on the way.
-        spoken: the fields that the model writes.
+        speaking: the messages, or columns, that the model writes.
     """
     if recorder.refused or not _whole(marked, recorder):
         return None
@@ -115,11 +117,15 @@ def make_plan(marked: Marked, recorder: Recorder, spoken: Sequence[Field]) -> Pl
     return Plan(
         tuple(parts),
         tuple(recorder.guards),
-        tuple(spoken),
+        tuple({part.field.place: part.field for part in parts if _is_spoken(part, speaking)}.values()),
         tuple((places[left], places[right]) for left, right in marked.trained),
         tuple(places[cut] for cut in marked.cuts if 0 < cut < len(marked.text)),
         marked,
     )
+
+
+def _is_spoken(part: str | Expression, speaking: Collection[int]) -> TypeGuard[Expression]:
+    return isinstance(part, Expression) and part.field.place in speaking
 
 
 def _literal(text: str, start: int, parts: list[str | Expression], places: dict[int, Place]) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,18 @@ from instruct_fmt.template.chat import ChatTemplate, Scene
 from instruct_fmt.template.plan import Columns, Plan, make_plan
 from instruct_fmt.template.provenance import SPEAKING, TracedTemplate, message_of
 from instruct_fmt.template.records import RecordTemplate
+from instruct_fmt.template.shapes import example_shape, leaf_text, leaves, with_leaves
 from instruct_fmt.template.spans import TraceIndex
-from instruct_fmt.template.symbolic import Recorder, SymbolicEnvironment, plain_text, recording, symbolic
-from instruct_fmt.template.traced import Field
+from instruct_fmt.template.symbolic import (
+    Recorder,
+    SymbolicEnvironment,
+    SymbolicObject,
+    plain_text,
+    recording,
+    symbolic,
+    symbolic_object,
+)
+from instruct_fmt.template.traced import TOOLS, Field
 from instruct_fmt.template.turns import Marker
 from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record
 
@@ -191,68 +200,32 @@ class Planner:
         )
 
 
-def example_shape(example: Example) -> Hashable | None:
-    """What the rows of one plan share; None where an example cannot be planned."""
-    if isinstance(example, Conversation):
-        return conversation_shape(example)
-    return record_shape(tuple(example.values)) if _is_text_record(example) else None
-
-
-def conversation_shape(conversation: Conversation) -> Hashable | None:
-    """What conversations of one plan share: roles, fields, flags. None where a field is more than text."""
-    if conversation.tools or conversation.documents or conversation.template_kwargs:
-        return None
-    shape: list[tuple[str, tuple[str, ...]]] = []
-    for message in conversation.messages:
-        role = message.get("role")
-        if role not in PLANNED_ROLES:
-            return None
-        for value in message.values():
-            if type(value) is not str:
-                return None
-        shape.append((role, tuple(sorted(message))))
-    return tuple(shape), conversation.train
-
-
-def plain_shape(roles: Sequence[str]) -> Hashable:
-    """The shape of conversations whose messages have a role and content, and nothing else."""
-    return tuple((role, ("content", "role")) for role in roles), (None,) * len(roles)
-
-
-PLANNED_ROLES = frozenset({"system", "user", "assistant", "tool", "developer"})
-
-
-def record_shape(names: tuple[str, ...]) -> Hashable:
-    """The shape of records with these values, in this order."""
-    return names
-
-
-def _is_text_record(example: Example) -> TypeGuard[Record]:
-    return isinstance(example, Record) and all(type(value) is str for value in example.values.values())
-
-
 def _getter(examples: Sequence[Any]) -> Callable[[int], Example]:
     return lambda place: examples[place]
 
 
 def _columns(examples: Sequence[Any]) -> Columns | None:
     """The fields of examples of one shape as columns; None where a text is none that Arrow can hold."""
-    first = examples[0]
-    kind = pa.large_string()
+    fields = [field for field, _ in leaves(examples[0])]
+    rows = [[leaf_text(value) for _, value in leaves(example)] for example in examples]
+    columns = zip(fields, zip(*rows, strict=True), strict=True)
     try:
-        if isinstance(first, Record):
-            return {
-                Field(place, (name,)): pa.array([row.values[name] for row in examples], kind)
-                for place, name in enumerate(first.values)
-            }
-        return {
-            Field(place, (name,)): pa.array([row.messages[place][name] for row in examples], kind)
-            for place, message in enumerate(first.messages)
-            for name in message
-            if name != "role"
-        }
+        return {field: pa.array(list(column), pa.large_string()) for field, column in columns}
     except UnicodeEncodeError:
         return None
+
+
+def _symbol(value: Any, field: Field) -> Any:
+    return symbolic(value, field) if isinstance(value, str) else symbolic_object(value, field)
+
+
+def _shown(value: Any) -> Any:
+    """A symbol as the text that it prints."""
+    if isinstance(value, SymbolicObject):
+        return plain_text(value._text)
+    if isinstance(value, dict):
+        return {name: _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else plain_text(value)
 
 
 class _SymbolicTemplate(TracedTemplate):
@@ -273,13 +246,11 @@ class _SymbolicChat(ChatTemplate):
     def scene(self, conversation: Conversation, extra: Mapping[str, Any] | None = None) -> Scene:
         messages, shown = [], []
         for index, message in enumerate(conversation.messages):
-            values = {
-                name: value if name == "role" else symbolic(value, Field(index, (name,)))
-                for name, value in message.items()
-            }
+            values = with_leaves(message, index, _symbol)
             messages.append(message_of(values, index, message["role"] in SPEAKING))
-            shown.append({name: plain_text(value) for name, value in values.items()})
-        variables = {**self.variables, **(extra or {}), "tools": None, "documents": None}
+            shown.append(_shown(values))
+        tools = [symbolic_object(tool, Field(TOOLS, (place,))) for place, tool in enumerate(conversation.tools or ())]
+        variables = {**self.variables, **(extra or {}), "tools": tools or None, "documents": None}
         return Scene(messages, variables, shown, variables)
 
     def proven(self, scene: Scene) -> Any:
@@ -300,14 +271,8 @@ class _SymbolicMarker:
         if any(left and right for left, right in pairwise(roles)):
             return None  # whether one continues the other depends on more than guards
         found = self._symbolic.mark(conversation)
-        spoken = [
-            Field(index, (name,))
-            for index, message in enumerate(conversation.messages)
-            if message["role"] in SPEAKING
-            for name in message
-            if name != "role"
-        ]
-        return make_plan(found[0], recorder, spoken) if len(found) == 1 else None
+        speaking = [place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING]
+        return make_plan(found[0], recorder, speaking) if len(found) == 1 else None
 
 
 class _SymbolicRecord(RecordTemplate):
@@ -329,8 +294,7 @@ class _SymbolicRecord(RecordTemplate):
         shown = {name: plain_text(value) for name, value in self._values.items()}
         marked = self.mark(Record(shown), append_eos=self._append_eos)
         names = list(record.values)
-        spoken = [Field(names.index(name), (name,)) for name in self.answers if name in names]
-        return make_plan(marked, recorder, spoken)
+        return make_plan(marked, recorder, [names.index(name) for name in self.answers if name in names])
 
     def _index(self, values: Mapping[str, Any]) -> TraceIndex:
         assert self._compiled is not None

@@ -43,6 +43,7 @@ CALLS: tuple[list[dict[str, Any]], ...] = (
     [_USER, _call(_TEXT_CALL, content=None)],
 )
 RESULT = {"role": "tool", "name": "probe", "tool_call_id": "probe0001", "content": "result"}
+AFTER_CALLS = tuple([*call, RESULT, {"role": "assistant", "content": "answer"}] for call in CALLS)
 PROBE_TOOLS = [
     {
         "type": "function",

@@ -22,9 +22,10 @@ import jinja2
 from jinja2 import nodes
 from jinja2.compiler import Frame
 from jinja2.runtime import Context
-from jinja2.tests import test_iterable
+from jinja2.tests import test_iterable, test_sequence
 
 from instruct_fmt.template import traced as tr
+from instruct_fmt.template.environment import tojson
 from instruct_fmt.template.provenance import TracedEnvironment, TracedGenerator, passed
 from instruct_fmt.template.traced import Field, Run, Runs, Traced
 
@@ -191,6 +192,58 @@ for _name in sorted(set(dir(str)) - _KEPT | {"__lt__", "__le__", "__gt__", "__ge
     setattr(Symbolic, _name, _refusing(_name))
 
 
+class SymbolicObject(dict[str, Any]):
+    """An object of a row, such as a call's arguments or a tool's schema, that a template may only print as JSON."""
+
+    __slots__ = ("_text",)
+    _text: Symbolic
+
+    def __bool__(self) -> bool:
+        refuse("whether an object is empty")
+        return True
+
+
+def _refusing_object(name: str) -> Callable[..., Any]:
+    plain = getattr(dict, name)
+
+    def method(self: SymbolicObject, *args: Any, **kwargs: Any) -> Any:
+        refuse(f"{name} of an object")
+        return plain(self, *args, **kwargs)
+
+    return method
+
+
+for _name in (
+    "__contains__",
+    "__eq__",
+    "__ne__",
+    "__getitem__",
+    "__iter__",
+    "__len__",
+    "__or__",
+    "__ror__",
+    "__reversed__",
+):
+    setattr(SymbolicObject, _name, _refusing_object(_name))
+for _name in ("copy", "get", "items", "keys", "values"):
+    setattr(SymbolicObject, _name, _refusing_object(_name))
+
+
+def symbolic_object(value: Mapping[str, Any], where: Field) -> SymbolicObject:
+    """An object of any row; `value` is the row's own."""
+    made = SymbolicObject(value)
+    made._text = symbolic(tojson(value), where)
+    return made
+
+
+def _json(value: Any, *args: Any, **kwargs: Any) -> str:
+    if type(value) is SymbolicObject and not args and not kwargs:
+        return value._text
+    if is_symbolic(value):
+        refuse("JSON of what is no single object, or in a form of its own")
+    return tr.coarse(tojson(value, *args, **kwargs), value)
+
+
 def symbolic(text: str, where: Field) -> Symbolic:
     """The field `where` of any row; `text` is its value in the row that answers the questions."""
     return _of(Expression(where), text)
@@ -229,12 +282,12 @@ tr.on_join(Symbolic, _joined)
 
 def is_symbolic(value: object, depth: int = 0) -> bool:
     """Whether symbolic text is anywhere inside a value."""
-    if isinstance(value, Symbolic):
+    if isinstance(value, Symbolic | SymbolicObject):
         return True
     if depth > 12:
         return True
     if isinstance(value, dict):
-        return any(is_symbolic(item, depth + 1) for pair in value.items() for item in pair)
+        return any(is_symbolic(item, depth + 1) for pair in dict.items(value) for item in pair)
     return isinstance(value, list | tuple) and any(is_symbolic(item, depth + 1) for item in value)
 
 
@@ -311,8 +364,10 @@ class SymbolicEnvironment(TracedEnvironment):
         super().__init__()
         for name, function in list(self.filters.items()):
             self.filters[name] = _checked(name, function)
+        self.filters["tojson"] = _json
         self.tests["in"] = _in
-        self.tests["iterable"] = lambda value: isinstance(value, str) or test_iterable(value)
+        self.tests["sequence"] = lambda value: isinstance(value, str | dict) or test_sequence(value)
+        self.tests["iterable"] = lambda value: isinstance(value, str | dict) or test_iterable(value)
 
     def runtime_names(self) -> Mapping[str, Any]:
         return {**super().runtime_names(), "_in": _in, "_refused": _refused}

@@ -249,7 +249,7 @@ def fields_in(value: object, depth: int = 0) -> list[Field]:
         return []
     found: list[Field] = []
     if isinstance(value, dict):
-        for key, item in value.items():
+        for key, item in dict.items(value):  # a subclass may take a question for the template's
             found += fields_in(key, depth + 1) + fields_in(item, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
