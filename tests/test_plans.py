@@ -208,5 +208,5 @@ def test_any_tool_row(
 
 def test_tool_rows_run_on_plans(formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [_tool_row(number, f"What is {number}?", f"word {number}", f"found {number}") for number in range(24)]
-    batch = same(formatters["own"], rows, monkeypatch)
+    batch = same(ifmt.compile("qwen2_5", "embedded"), rows, monkeypatch)
     assert batch.counts["path:plan"] == batch.counts["emitted"] == 24

@@ -66,12 +66,8 @@ def check_ends(fmt: Formatter, answer: Marked, turns: Marked | None, call: Marke
 
 def _no_stop(fmt: Formatter, marked: Marked) -> Finding:
     eos, rest = fmt.vocabulary.eos, marked.text[marked.trained[-1][1] :]
-    left_out = next((stop for stop in fmt.pipeline.stops if stop in rest), None)
     fix = "use a template that ends its turns"
-    if left_out is not None:
-        what = f"the template writes {shown(left_out)}, but outside of its {{% generation %}} block"
-        fix = "draw the block around the terminator too, or take the generation tags out"
-    elif eos is None:
+    if eos is None:
         what = "the template writes no stop, and the tokenizer names no EOS"
         fix += ', set tokenizer.eos_token before compile(), or name a stop with stop="…"'
     elif rest.strip():

@@ -24,6 +24,7 @@ from instruct_fmt.template.shapes import example_shape, leaf_text, leaves, with_
 from instruct_fmt.template.spans import TraceIndex
 from instruct_fmt.template.symbolic import (
     Recorder,
+    Symbolic,
     SymbolicEnvironment,
     SymbolicObject,
     plain_text,
@@ -220,12 +221,14 @@ def _symbol(value: Any, field: Field) -> Any:
 
 
 def _shown(value: Any) -> Any:
-    """A symbol as the text that it prints."""
+    """A symbol as the text that it prints; an empty one as none, which makes emptiness a guard."""
     if isinstance(value, SymbolicObject):
         return plain_text(value._text)
+    if isinstance(value, Symbolic):
+        return plain_text(value) if value else ""
     if isinstance(value, dict):
         return {name: _shown(item) for name, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, list) else plain_text(value)
+    return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
 class _SymbolicTemplate(TracedTemplate):

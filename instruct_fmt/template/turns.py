@@ -193,7 +193,7 @@ class _Job:
             start = self._start(first, prompt, last)
             turn = find_turn(self.index, members, start, self.template.stops, last=last)
         self._check(turn, last)
-        return self._ranges(turn)
+        return self._ranges(turn, last)
 
     def _prompt(self, index: int) -> Trace | None:
         """The generation prompt before message `index`; None where the template cannot begin with the assistant."""
@@ -266,7 +266,8 @@ class _Job:
                 f"use a template that knows the field, remove it, or pass allow_dropped=[{name!r}]",
             )
 
-    def _ranges(self, turn: Turn) -> Turn:
+    def _ranges(self, turn: Turn, last: bool) -> Turn:
+        """What of the turn is trained: all of it, or what `{% generation %}` blocks enclose, the stop included."""
         if not self.index.has_generation:
             return replace(turn, ranges=((turn.start, turn.end),))
         ranges = self.index.generated(turn.start, turn.end)
@@ -278,7 +279,21 @@ class _Job:
                 "a block around each trained turn, as elsewhere in the template",
                 "mend the template, or remove its generation tags",
             )
+        if last and self.policy.prompt_mismatch == "error" and self._unwritten(turn.start, ranges[0][0]):
+            raise RowError(
+                "prompt-not-prefix",
+                f"$.messages[{turn.index}]",
+                f"{shown(self.index.text[turn.start : ranges[0][0]])} between the generation prompt and the block",
+                "a {% generation %} block that begins where the generation prompt ends",
+                'move the block\'s beginning, or pass prompt_mismatch="as_rendered"',
+            )
+        if self.index.literal_until(ranges[-1][1]) >= turn.end:
+            ranges = (*ranges[:-1], (ranges[-1][0], turn.end))  # the model learns to stop only if it sees the stop
         return replace(turn, ranges=ranges)
+
+    def _unwritten(self, start: int, end: int) -> bool:
+        """Whether there is text between two places, and none of it is from the row."""
+        return start < end <= self.index.literal_until(start)
 
     def other_role(self, index: int) -> Turn:
         """A trained message that is not the assistant's: its own text and the stop that follows it."""
