@@ -228,6 +228,9 @@ def _whole_words() -> PreTrainedTokenizerFast:
 SP_NAMES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 BUILDERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "chatml": _qwen,
+    "chatml_special_think": lambda: _fast(
+        byte_level((*QWEN_SPECIAL, *QWEN_ADDED)), CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    ),
     "chatml_nfc": lambda: _qwen(nfc=True),
     "chatml_pad_is_eos": lambda: _qwen(pad_token="<|im_end|>"),
     "chatml_no_eos": lambda: _qwen(eos_token=None, pad_token=None),

@@ -63,7 +63,7 @@ def _counted(batch: EncodedBatch) -> dict[str, int]:
     return {name: count for name, count in batch.counts.items() if not name.startswith(("path:", "plans:"))}
 
 
-def same(fmt: Formatter, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> EncodedBatch:
+def check_same(fmt: Formatter, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> EncodedBatch:
     planned, ordinary = _planned(fmt, rows), _ordinary(fmt, rows, monkeypatch)
     assert planned.table.equals(ordinary.table)
     assert planned.rows.tolist() == ordinary.rows.tolist()
@@ -91,7 +91,7 @@ PLAIN = [(f"Question {number}?", f"Answer {number}.") for number in range(24)]
 def test_chat_templates_of_the_library_run_on_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = {"bos_token": "<s>", "eos_token": "</s>"}
     fmt = ifmt.compile(name, "embedded", template_kwargs=tokens, max_rejected=1)
-    batch = same(fmt, conversations(PLAIN), monkeypatch)
+    batch = check_same(fmt, conversations(PLAIN), monkeypatch)
     assert batch.counts["path:plan"] * 3 >= batch.counts["emitted"] * 2 > 0
 
 
@@ -108,7 +108,7 @@ def test_any_chat_content(
     contents: list[tuple[str, str]], formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for fmt in formatters.values():
-        same(fmt, conversations(contents), monkeypatch)
+        check_same(fmt, conversations(contents), monkeypatch)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -116,7 +116,7 @@ def test_any_chat_content(
 def test_any_record_content(contents: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [dict(zip(("instruction", "input", "output"), values, strict=True)) for values in contents]
     for name in ("alpaca", "user_assistant"):
-        same(_record(name), rows, monkeypatch)
+        check_same(_record(name), rows, monkeypatch)
 
 
 _RECORDS: dict[str, Formatter] = {}
@@ -137,7 +137,7 @@ def test_what_a_template_asks_becomes_a_guard(monkeypatch: pytest.MonkeyPatch) -
     )
     fmt = ifmt.compile(template, "embedded", prompt_mismatch="as_rendered")
     contents = [(text, answer) for text in ("!a", "bxb", "same", "plain") for answer in ("one", "two", "six ", " ten")]
-    batch = same(fmt, [{"messages": row["messages"][-2:]} for row in conversations(contents)], monkeypatch)
+    batch = check_same(fmt, [{"messages": row["messages"][-2:]} for row in conversations(contents)], monkeypatch)
     assert batch.counts["plans:made"] > 1
 
 
@@ -164,7 +164,7 @@ def test_what_is_not_modelled_is_refused(expression: str, monkeypatch: pytest.Mo
     )
     fmt = ifmt.compile(template, "embedded")
     rows = [{"messages": row["messages"][:2]} for row in conversations([("abc", "d"), ("b", "cc")] * 4)]
-    batch = same(fmt, [row for row in rows if row["messages"][0]["role"] == "user"], monkeypatch)
+    batch = check_same(fmt, [row for row in rows if row["messages"][0]["role"] == "user"], monkeypatch)
     assert batch.counts["path:plan"] == 0
 
 
@@ -203,10 +203,10 @@ def test_any_tool_row(
     contents: list[tuple[str, str, str]], formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [_tool_row(number, *texts) for number, texts in enumerate(contents)]
-    same(formatters["own"], rows, monkeypatch)
+    check_same(formatters["own"], rows, monkeypatch)
 
 
 def test_tool_rows_run_on_plans(formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [_tool_row(number, f"What is {number}?", f"word {number}", f"found {number}") for number in range(24)]
-    batch = same(ifmt.compile("qwen2_5", "embedded"), rows, monkeypatch)
+    batch = check_same(ifmt.compile("qwen2_5", "embedded"), rows, monkeypatch)
     assert batch.counts["path:plan"] == batch.counts["emitted"] == 24

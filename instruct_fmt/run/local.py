@@ -74,7 +74,7 @@ class Options:
     output_format: OutputFormat = "arrow"
     keep_columns: tuple[str, ...] = ()
     num_proc: int | None = None
-    batch_size: int = 1000
+    batch_size: int = 4000
     progress: bool = True
     reuse: bool = True
 
@@ -84,7 +84,7 @@ def prepare(
     dataset: datasets.Dataset | pa.Table,
     *,
     num_proc: int | None = None,
-    batch_size: int = 1000,
+    batch_size: int = 4000,
     output_dir: str | os.PathLike[str] | None = None,
     output_format: OutputFormat = "arrow",
     progress: bool = True,

@@ -66,14 +66,16 @@ def _share_out(workers: list[_Worker], parts: list[Part], progress: Progress) ->
 
     with ThreadPoolExecutor(len(workers)) as threads:
         futures = [threads.submit(encode, part) for part in parts]
+        done: list[Done] = []
         try:
-            return [future.result() for future in futures]
-        except BaseException:
-            # Threads wait for their worker, and the pool for its threads: end the workers first.
-            threads.shutdown(wait=False, cancel_futures=True)
-            for worker in workers:
-                worker.kill()
-            raise
+            done.extend(future.result() for future in futures)
+        finally:
+            if len(done) < len(parts):
+                # Threads wait for their worker, and the pool for its threads: end the workers first.
+                threads.shutdown(wait=False, cancel_futures=True)
+                for worker in workers:
+                    worker.kill()
+        return done
 
 
 class _Worker:

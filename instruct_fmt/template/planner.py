@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.chat import ChatTemplate, Scene
+from instruct_fmt.template.owners import SPEAKING, message_of
 from instruct_fmt.template.plan import Columns, Plan, make_plan
-from instruct_fmt.template.provenance import SPEAKING, TracedTemplate, message_of
+from instruct_fmt.template.provenance import TracedTemplate
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import example_shape, leaf_text, leaves, with_leaves
 from instruct_fmt.template.spans import TraceIndex

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,34 +22,25 @@ from jinja2.runtime import Context
 
 from instruct_fmt.template import traced as tr
 from instruct_fmt.template.environment import (
-    BudgetedLoop,
     GenerationBlock,
     TemplateEnvironment,
     limits,
     tojson,
 )
+from instruct_fmt.template.owners import (
+    ROLES,
+    SPEAKING,
+    OwnerLoop,
+    Owners,
+    TracedMessage,
+    TracedMessages,
+    message_of,
+    owners_now,
+)
 from instruct_fmt.template.traced import DOCUMENTS, TOOLS, VARIABLES, Field, Run, Runs, Traced
 
-# Roles that templates know. Any other role is a row's text like its content.
-ROLES = frozenset(
-    [
-        "system",
-        "user",
-        "assistant",
-        "tool",
-        "developer",
-        "function",
-        "ipython",
-        "model",
-        "tool_response",
-        "tool_call",
-        "tools",
-        "observation",
-    ]
-)
 # Methods of a literal whose result holds, or is cut from, an argument that comes from the row.
 _TAKING_TEXT = frozenset({"join", "replace", "split", "strip", "removeprefix", "removesuffix"})
-SPEAKING = frozenset({"assistant", "model"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,93 +58,6 @@ class Trace:
             start += run.size
 
 
-@dataclass(slots=True)
-class _Owners:
-    """The owner while one render runs. `near` is the message whose content was printed last outside of any owner."""
-
-    owner: int | None = None
-    item: int | None = None
-    near: int | None = None
-    saved: list[tuple[int | None, int | None]] = field(default_factory=list)
-
-    def push(self) -> None:
-        self.saved.append((self.owner, self.item))
-        self.near = None
-
-    def pop(self) -> None:
-        self.owner, self.item = self.saved.pop()
-        self.near = None
-
-    def outer(self) -> int | None:
-        return self.saved[-1][0] if self.saved else None
-
-    def enter(self, index: int, speaks: bool) -> None:
-        """A loop over messages hands out message `index`.
-
-        A loop inside message i's own iteration looks things up and keeps owner i, unless it goes forward to a message
-        that is not the assistant's: tool results printed inside the assistant's iteration.
-        """
-        outer = self.outer()
-        self.owner = index if outer is None or (index > outer and not speaks) else outer
-
-
-_owners: ContextVar[_Owners] = ContextVar("instruct_fmt_owners")
-
-
-class TracedMessage(dict[str, Any]):
-    """A message that knows its place."""
-
-    __slots__ = ("_index", "_speaks")
-    _index: int
-    _speaks: bool
-
-    def copy(self) -> TracedMessage:
-        return message_of(self, self._index, self._speaks)
-
-
-class TracedMessages(list[Any]):
-    """The list of messages; `messages[k]` inside `for k in range(…)` makes message k the owner."""
-
-    def __getitem__(self, key: Any) -> Any:
-        item = super().__getitem__(key)
-        if isinstance(key, slice):
-            return TracedMessages(item)
-        owners = _owners.get()
-        if isinstance(item, TracedMessage) and owners.item is not None and owners.item == key:
-            owners.enter(item._index, item._speaks)
-        return item
-
-    def __add__(self, other: list[Any]) -> TracedMessages:
-        return TracedMessages(super().__add__(other))
-
-    def copy(self) -> TracedMessages:
-        return TracedMessages(self)
-
-
-class OwnerLoop(BudgetedLoop):
-    """The loop context sets the owner here, when it hands an item out, and not when Jinja looks one item ahead."""
-
-    def __next__(self) -> Any:
-        pair = super().__next__()
-        item, owners = pair[0], _owners.get()
-        owners.owner, owners.item, owners.near = owners.outer(), None, None
-        if isinstance(item, TracedMessage):
-            owners.enter(item._index, item._speaks)
-        elif type(item) is int:
-            owners.item = item
-        elif owners.owner is None and isinstance(item, dict):
-            indices = {found.place for found in tr.fields_in(item)}
-            if len(indices) == 1 and min(indices) >= 0:  # the template's own copy of one message
-                owners.owner = indices.pop()
-        return pair
-
-
-def message_of(values: Mapping[str, Any], index: int, speaks: bool) -> TracedMessage:
-    message = TracedMessage(values)
-    message._index, message._speaks = index, speaks
-    return message
-
-
 def with_runs(text: str, runs: Runs) -> Traced:
     """The same text with other runs of the same sizes."""
     return text._with(runs) if isinstance(text, Traced) else tr.make(text, runs)
@@ -164,7 +67,7 @@ def _print(value: Any) -> Traced:
     """A printed expression or constant: its characters get the owner of the moment."""
     if not isinstance(value, str):
         value = tr.coarse(str(value), value)
-    owners = _owners.get()
+    owners = owners_now.get()
     runs = []
     for run in tr.runs_of(value):
         owner = run.owner
@@ -182,7 +85,7 @@ def _print(value: Any) -> Traced:
 
 def _assigned(value: Any) -> Any:
     """`{% set x = … %}` inside message i's iteration: remember i, for text that is gathered and printed later."""
-    owner = _owners.get().owner
+    owner = owners_now.get().owner
     if owner is None:
         return value
     if isinstance(value, str):
@@ -297,7 +200,7 @@ class TracedEnvironment(TemplateEnvironment):
             **super().runtime_names(),
             "LoopContext": OwnerLoop,
             "_print": _print,
-            "_owners": _owners,
+            "_owners": owners_now,
         }
 
     def join_texts(self, values: Any) -> str:
@@ -383,7 +286,7 @@ class TracedTemplate:
 
     def trace_values(self, variables: Mapping[str, Any], now: datetime | None) -> Trace:
         """Render with values that are traced already."""
-        token = _owners.set(_Owners())
+        token = owners_now.set(Owners())
         try:
             with limits(now) as budget:
                 context = self._traced.new_context(dict(variables))
@@ -392,7 +295,7 @@ class TracedTemplate:
                     budget.build(len(piece))
                     pieces.append(piece)
         finally:
-            _owners.reset(token)
+            owners_now.reset(token)
         runs = [_settled(run) for piece in pieces for run in tr.runs_of(piece)]
         return Trace("".join(pieces), tuple(runs))
 

@@ -14,9 +14,9 @@ import jinja2
 
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.template.chat import PYTHON_ERRORS, compile_template, row_error, text_differs
+from instruct_fmt.template.marking import spans_of
 from instruct_fmt.template.spans import TraceIndex
 from instruct_fmt.template.stops import StopFinder
-from instruct_fmt.template.turns import spans_of
 from instruct_fmt.types import Added, Marked, Range, Record
 
 # Stands for an answer that is empty, to learn where it would begin.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from instruct_fmt.template.provenance import SPEAKING, Trace
+from instruct_fmt.template.owners import SPEAKING
+from instruct_fmt.template.provenance import Trace
 from instruct_fmt.template.stops import StopFinder
 
 Probe = tuple[Trace, Sequence[Mapping[str, Any]]]

@@ -7,14 +7,14 @@ for each trained turn. What cannot be proven raises `RowError`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.template.chat import ChatTemplate, Scene
-from instruct_fmt.template.provenance import SPEAKING, Trace
+from instruct_fmt.template.marking import chosen_turns, from_row, mark_turns, message_name, spans_of, speaks
+from instruct_fmt.template.provenance import Trace
 from instruct_fmt.template.spans import (
     REASONING,
     TraceIndex,
@@ -27,7 +27,7 @@ from instruct_fmt.template.spans import (
     prompt_tail,
     same_words,
 )
-from instruct_fmt.types import Conversation, Marked, Range, Span
+from instruct_fmt.types import Conversation, Marked
 
 History = Literal["auto", "as_rendered", "last", "expand", "error"]
 NO_THINKING = {"enable_thinking": False}
@@ -77,7 +77,7 @@ class Marker:
 
     def _conversation(self, conversation: Conversation, chosen: Sequence[int]) -> Marked:
         job = _Job(self.template, self.policy, conversation)
-        speaking = [index for index in chosen if _speaks(conversation.messages[index])]
+        speaking = [index for index in chosen if speaks(conversation.messages[index])]
         turns = [turn for members in job.groups(speaking) if (turn := job.turn(members)) is not None]
         others = [job.other_role(index) for index in chosen if index not in speaking]
         if not turns and not others and job.counts["turns_skipped:no_prompt"]:
@@ -116,7 +116,7 @@ class Marker:
             RowError: there is no such turn, or the template refuses the messages before it.
         """
         chosen = [
-            index for index in chosen_turns(conversation, self.policy.train_on) if _speaks(conversation.messages[index])
+            index for index in chosen_turns(conversation, self.policy.train_on) if speaks(conversation.messages[index])
         ]
         try:
             index = chosen[turn]
@@ -130,7 +130,7 @@ class Marker:
             ) from None
         messages = conversation.messages[:index]
         trace = TraceIndex(self.template.trace(self.template.scene(conversation), index, prompt=True))
-        return Marked(trace.text, (), spans_of(trace, (), _owner_name), from_row=from_row(trace, messages))
+        return Marked(trace.text, (), spans_of(trace, (), message_name), from_row=from_row(trace, messages))
 
 
 class _Job:
@@ -143,14 +143,14 @@ class _Job:
         self.messages = self.scene.plain_messages
         self.trace: Trace = template.proven(self.scene)
         self.index = TraceIndex(self.trace)
-        self.counts: Counter[str] = Counter(turns=sum(_speaks(message) for message in self.messages))
+        self.counts: Counter[str] = Counter(turns=sum(speaks(message) for message in self.messages))
 
     def groups(self, chosen: Sequence[int]) -> list[range]:
         """The chosen messages as turns: a message that the template joins to the one before it continues its turn."""
         groups: list[range] = []
         for index in chosen:
             first = index
-            while first and _speaks(self.messages[first - 1]) and self._joined(first):
+            while first and speaks(self.messages[first - 1]) and self._joined(first):
                 first -= 1
             if first < index and self.conversation.train[first:index].count(False):
                 raise RowError(
@@ -314,57 +314,17 @@ class _Job:
 
     def marked(self, turns: Sequence[Turn]) -> Marked:
         """The row with the trained turns."""
-        text = self.index.text
-        ranges = tuple(part for turn in turns for part in turn.ranges)
         self._check_last(turns[-1])
-        last = turns[-1]
-        prefix = bool(self.messages[-1].get("prefix"))
-        cut = self._prefix_end() if prefix else None
-        eos = (
-            self.policy.append_eos
-            and not prefix
-            and _speaks(self.messages[-1])
-            and last.index == len(self.messages) - 1
-            and not last.stopped
-            and not text[last.end :].strip()
-        )
-        self.counts["trained_turns"] = len(turns)
-        unstopped = sum(not turn.stopped or turn.ranges[-1][1] < turn.end for turn in turns)
-        self.counts["turns_without_stop"] = unstopped - eos
-        self.counts["eos_appended"] = int(eos)
-        return Marked(
-            text=text if cut is None else text[:cut],
-            trained=ranges,
-            spans=spans_of(self.index, ranges, _owner_name),
-            from_row=from_row(self.index, self.messages),
-            removable=self._removable(),
-            cuts=tuple(turn.start for turn in turns),
-            eos=eos,
-            counts=+self.counts,
-        )
+        return mark_turns(self.index, self.messages, turns, self.counts, append_eos=self.policy.append_eos)
 
     def _check_last(self, last: Turn) -> None:
         """Rule 2 for a last trained turn that is not the conversation's last message."""
-        if last.index == len(self.messages) - 1 or not _speaks(self.messages[last.index]):
+        if last.index == len(self.messages) - 1 or not speaks(self.messages[last.index]):
             return
         if self.policy.prompt_mismatch == "error":
             prompt = self.template.trace(self.scene, last.first, prompt=True)
             if self.index.text[: last.start] != prompt.text:
                 raise self._mismatch(last.index, prompt)
-
-    def _prefix_end(self) -> int:
-        content = self.index.content(len(self.messages) - 1)
-        return content[1] if content else len(self.index.text)
-
-    def _removable(self) -> tuple[Range, ...]:
-        return tuple(
-            (start, end)
-            for start, end, run in self.index.pieces
-            if run.field is not None
-            and run.field.place >= 0
-            and not _speaks(self.messages[run.field.place])
-            and self.messages[run.field.place].get("role") not in ("system", "developer")
-        )
 
     def _rewritten(self, index: int) -> RowError:
         return RowError(
@@ -400,57 +360,6 @@ class _Job:
             return whole.text.startswith(self.template.trace(scene, index, prompt=True).text)
         except RowError:
             return False
-
-
-def _owner_name(index: int) -> int | None:
-    return index if index >= 0 else None
-
-
-def from_row(trace: TraceIndex, messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int, bool], ...]:
-    """The characters that the row wrote, and whether an assistant's message did."""
-    return tuple(
-        (start, end, 0 <= run.field.place < len(messages) and _speaks(messages[run.field.place]))
-        for start, end, run in trace.pieces
-        if run.field is not None
-    )
-
-
-def spans_of(trace: TraceIndex, ranges: Sequence[Range], owner_name: Any) -> tuple[Span, ...]:
-    """Neighbouring pieces with the same owner, origin and fate as one span each."""
-    edges = sorted({edge for part in ranges for edge in part})
-    spans: list[Span] = []
-    for begin, stop, run in trace.pieces:
-        inner = [begin, *(edge for edge in edges if begin < edge < stop), stop]
-        kind = "literal" if run.field is None else ".".join(map(str, run.field.path)) or "tools"
-        source = run.owner if run.field is None else run.field.place
-        owner = None if source is None else owner_name(source)
-        for left, right in pairwise(inner):
-            trained = any(a <= left and right <= b for a, b in ranges)
-            before = spans[-1] if spans else None
-            if before and (before.owner, before.kind, before.trained) == (owner, kind, trained):
-                spans[-1] = replace(before, end=right)
-            else:
-                spans.append(Span(left, right, owner, kind, trained))
-    return tuple(spans)
-
-
-def chosen_turns(conversation: Conversation, train_on: str | tuple[str, ...]) -> list[int]:
-    """The messages that are to be trained, by role and by the row's own flags."""
-    messages, flags = conversation.messages, conversation.train
-    chosen = []
-    for index, message in enumerate(messages):
-        if isinstance(train_on, tuple):
-            wanted = message.get("role") in train_on
-        else:
-            wanted = train_on == "all" or _speaks(message)
-        flag = flags[index] if index < len(flags) else None
-        if (wanted if flag is None else flag and (wanted or train_on == "assistant")) and not message.get("prefix"):
-            chosen.append(index)
-    return chosen[-1:] if train_on == "last" else chosen
-
-
-def _speaks(message: Mapping[str, Any]) -> bool:
-    return message.get("role") in SPEAKING
 
 
 def _has_header(before: str, tail: str) -> bool:
