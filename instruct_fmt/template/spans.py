@@ -202,10 +202,12 @@ def dropped_fields(trace: TraceIndex, turn: Turn, index: int, message: Mapping[s
         for begin, end, run in trace.pieces
         if end > turn.start and begin < turn.end and run.field is not None and run.field.place == index
     ]
+    # The prompt's own text counts too: it may begin a think block whose tags the template takes out of the content.
+    before = max((end for _, end, run in trace.pieces if run.field is not None and end <= turn.start), default=0)
     literals = "".join(
-        trace.text[max(begin, turn.start) : min(end, turn.end)] if run.field is None else "\0"
+        trace.text[max(begin, before) : min(end, turn.end)] if run.field is None else "\0"
         for begin, end, run in trace.pieces
-        if end > turn.start and begin < turn.end
+        if end > before and begin < turn.end
     )
     missing = []
     for path, text in _spoken_fields(message):

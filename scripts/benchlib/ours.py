@@ -16,9 +16,9 @@ from transformers import AutoTokenizer
 
 import instruct_fmt as ifmt
 from benchlib.child import Job, Result
+from benchlib.rows import SAMPLED
 from instruct_fmt.errors import TokenizerError, UsageError
 
-SAMPLED = 200
 BACKENDS = ("tokenizers", "gigatoken", "fastokens")
 BATCH_SIZES = (1, 7, 257, 100_000)
 

@@ -26,6 +26,8 @@ NEW_SHARE = 0.02
 SEED = 20
 BATCH = 1000
 TURNS = 40
+# Rows whose ids are compared between sides.
+SAMPLED = 200
 FILES = ("alpaca_en.json", "gsm8k_train.json", "codegen_instruct.json", "identity.json")
 TOOL_FILE = "glaive_toolcall_en.json"
 WORD = re.compile(r"([^\W\d_]{4,})")

@@ -5,20 +5,21 @@ A function is one `Job`, run in a fresh process. Imports are not timed, nor is a
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from benchlib.child import Job, Result
-from benchlib.rows import Rows
-
-SAMPLED = 200
+from benchlib.rows import SAMPLED, Rows
 
 
 def trl(job: Job) -> Result:
@@ -27,12 +28,12 @@ def trl(job: Job) -> Result:
     Conversations are prepared with `assistant_only_loss` and TRL's own training template, prompt and completion as
     they are. `max_length=None` spares TRL the two passes that truncate.
     """
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
     from trl import SFTConfig, SFTTrainer
 
     dataset = datasets.Dataset.from_file(job.data)
     start = time.perf_counter()
-    tokenizer = AutoTokenizer.from_pretrained(job.tokenizer)
+    tokenizer = _tokenizer(job)
     setup = time.perf_counter() - start
     taken = []
 
@@ -57,18 +58,17 @@ def trl(job: Job) -> Result:
     made = Timed(model, config, train_dataset=dataset, processing_class=tokenizer).train_dataset
     rows = made.select(range(min(SAMPLED, len(made))))
     sample = {str(number): [row["input_ids"], row["labels"]] for number, row in enumerate(rows)}
-    tokens = pa.compute.sum(pa.compute.list_value_length(made.data.column("input_ids"))).as_py()
+    tokens = pc.sum(pc.list_value_length(made.data.column("input_ids"))).as_py()
     return Result(setup, taken[0], len(dataset), tokens=int(tokens), sample=sample)
 
 
 def transformers_mask(job: Job) -> Result:
     """`apply_chat_template(…, return_assistant_tokens_mask=True)` with TRL's training template, row by row."""
-    from transformers import AutoTokenizer
     from trl.chat_template_utils import get_training_chat_template
 
     rows = datasets.Dataset.from_file(job.data).to_list()
     start = time.perf_counter()
-    tokenizer = AutoTokenizer.from_pretrained(job.tokenizer)
+    tokenizer = _tokenizer(job)
     template = get_training_chat_template(tokenizer)
     setup = time.perf_counter() - start
     start, tokens = time.perf_counter(), 0
@@ -82,6 +82,15 @@ def transformers_mask(job: Job) -> Result:
         )
         tokens += len(found["input_ids"])
     return Result(setup, time.perf_counter() - start, len(rows), tokens=tokens)
+
+
+def _tokenizer(job: Job) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(job.tokenizer)
+    if job.template:
+        tokenizer.chat_template = Path(job.template).read_text(encoding="utf-8")
+    return tokenizer
 
 
 def tokenizers_bare(job: Job) -> Result:
@@ -131,25 +140,24 @@ def _texts(job: Job) -> pa.Array:
 
 
 def _passes(job: Job, once: Callable[[], int], setup: float, rows: int) -> Result:
-    start = time.perf_counter()
-    tokens = once()
-    first = time.perf_counter() - start
-    start = time.perf_counter()
-    if job.warm:
-        once()
-    warm = time.perf_counter() - start if job.warm else None
-    return Result(setup, first, rows, warm, tokens)
+    taken, tokens = [], 0
+    for _ in range(2 if job.warm else 1):
+        start = time.perf_counter()
+        tokens = once()
+        taken.append(time.perf_counter() - start)
+    return Result(setup, taken[0], rows, taken[1] if job.warm else None, tokens)
 
 
-def rendered(rows: Rows, tokenizer: str, folder: Path) -> Rows:
+def rendered(rows: Rows, job: Job, folder: Path) -> Rows:
     """The rows as rendered text, made by other means than this package, in a column `text`."""
-    path = folder / f"{Path(rows.path).stem}-{Path(tokenizer).name}-text.arrow"
-    made = Rows(str(path), rows.rows, rows.megabytes, rows.words, rows.new)
+    given = hashlib.sha256(job.tokenizer.encode())
+    if job.template:
+        given.update(Path(job.template).read_bytes())
+    path = folder / f"{Path(rows.path).stem}-{given.hexdigest()[:8]}-text.arrow"
+    made = replace(rows, path=str(path))
     if path.exists():
         return made
-    from transformers import AutoTokenizer
-
-    engine = AutoTokenizer.from_pretrained(tokenizer)
+    engine = _tokenizer(job)
     schema = pa.schema([("text", pa.large_string())])
     part = path.with_suffix(".part")
     with _quiet(), pa.ipc.new_stream(str(part), schema) as writer:
