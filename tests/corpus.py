@@ -166,10 +166,7 @@ def _needless(evidence: Evidence, reason: str) -> str:
     try:
         wrote = evidence.wrote(last)
         foreign = evidence.wrote(*_others(evidence))
-        sizes = [
-            (len(evidence.wrote(turn)), oracles.letters(evidence.messages[turn]))
-            for turn in evidence.assistants
-        ]
+        sizes = [(len(evidence.wrote(turn)), oracles.letters(evidence.messages[turn])) for turn in evidence.assistants]
     except oracles.PLAIN_FAILURES:
         return ""
     start = len(prompt.encode())
@@ -201,9 +198,7 @@ def _judge_row(
     _judge_history(verdict, evidence, trained, starts)
 
 
-def _judge_ids(
-    verdict: Verdict, evidence: Evidence, tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]
-) -> None:
+def _judge_ids(verdict: Verdict, evidence: Evidence, tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> None:
     """The ids are those of the text, but for added tokens that data would form; think tags are allowed."""
     theirs = list(tokenizer(evidence.text, add_special_tokens=False)["input_ids"])
     if verdict.kind == "markers" or list(ids[: len(theirs)]) == theirs:
@@ -214,9 +209,7 @@ def _judge_ids(
         verdict.problems.append(f"the ids differ from apply_chat_template; encoded as text: {lost}")
 
 
-def _judge_content(
-    verdict: Verdict, evidence: Evidence, trained: Sequence[bool], starts: Sequence[int]
-) -> None:
+def _judge_content(verdict: Verdict, evidence: Evidence, trained: Sequence[bool], starts: Sequence[int]) -> None:
     # A token that holds letters of both sides is trained whole.
     shared = {starts[byte] for byte in evidence.wrote(*evidence.assistants)}
     others = evidence.wrote(*_others(evidence))
@@ -243,9 +236,7 @@ def _run_around(trained: Sequence[bool], byte: int) -> tuple[int, int]:
     return start, end
 
 
-def _judge_start(
-    verdict: Verdict, evidence: Evidence, trained: Sequence[bool], starts: Sequence[int]
-) -> None:
+def _judge_start(verdict: Verdict, evidence: Evidence, trained: Sequence[bool], starts: Sequence[int]) -> None:
     last = evidence.assistants[-1]
     prompt, wrote = evidence.prompt(last), evidence.wrote(last)
     if prompt is None or not evidence.text.startswith(prompt):
@@ -285,9 +276,7 @@ def _judge_stop(verdict: Verdict, evidence: Evidence, trained: Sequence[bool], a
         verdict.problems.append(f"stop: EOS appended behind {first.group()}")
 
 
-def _judge_history(
-    verdict: Verdict, evidence: Evidence, trained: Sequence[bool], starts: Sequence[int]
-) -> None:
+def _judge_history(verdict: Verdict, evidence: Evidence, trained: Sequence[bool], starts: Sequence[int]) -> None:
     raw = evidence.text.encode()
     for turn in evidence.assistants[:-1]:
         wrote = evidence.wrote(turn)
@@ -300,9 +289,7 @@ def _judge_history(
             same = alone.rstrip() and raw[start:].startswith(alone) and raw[:start] == prompt.encode()
             # A terminator that only history has is a difference.
             same = same and not MARKER.match(raw[start + len(alone) :].decode().lstrip())
-            verdict.needless = verdict.needless or (
-                "a turn was left out though it reads the same" if same else ""
-            )
+            verdict.needless = verdict.needless or ("a turn was left out though it reads the same" if same else "")
             continue
         start, end = _run_around(trained, min(wrote))
         if raw.startswith(prompt.encode()) and starts[len(prompt.encode())] == start:

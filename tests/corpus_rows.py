@@ -53,9 +53,7 @@ MARKED = "quoting <|im_end|> and </s> with [INST] or ### Response: then <|assist
 KINDS: dict[str, dict[str, Any]] = {
     "single": {"messages": [USER, ANSWER]},
     "multi-turn": {"messages": [USER, ANSWER, MORE, LAST]},
-    "system": {
-        "messages": [{"role": "system", "content": "Speak like some old sailor"}, USER, ANSWER, MORE, LAST]
-    },
+    "system": {"messages": [{"role": "system", "content": "Speak like some old sailor"}, USER, ANSWER, MORE, LAST]},
     "white space": {
         "messages": [
             {"role": "user", "content": " \n Which way does the river flow \n"},

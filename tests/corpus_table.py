@@ -21,19 +21,14 @@ def table(verdicts: Sequence[Verdict]) -> str:
     reasons = sorted({v.reason for v in verdicts if v.reason})
     lines += ["", "| refused because | " + " | ".join(KINDS) + " |", "|---" * (len(KINDS) + 1) + "|"]
     counts = Counter((v.reason, v.kind) for v in verdicts if v.reason)
-    lines += [
-        f"| {reason} | " + " | ".join(str(counts[reason, kind]) for kind in KINDS) + " |"
-        for reason in reasons
-    ]
+    lines += [f"| {reason} | " + " | ".join(str(counts[reason, kind]) for kind in KINDS) + " |" for reason in reasons]
     return "\n".join(lines) + "\n"
 
 
 def _table_row(kind: str, verdicts: Sequence[Verdict]) -> list[object]:
     own = [v for v in verdicts if v.kind == kind]
     emitted = [v for v in own if v.state == "emitted"]
-    covered = [
-        v for v in emitted if not any(p.startswith(("foreign", "content", "dropped")) for p in v.problems)
-    ]
+    covered = [v for v in emitted if not any(p.startswith(("foreign", "content", "dropped")) for p in v.problems)]
     share = f"{len(covered)} ({100 * len(covered) / max(1, len(emitted)):.1f} %)"
     stops = Counter(v.stop for v in emitted)
     return [

@@ -206,9 +206,7 @@ def trained_texts(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int], labels
     return [text_of(tokenizer, ids[start:end]) for start, end in runs(labels)]
 
 
-def trained_bytes(
-    tokenizer: PreTrainedTokenizerFast, ids: Sequence[int], labels: Sequence[int]
-) -> list[bool]:
+def trained_bytes(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int], labels: Sequence[int]) -> list[bool]:
     """For each byte of the decoded ids, whether its token is trained."""
     out: list[bool] = []
     for piece, label in zip(pieces(tokenizer, ids), labels, strict=True):

@@ -77,9 +77,7 @@ def check(fmt: ifmt.Formatter, rows: Sequence[Mapping[str, Any]]) -> tuple[Count
         counts += batch.counts
         for number, encoded in zip(batch.rows, batch.table.to_pylist(), strict=True):
             example = adapter(rows[number])
-            wrong += [
-                f"row {number}: {problem}" for problem in _problems(fmt, rows[number], example, encoded)
-            ]
+            wrong += [f"row {number}: {problem}" for problem in _problems(fmt, rows[number], example, encoded)]
         if len(batch.rows) + len(batch.rejected) != min(100, len(rows) - first):
             wrong.append(f"rows {first}…: some are neither emitted nor rejected")
     return counts, wrong
@@ -143,6 +141,4 @@ def _strings(value: object) -> Iterator[str]:
 def summary(counts: Mapping[str, int]) -> str:
     """The refusals by reason, most frequent first."""
     found = {key.removeprefix("rejected:"): n for key, n in counts.items() if key.startswith("rejected:")}
-    return (
-        ", ".join(f"{reason} {n}" for reason, n in sorted(found.items(), key=lambda item: -item[1])) or "none"
-    )
+    return ", ".join(f"{reason} {n}" for reason, n in sorted(found.items(), key=lambda item: -item[1])) or "none"

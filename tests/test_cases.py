@@ -189,10 +189,7 @@ def _check_table(fmt: ifmt.Formatter, case: Case, ids: list[int], labels: list[i
 def _check_rows(fmt: ifmt.Formatter, case: Case, expect: Expect) -> None:
     rows = case.get("rows", [case["row"]] if "row" in case else [])
     batch = fmt.encode_batch(pa.Table.from_pylist(rows))
-    emitted = [
-        oracles.trained_texts(fmt.tokenizer, row["input_ids"], row["labels"])
-        for row in batch.table.to_pylist()
-    ]
+    emitted = [oracles.trained_texts(fmt.tokenizer, row["input_ids"], row["labels"]) for row in batch.table.to_pylist()]
     assert emitted == expect["trained_rows"], batch.rejected
     for name, count in expect.get("counts", {}).items():
         assert batch.counts[name] == count, (name, batch.counts)

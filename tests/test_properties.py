@@ -64,9 +64,7 @@ TEXT = st.lists(
 ).map("".join)
 WORDS = TEXT.map(lambda text: "w" + text + "w")
 SIMPLE = st.sampled_from(["sea", "the sea ", " \nblue", "a\n", "é🦜", "<think>\nx\n</think>\n\ny"]) | TEXT
-SETTINGS = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+SETTINGS = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 CHATS: dict[str, tuple[str | None, str]] = {
     "chatml": (None, "chatml"),
     "llama3": (None, "llama3"),
@@ -136,9 +134,7 @@ def _check_batch(reference: ifmt.Formatter, fmt: ifmt.Formatter, rows: list[dict
     alone = [encode(reference, row) for row in rows]
     batch = fmt.encode_batch(pa.Table.from_pylist(rows), first_row=5)
     assert batch.table.to_pylist() == [
-        {"input_ids": list(one["input_ids"]), "labels": list(one["labels"])}
-        for one in alone
-        if one is not None
+        {"input_ids": list(one["input_ids"]), "labels": list(one["labels"])} for one in alone if one is not None
     ]
     assert list(batch.rows) == [5 + i for i, one in enumerate(alone) if one is not None]
     assert [r.row for r in batch.rejected] == [5 + i for i, one in enumerate(alone) if one is None]
@@ -312,9 +308,7 @@ def test_chat_ids_equal_apply_chat_template(row: dict[str, Any]) -> None:
         fmt = _allowing(name)
         encoded = encode(fmt, row)
         if encoded is not None:
-            assert list(encoded["input_ids"]) == oracles.chat_ids(
-                fmt.tokenizer, fmt.source.text, row["messages"]
-            )
+            assert list(encoded["input_ids"]) == oracles.chat_ids(fmt.tokenizer, fmt.source.text, row["messages"])
 
 
 @cache

@@ -26,9 +26,7 @@ def test_real_rows(job: real_rows.Job, real_tokenizers: Path, real_data: Path) -
 
 
 @pytest.mark.parametrize("name", ["llama3_1", "llama2"])
-def test_calls_are_refused_where_the_template_knows_none(
-    name: str, real_tokenizers: Path, real_data: Path
-) -> None:
+def test_calls_are_refused_where_the_template_knows_none(name: str, real_tokenizers: Path, real_data: Path) -> None:
     """About half of the tool rows would teach a bare terminator."""
     job = real_rows.Job(name, "llama2" if name == "llama2" else None, "glaive_toolcall_en.json")
     fmt = real_rows.compile_job(job, real_tokenizers)

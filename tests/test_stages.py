@@ -23,9 +23,7 @@ def _imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = (
-                resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
-            )
+            base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
             names = [f"{base}.{alias.name}" for alias in node.names]
         for name in names:
             parts = name.split(".")

@@ -33,9 +33,7 @@ PLACES: dict[str, Callable[[Any, str], None]] = {
     "system": lambda row, text: row["messages"][0].update(content=text),
     "user": lambda row, text: row["messages"][1].update(content=text),
     "assistant": lambda row, text: row["messages"][4].update(content=text),
-    "argument": lambda row, text: row["messages"][2]["tool_calls"][0]["function"].update(
-        arguments={"city": text}
-    ),
+    "argument": lambda row, text: row["messages"][2]["tool_calls"][0]["function"].update(arguments={"city": text}),
     "call name": lambda row, text: row["messages"][2]["tool_calls"][0]["function"].update(name=text),
     "result": lambda row, text: row["messages"][3].update(content=text),
     "schema": lambda row, text: row["tools"][0]["function"].update(description=text),

@@ -66,6 +66,7 @@ def times(case: str, what: str, ours: Series, theirs: Series, target: float | No
     number = ours.data.rows
     mine, others = ours.seconds(number), theirs.seconds(number)
     sense: Literal[">="] | None = None if target is None else ">="
+    cheaper = theirs.median("cpu") / theirs.data.rows / (ours.median("cpu") / ours.data.rows)
     return Claim(
         case,
         what,
@@ -75,7 +76,8 @@ def times(case: str, what: str, ours: Series, theirs: Series, target: float | No
         "×",
         target,
         sense,
-        f"without set-up {ours.rate() / theirs.rate():.1f} ×{_agreement(ours, theirs)}",
+        f"without set-up {ours.rate() / theirs.rate():.1f} ×, in processor time {cheaper:.1f} ×"
+        + _agreement(ours, theirs),
     )
 
 
@@ -181,15 +183,17 @@ def turns(lab: Lab) -> Iterator[Claim]:
 
 def start(lab: Lab) -> Iterator[Claim]:
     job = lab.job("start", "messages", 1000)
+    folder = lab.options.out / "runs"
+    folder.mkdir(exist_ok=True)
     seconds = []
-    lab.options.out.mkdir(parents=True, exist_ok=True)
-    for _ in range(max(3, lab.options.runs)):
-        with tempfile.TemporaryDirectory(dir=lab.options.out) as name:
+    for _ in range(1 + max(3, lab.options.runs)):
+        with tempfile.TemporaryDirectory(dir=folder) as name:
             begun = time.time()
             script = str(SCRIPTS / "benchlib" / "start.py")
             run([sys.executable, script, job.data, job.tokenizer], Path(name))
             ended = float((Path(name) / "done").read_text(encoding="utf-8").split()[0])
             seconds.append(ended - begun)
+    seconds = seconds[1:]  # the first one wrote byte code
     value = statistics.median(seconds)
     what = "process start to the first 1,000 rows encoded"
     yield Claim("start", what, f"{value:.2f} s", "", value, "s", 5, "<=", f"all runs: {_list(seconds)}")

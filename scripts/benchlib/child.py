@@ -63,6 +63,7 @@ class Result:
         first: seconds of the first pass, without `setup`.
         rows: rows of the data.
         warm: seconds of a second pass in the same process.
+        cpu: processor seconds of the first pass, all threads of this process: steadier than `first` on a busy machine.
         tokens: tokens that came out.
         peak: the most anonymous memory of the process and those that it started, in bytes; 0 where unknown.
         facts: what else there is to say.
@@ -73,10 +74,18 @@ class Result:
     first: float
     rows: int
     warm: float | None = None
+    cpu: float = 0.0
     tokens: int = 0
     peak: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
     sample: dict[str, Any] = field(default_factory=dict)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds, processor seconds and result of some work."""
+    start, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return time.perf_counter() - start, time.process_time() - cpu, result
 
 
 def measure(job: Job, folder: Path) -> Result:
@@ -103,6 +112,9 @@ def run(command: list[str], folder: Path) -> int:
     """
     path = os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])
     environment = {**os.environ, **QUIET, "PYTHONPATH": path, "HF_HOME": str(folder / "cache")}
+    # Byte code is kept between runs, as it is on a user's machine, whatever this machine's settings.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)

@@ -68,7 +68,7 @@ class Series:
     results: tuple[Result, ...]
 
     def median(self, name: str) -> float:
-        """The median of `setup`, `first`, `warm`, `tokens` or `peak`."""
+        """The median of `setup`, `first`, `warm`, `cpu`, `tokens` or `peak`."""
         return float(statistics.median(getattr(result, name) for result in self.results))
 
     @property

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from transformers import AutoTokenizer
 
 import instruct_fmt as ifmt
-from benchlib.child import Job, Result
+from benchlib.child import Job, Result, timed
 from benchlib.rows import SAMPLED
 from instruct_fmt.errors import TokenizerError, UsageError
 
@@ -41,7 +41,7 @@ def prepare(job: Job) -> Result:
     def once(name: str) -> Any:
         return fmt.prepare(dataset, num_proc=job.num_proc, output_dir=Path(name), progress=False)
 
-    first, prepared = timed(lambda: once("first"))
+    first, cpu, prepared = timed(lambda: once("first"))
     warm = timed(lambda: once("warm"))[0] if job.warm else None
     counts = prepared.report.counts
     refused = {rejection.row for rejection in prepared.rejected}
@@ -49,7 +49,7 @@ def prepare(job: Job) -> Result:
     sample = dict(zip(numbers, prepared.dataset[: len(numbers)]["input_ids"], strict=True))
     labels = dict(zip(numbers, prepared.dataset[: len(numbers)]["labels"], strict=True))
     both = {str(number): [sample[number], labels[number]] for number in numbers}
-    return Result(setup, first, len(dataset), warm, counts["tokens"], facts=dict(counts), sample=both)
+    return Result(setup, first, len(dataset), warm, cpu, counts["tokens"], facts=dict(counts), sample=both)
 
 
 def core(job: Job) -> Result:
@@ -62,9 +62,9 @@ def core(job: Job) -> Result:
             counts.update(fmt.encode_batch(table, start).counts)
         return counts
 
-    first, counts = timed(once)
+    first, cpu, counts = timed(once)
     warm = timed(once)[0] if job.warm else None
-    return Result(setup, first, len(dataset), warm, counts["tokens"], facts=dict(counts))
+    return Result(setup, first, len(dataset), warm, cpu, counts["tokens"], facts=dict(counts))
 
 
 def map_batched(job: Job) -> Result:
@@ -79,9 +79,9 @@ def map_rows(job: Job) -> Result:
 
 def _mapped(job: Job, *, batched: bool) -> Result:
     dataset, fmt, setup = ready(job)
-    first, found = timed(lambda: dataset.map(fmt, batched=batched, remove_columns=dataset.column_names))
+    first, cpu, found = timed(lambda: dataset.map(fmt, batched=batched, remove_columns=dataset.column_names))
     tokens = int(pc.sum(pc.list_value_length(found.data.column("input_ids"))).as_py())
-    return Result(setup, first, len(dataset), tokens=tokens)
+    return Result(setup, first, len(dataset), cpu=cpu, tokens=tokens)
 
 
 def same(job: Job) -> Result:
@@ -132,13 +132,6 @@ def digest(table: pa.Table) -> str:
         for part in (pc.list_value_length(table.column(name)).cast(pa.int64()), pc.list_flatten(table.column(name))):
             found.update(part.to_numpy().tobytes())
     return found.hexdigest()[:16]
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result of some work."""
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
 
 
 SIDES: dict[str, Callable[[Job], Result]] = {

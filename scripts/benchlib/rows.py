@@ -118,6 +118,7 @@ def records(data: Path, alter: Alter) -> Iterator[Row]:
     """Rows with `instruction`, `input` and `output`, without an end."""
     base = [row for name in FILES for row in load(data / name)]
     texts = [(row["instruction"], row["input"] or "", row.get("output") or row.get("response") or "") for row in base]
+    random.Random(SEED).shuffle(texts)  # so that the beginning is like the rest
     split = [tuple(WORD.split(text) for text in row) for row in texts]
     change = alter.plain
     while True:
@@ -157,6 +158,7 @@ def pair(row: Row) -> Row:
 def tool_rows(data: Path, alter: Alter) -> Iterator[Row]:
     """Tool conversations, without an end; calls, their results and the tools stay as they are."""
     base = load(data / TOOL_FILE)
+    random.Random(SEED).shuffle(base)
     change = alter.plain
     while True:
         for row in base:

@@ -15,11 +15,23 @@ from benchlib.cases import Claim
 from benchlib.child import Job
 from benchlib.lab import Lab, Series
 from benchlib.rows import NEW_SHARE, Rows
+from instruct_fmt.version import __version__
 
 PACKAGES = (
-    "instruct-fmt", "trl", "transformers", "tokenizers", "gigatoken", "fastokens", "datasets", "pyarrow", "torch",
+    "trl", "transformers", "tokenizers", "gigatoken", "fastokens", "datasets", "pyarrow", "torch",
 )  # fmt: skip
-MEASURED = ("side", "rows of", "rows", "set-up s", "first rows/s", "MB/s", "warm rows/s", "µs/token", "peak MB")
+MEASURED = (
+    "side",
+    "rows of",
+    "rows",
+    "set-up s",
+    "first rows/s",
+    "CPU s",
+    "MB/s",
+    "warm rows/s",
+    "µs/token",
+    "peak MB",
+)
 CLAIMED = ("case", "what", "ours", "theirs", "value", "target", "reached")
 
 
@@ -54,6 +66,7 @@ def _measured(series: Series) -> list[str]:
         f"{series.data.rows:,}",
         f"{series.median('setup'):.2f}",
         f"{series.rate():,.0f}",
+        f"{series.median('cpu'):.2f}",
         f"{series.data.megabytes / first:.1f}",
         f"{series.rate(warm=True):,.0f}" if series.warmed else "",
         f"{1e6 * first / tokens:.3f}" if tokens else "",
@@ -91,7 +104,7 @@ def data(lab: Lab) -> str:
 
 def machine() -> dict[str, Any]:
     """What it ran on."""
-    found: dict[str, str] = {}
+    found = {"instruct-fmt": __version__}
     for name in PACKAGES:
         try:
             found[name] = version(name)

@@ -18,7 +18,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchlib.child import Job, Result
+from benchlib.child import Job, Result, timed
 from benchlib.rows import SAMPLED, Rows
 
 
@@ -39,9 +39,9 @@ def trl(job: Job) -> Result:
 
     class Timed(SFTTrainer):  # type: ignore[misc]
         def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            prepared = super()._prepare_dataset(*args, **kwargs)
-            taken.append(time.perf_counter() - start)
+            prepare = super()._prepare_dataset
+            first, cpu, prepared = timed(lambda: prepare(*args, **kwargs))
+            taken.append((first, cpu))
             return prepared
 
     size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -59,7 +59,8 @@ def trl(job: Job) -> Result:
     rows = made.select(range(min(SAMPLED, len(made))))
     sample = {str(number): [row["input_ids"], row["labels"]] for number, row in enumerate(rows)}
     tokens = pc.sum(pc.list_value_length(made.data.column("input_ids"))).as_py()
-    return Result(setup, taken[0], len(dataset), tokens=int(tokens), sample=sample)
+    first, cpu = taken[0]
+    return Result(setup, first, len(dataset), cpu=cpu, tokens=int(tokens), sample=sample)
 
 
 def transformers_mask(job: Job) -> Result:
@@ -71,17 +72,13 @@ def transformers_mask(job: Job) -> Result:
     tokenizer = _tokenizer(job)
     template = get_training_chat_template(tokenizer)
     setup = time.perf_counter() - start
-    start, tokens = time.perf_counter(), 0
-    for row in rows:
-        found = tokenizer.apply_chat_template(
-            row["messages"],
-            chat_template=template,
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-        )
-        tokens += len(found["input_ids"])
-    return Result(setup, time.perf_counter() - start, len(rows), tokens=tokens)
+    options = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
+
+    def once() -> int:
+        made = (tokenizer.apply_chat_template(row["messages"], chat_template=template, **options) for row in rows)
+        return sum(len(found["input_ids"]) for found in made)
+
+    return _passes(job, once, setup, len(rows))
 
 
 def _tokenizer(job: Job) -> Any:
@@ -140,12 +137,9 @@ def _texts(job: Job) -> pa.Array:
 
 
 def _passes(job: Job, once: Callable[[], int], setup: float, rows: int) -> Result:
-    taken, tokens = [], 0
-    for _ in range(2 if job.warm else 1):
-        start = time.perf_counter()
-        tokens = once()
-        taken.append(time.perf_counter() - start)
-    return Result(setup, taken[0], rows, taken[1] if job.warm else None, tokens)
+    first, cpu, tokens = timed(once)
+    warm = timed(once)[0] if job.warm else None
+    return Result(setup, first, rows, warm, cpu, tokens)
 
 
 def rendered(rows: Rows, job: Job, folder: Path) -> Rows:
