@@ -85,7 +85,7 @@ def preview(
         shown = 0
         for number in numbers:
             try:
-                found = _of_row(source, number, lambda values: preview_row(fmt, values).rich())
+                found = _of_row(source, number, lambda values: preview_row(fmt, values))
             except RowError as error:
                 if row is not None:
                     raise
