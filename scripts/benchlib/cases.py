@@ -212,7 +212,7 @@ def same(lab: Lab) -> Iterator[Claim]:
         ways = f"{len(digests)} ways"
         note = f"differ: {json.dumps(others)}" if others else ", ".join(digests)
         note += f"; {facts['planned']} rows by plan, one by one {facts['planned one by one']}"
-        note += f"; not for this tokenizer: {', '.join(facts['without'])}" if facts["without"] else ""
+        note += f"; refused: {', '.join(facts['without'])}" if facts["without"] else ""
         found = len(set(digests.values()))
         yield Claim("same", f"results for {kind}, {size:,} rows", ways, "", found, "results", 1, "<=", note)
 
