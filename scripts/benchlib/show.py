@@ -58,11 +58,15 @@ def _name(series: Series) -> str:
     return f"{job.side} ({', '.join(changes)})" if changes else job.side
 
 
+def _kind(series: Series) -> str:
+    return f"{Path(series.data.path).stem.split('-')[0]}, {Path(series.job.tokenizer).name}"
+
+
 def _measured(series: Series) -> list[str]:
     first, tokens, peak = (series.median(name) for name in ("first", "tokens", "peak"))
     return [
         _name(series),
-        f"{Path(series.data.path).stem.split('-')[0]}, {Path(series.job.tokenizer).name}",
+        _kind(series),
         f"{series.data.rows:,}",
         f"{series.median('setup'):.2f}",
         f"{series.rate():,.0f}",
@@ -146,7 +150,7 @@ def plot(path: Path, lab: Lab) -> None:
     from matplotlib import pyplot
 
     shown = [series for series in lab.series.values() if series.results[0].first]
-    shown.sort(key=lambda series: (Path(series.data.path).stem.split("-")[0], series.rate()))
+    shown.sort(key=lambda series: (_kind(series), series.rate()))
     if not shown:
         return
     ours = ("prepare", "core", "map_batched", "map_rows")
@@ -154,7 +158,7 @@ def plot(path: Path, lab: Lab) -> None:
     colours = ["#2a7f62" if series.job.side in ours else "#9a9a9a" for series in shown]
     bars = axes.barh(range(len(shown)), [series.rate() for series in shown], color=colours)
     axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
-    names = [f"{_name(one)}: {Path(one.data.path).stem.rsplit('-', 1)[0]}" for one in shown]
+    names = [f"{_name(one)}: {_kind(one)}, {one.data.rows:,} rows" for one in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.set_xscale("log")
     axes.set_xlabel("rows per second, first pass, set-up apart")
