@@ -13,11 +13,16 @@ UNTRAINED = -100
 
 def table_of(ids: npt.NDArray[np.int32], trained: Bools, offsets: Ints) -> pa.Table:
     """`input_ids` and `labels`: lists of int32, `labels` a copy of the ids with -100 where nothing is trained."""
-    labels = np.where(trained, ids, np.int32(UNTRAINED)).astype(np.int32)
-    return pa.table({"input_ids": _lists(offsets, ids.astype(np.int32)), "labels": _lists(offsets, labels)})
+    labels = np.where(trained, ids, np.int32(UNTRAINED))
+    return pa.table({"input_ids": _lists(offsets, ids), "labels": _lists(offsets, labels)})
 
 
-def _lists(offsets: npt.NDArray[np.int64], values: npt.NDArray[np.int32]) -> pa.Array:
+def empty_table() -> pa.Table:
+    """No rows."""
+    return table_of(np.zeros(0, np.int32), np.zeros(0, np.bool_), np.zeros(1, np.int64))
+
+
+def _lists(offsets: Ints, values: npt.NDArray[np.int32]) -> pa.Array:
     if offsets[-1] > np.iinfo(np.int32).max:
         return pa.LargeListArray.from_arrays(offsets, values)
     return pa.ListArray.from_arrays(offsets.astype(np.int32), values)

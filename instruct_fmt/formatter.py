@@ -49,7 +49,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     max_rejected: float = 0.01,
     template_kwargs: Mapping[str, Any] | None = None,
     now: datetime | None = None,
-    backend: Literal["auto", "tokenizers", "gigatoken"] = "auto",
+    backend: Literal["auto", "tokenizers", "gigatoken", "fastokens"] = "auto",
     format: str | None = None,
     system: str | None = None,
     allow_dropped: Sequence[str] = (),
@@ -291,7 +291,7 @@ class Formatter:
         columns = list(row)
         example = self.pipeline.adapter(columns, row)[1](row)
         marked = self.pipeline.prompt(example, columns, turn)
-        encoded = self.pipeline.encoder(example, columns).encode([marked])[0]
+        encoded = self.pipeline.encoder(type(example), columns).encode([marked])[0]
         if isinstance(encoded, RowError):
             raise encoded
         return Prompt(marked.text, encoded.ids.tolist())

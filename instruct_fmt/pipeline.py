@@ -6,6 +6,7 @@ In: plain Python rows. Out: an `EncodedBatch`. A row that cannot be encoded beco
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, cast
@@ -14,14 +15,18 @@ import numpy as np
 import pyarrow as pa
 
 from instruct_fmt.adapt import Adapter, find_shapes, make_adapter, table_rows
-from instruct_fmt.batch import Batch
+from instruct_fmt.batch import Batch, Block, counted
+from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.backends import Backend, choose
+from instruct_fmt.encode.control import ControlTokens
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
+from instruct_fmt.encode.planned import only
 from instruct_fmt.encode.vocabulary import Vocabulary
-from instruct_fmt.errors import DataError, RowError, UsageError
+from instruct_fmt.errors import DataError, Rejection, RowError, UsageError
 from instruct_fmt.fit.length import truncate, truncate_prompt
 from instruct_fmt.settings import Settings
 from instruct_fmt.template.chat import ChatTemplate
+from instruct_fmt.template.plan import TokensOfText
 from instruct_fmt.template.planner import Planner, ShapeGroup
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import PLANNED_ROLES, plain_shape, record_shape
@@ -29,6 +34,7 @@ from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
 from instruct_fmt.template.traced import Field
 from instruct_fmt.template.turns import Marker, Policy
+from instruct_fmt.threads import cores, in_order
 from instruct_fmt.tokenizer import generation_stops
 from instruct_fmt.types import (
     Bools,
@@ -43,6 +49,7 @@ from instruct_fmt.types import (
 )
 
 Row = Mapping[str, Any]
+PIECE_BYTES, MIN_PIECE = 3_000_000, 64
 
 
 class Pipeline:
@@ -69,7 +76,7 @@ class Pipeline:
             template = ChatTemplate(source.text, self.variables, settings.now, self.declared, vocabulary.added)
             self.chat = Marker(template, _policy(settings, self.append_eos))
         self._records: dict[tuple[str, ...] | None, RecordTemplate] = {}
-        self._encoders: dict[tuple[str, bool], Encoder] = {}
+        self._encoders: dict[tuple[type[Example], bool], Encoder] = {}
         self._planners: dict[tuple[str, ...], Planner] = {}
         self._adapters: dict[tuple[str, ...], tuple[str, Adapter]] = {}
 
@@ -134,31 +141,29 @@ class Pipeline:
             )
         return self.chat
 
-    def encoder(self, example: Example, columns: Sequence[str]) -> Encoder:
+    def encoder(self, kind: type[Example], columns: Sequence[str]) -> Encoder:
         """The encoder for this kind of example."""
-        kind = type(example).__name__
         boundary = self.settings.boundary
-        split = boundary == "split" or (boundary == "auto" and kind != "Conversation")
+        split = boundary == "split" or (boundary == "auto" and kind is not Conversation)
         if (kind, split) not in self._encoders:
             self._encoders[kind, split] = Encoder(
                 self.vocabulary,
-                self._structural(example, columns),
-                cast("Literal['text', 'error', 'allow']", self._control(example)),
+                self._structural(kind, columns),
+                cast("Literal['text', 'error', 'allow']", self._control(kind)),
                 self.backend,
                 split=split,
             )
         return self._encoders[kind, split]
 
-    def _control(self, example: Example) -> str:
-        given = self.settings.control_tokens
-        return given or ("error" if isinstance(example, Text) else "text")
+    def _control(self, kind: type[Example]) -> str:
+        return self.settings.control_tokens or ("error" if kind is Text else "text")
 
-    def _structural(self, example: Example, columns: Sequence[str]) -> list[str]:
+    def _structural(self, kind: type[Example], columns: Sequence[str]) -> list[str]:
         special = self.vocabulary.special
         found = {token for token in special.values() if isinstance(token, str)} | set(self.stops)
-        if isinstance(example, Conversation):
+        if kind is Conversation:
             found |= self._marker().template.structural
-        elif isinstance(example, Record):
+        elif kind is Record:
             found |= self.record_template(columns).structural
         return sorted(found)
 
@@ -171,22 +176,42 @@ class Pipeline:
         """
         batch, rows = Batch(), list(rows)
         batch.counts["rows"] = len(rows)
-        self._run_rows(batch, rows, columns, np.arange(first_row, first_row + len(rows)))
+        numbers = np.arange(first_row, first_row + len(rows))
+        self._run_rows(batch, rows, columns, numbers, np.zeros(len(rows), np.bool_))
+        return self._finish(batch, columns)
+
+    def _finish(self, batch: Batch, columns: Sequence[str]) -> EncodedBatch:
+        batch.counts.update(self.planner(columns).take_counts())
         return batch.finish(self._fit)
 
     def run_table(self, table: pa.Table, first_row: int) -> EncodedBatch:
         """`run` for a table: rows of plain shape stay columns, the others become Python rows."""
         batch, columns = Batch(), table.column_names
         batch.counts["rows"] = table.num_rows
-        left = np.ones(table.num_rows, np.bool_)
-        shapes = self._shapes(table)
-        if shapes:
-            self._run_plans(batch, shapes, columns, np.arange(first_row, first_row + table.num_rows), left)
+        left, tried = np.ones(table.num_rows, np.bool_), np.zeros(table.num_rows, np.bool_)
+        starts = range(0, table.num_rows, _rows_at_a_time(table))
+        self._ready(columns)
+        pieces = [(table.slice(start, starts.step), first_row + start) for start in starts]
+        for start, block in zip(starts, in_order(self._run_columns, pieces), strict=True):
+            batch.add_block(block, in_order=True)
+            left[start : start + starts.step] = block.left
+            tried[start : start + starts.step] = block.tried
         if left.any():
             numbers = np.flatnonzero(left)
             rest = table if len(numbers) == table.num_rows else table.take(pa.array(numbers))
-            self._run_rows(batch, table_rows(rest), columns, numbers + first_row)
-        return batch.finish(self._fit)
+            self._run_rows(batch, table_rows(rest), columns, numbers + first_row, tried[numbers])
+        return self._finish(batch, columns)
+
+    def _ready(self, columns: Sequence[str]) -> None:
+        """Make what threads share, before there are any."""
+        if self.source.text:
+            self.encoder(Conversation if self.source.kind == "chat" else Record, columns)
+        self.planner(columns)
+
+    def _run_columns(self, piece: tuple[pa.Table, int]) -> Block:
+        """Encode the rows of plain shape that have a plan."""
+        table, first_row = piece
+        return self._run_plans(self._shapes(table), table.column_names, np.arange(table.num_rows) + first_row)
 
     def _shapes(self, table: pa.Table) -> list[ShapeGroup]:
         """The rows of plain shape, as columns."""
@@ -214,8 +239,8 @@ class Pipeline:
         row = table_rows(table.slice(int(places[place]), 1))[0]
         return self.adapter(table.column_names, row)[1](row)
 
-    def _run_rows(self, batch: Batch, rows: Sequence[Row], columns: Sequence[str], numbers: Ints) -> None:
-        """Encode Python rows, those with a plan together, the others one by one."""
+    def _run_rows(self, batch: Batch, rows: Sequence[Row], columns: Sequence[str], numbers: Ints, tried: Bools) -> None:
+        """Encode Python rows, those with a plan together, the others one by one; `tried` ones are others."""
         examples: list[Example | None] = []
         for row, number in zip(rows, numbers.tolist(), strict=True):
             try:
@@ -223,47 +248,67 @@ class Pipeline:
             except RowError as error:
                 batch.reject(error, number)
                 examples.append(None)
-        left = np.array([example is not None for example in examples], np.bool_)
-        self._run_plans(batch, self.planner(columns).shapes(examples), columns, numbers, left)
-        for place in np.flatnonzero(left).tolist():
-            example = cast("Example", examples[place])
+        chances = [None if was_tried else example for example, was_tried in zip(examples, tried.tolist(), strict=True)]
+        block = self._run_plans(self.planner(columns).shapes(chances), columns, numbers)
+        batch.add_block(block, in_order=False)
+        for place in np.flatnonzero(block.left).tolist():
+            example = examples[place]
+            if example is None:
+                continue
             try:
                 for marked in self.mark(example, columns):
-                    batch.add(int(numbers[place]), self.encoder(example, columns), marked)
+                    batch.add(int(numbers[place]), self.encoder(type(example), columns), marked)
             except RowError as error:
                 batch.reject(error, int(numbers[place]))
 
-    def _run_plans(
-        self, batch: Batch, shapes: Sequence[ShapeGroup], columns: Sequence[str], numbers: Ints, left: Bools
-    ) -> None:
-        """Encode the rows that have a plan, and strike them off those that are `left`."""
-        planner = self.planner(columns)
-        for group in planner.group(shapes):
-            encoder = self.encoder(group.example(0), columns)
-            if not encoder.planned.able:
-                continue
-            block, right = encoder.planned.encode(group.rows)
-            sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(block.trained)])
-            right &= np.diff(sums[block.offsets]) > 0
-            if self.settings.max_length is not None:
-                right &= np.diff(block.offsets) <= self.settings.max_length
-            chosen = np.flatnonzero(right)
-            left[group.places[chosen]] = False
-            block = block if len(chosen) == len(right) else block.take(chosen)
-            batch.add_block(numbers[group.places[chosen]], block, group.rows.marked, encoder.backend)
-        batch.counts.update(planner.take_counts())
+    def _run_plans(self, shapes: Sequence[ShapeGroup], columns: Sequence[str], numbers: Ints) -> Block:
+        """Encode the rows that have a plan; `numbers` are the numbers of all rows in the dataset."""
+        left, tried = np.ones(len(numbers), np.bool_), np.zeros(len(numbers), np.bool_)
+        kind = Conversation if self.source.kind == "chat" else Record
+        encoder = self.encoder(kind, columns) if shapes else None
+        groups = self.planner(columns).group(shapes) if encoder is not None and encoder.planned.able else []
+        if encoder is None or not groups:
+            return Block(numbers[:0], empty_table(), Counter(), left, tried)
+        for group in groups:
+            tried[group.places] = True
+        rows = encoder.planned.encode(groups)
+        sizes, rejected = np.diff(rows.offsets), list[Rejection]()
+        if self.settings.max_length is not None and (sizes > self.settings.max_length).any():
+            long = sizes > self.settings.max_length
+            if self.settings.overlength == "drop":
+                left[rows.places[long]] = False
+                found = zip(numbers[rows.places[long]].tolist(), sizes[long].tolist(), strict=True)
+                rejected = [Rejection.from_error(self._too_long(size), number) for number, size in found]
+            rows = only(rows, ~long)
+        left[rows.places] = False
+        trained, emitted = int(np.count_nonzero(rows.trained)), len(rows.places)
+        counts = Counter(counted("plan", encoder.backend, emitted, len(rows.ids), trained))
+        for group, times in zip(groups, np.bincount(rows.groups, minlength=len(groups)).tolist(), strict=True):
+            counts.update({name: count * times for name, count in group.counts.items()})
+        table = table_of(rows.ids, rows.trained, rows.offsets)
+        return Block(numbers[rows.places], table, counts, left, tried, rejected)
 
     def planner(self, columns: Sequence[str]) -> Planner:
         """The plans made so far for rows with these columns."""
         key = tuple(columns)
         if key not in self._planners:
+            control = ControlTokens(self.vocabulary, ())
             self._planners[key] = Planner(
                 lambda example: self.mark(example, columns),
+                lambda example: self._plain(example, columns),
                 self.chat,
                 self.record_template(columns) if self.source.kind == "record" else None,
+                TokensOfText(*self.vocabulary.written_ends, control.found),
                 append_eos=self.append_eos,
             )
         return self._planners[key]
+
+    def _plain(self, example: Example, columns: Sequence[str]) -> str:
+        """The example as plain Jinja renders it; only for those that have a plan."""
+        if isinstance(example, Conversation):
+            return self._marker().template.plain(example)
+        assert isinstance(example, Record)
+        return self.record_template(columns).plain(example)
 
     @cached_property
     def backend(self) -> Backend:
@@ -276,7 +321,7 @@ class Pipeline:
         if isinstance(example, Record):
             return [self.record_template(columns).mark(example, append_eos=self.append_eos)]
         if isinstance(example, Text):
-            stops = self.stops if self._control(example) == "allow" else ()  # else a stop in the text is text
+            stops = self.stops if self._control(Text) == "allow" else ()  # else a stop in the text is text
             return [mark_text(example, stops, append_eos=self.append_eos)]
         try:
             return self._marker().mark(example)
@@ -287,14 +332,7 @@ class Pipeline:
         """The row within `max_length`, and with something to learn."""
         limit, policy = self.settings.max_length, self.settings.overlength
         if limit is not None and len(row.ids) > limit:
-            error = RowError(
-                "over-length",
-                "$",
-                f"{len(row.ids)} tokens",
-                f"at most {limit}",
-                'raise max_length, or shorten with overlength="truncate_prompt" or "truncate"',
-                number,
-            )
+            error = self._too_long(len(row.ids), number)
             if policy == "error":
                 raise DataError(str(error))
             shorter = _shorten(row, encoder, marked, limit, policy)
@@ -304,6 +342,18 @@ class Pipeline:
         if not row.trained.any():
             raise RowError("nothing-to-learn", "$", "no trained token", "at least one", "leave the row out")
         return row
+
+    def _too_long(self, tokens: int, number: int | None = None) -> RowError:
+        fix = 'raise max_length, or shorten with overlength="truncate_prompt" or "truncate"'
+        limit = self.settings.max_length
+        return RowError("over-length", "$", f"{tokens} tokens", f"at most {limit}", fix, number)
+
+
+def _rows_at_a_time(table: pa.Table) -> int:
+    """How many rows are encoded in one go: blocks of some thousand short ones are kind to the caches."""
+    threads = cores()
+    rounds = max(1, -(-int(table.nbytes) // (PIECE_BYTES * threads)))
+    return max(-(-int(table.num_rows) // (rounds * threads)), MIN_PIECE)
 
 
 def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, policy: str) -> EncodedRow | None:

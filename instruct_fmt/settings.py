@@ -18,7 +18,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "boundary": ("auto", "joint", "split"),
     "append_eos": ("auto", "never"),
     "prompt_mismatch": ("error", "as_rendered"),
-    "backend": ("auto", "tokenizers", "gigatoken"),
+    "backend": ("auto", "tokenizers", "gigatoken", "fastokens"),
 }
 
 

@@ -187,16 +187,22 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRows:
-    """Rows of one shape, rendered as columns.
+    """Rows of one plan, rendered as columns. Positions are bytes from the start of the row's text.
 
     Attributes:
-        texts: the rendered texts, large_string.
-        trained: for each row its trained ranges, in bytes; shape (rows, ranges, 2).
-        cuts: for each row where its text is encoded apart, in bytes; shape (rows, cuts).
-        marked: what does not depend on the row: ends, counts.
+        places: the rows' places in their batch, ascending; shape (rows,).
+        texts: the rendered texts, with the tokens that belong in front and behind; large_string.
+        trained: the trained ranges; shape (rows, ranges, 2).
+        cuts: where the text is encoded apart; shape (rows, cuts).
+        control: where each control token of the template ends; shape (rows, tokens).
+        control_ids: their ids; shape (tokens,).
+        counts: numbers for the report, for each row.
     """
 
+    places: Ints
     texts: pa.Array
     trained: Ints
     cuts: Ints
-    marked: Marked
+    control: Ints
+    control_ids: Ints
+    counts: Mapping[str, int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -173,11 +174,9 @@ def test_a_wrong_plan_is_turned_off_loudly(monkeypatch: pytest.MonkeyPatch, capl
     rows = [{"messages": row["messages"][:2]} for row in conversations(PLAIN[:1] * 6)]
     right = _planned(fmt, rows)
     (found,) = fmt.pipeline._planners.values()
-    ((shape, (plan,)),) = found._plans.items()
-    from dataclasses import replace
-
-    wrong = replace(plan, parts=(*plan.parts[:-1], "<|im_end|>!"))
-    found._plans[shape] = [wrong]
+    ((known,),) = found._plans.values()
+    known.plan = replace(known.plan, parts=(*known.plan.parts[:-1], "<|im_end|>!"))
+    monkeypatch.setattr(planner, "CHECK_EVERY", 1)
     with caplog.at_level(logging.WARNING, "instruct_fmt"):
         batch = fmt.encode_batch(pa.Table.from_pylist(rows))
     assert batch.table.equals(right.table)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from instruct_fmt.types import Bools, Ints
 
 TEXT = pa.large_string()
+_LARGE = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,17 @@ def _by_roles(codes: Ints, offsets: Ints, rows: Ints) -> list[tuple[tuple[int, .
     """Rows grouped by the codes of their messages' roles."""
     found = []
     sizes = np.diff(offsets)[rows]
-    for size in np.unique(sizes).tolist():
+    different = int(codes.max(initial=0)) + 1
+    for size in np.flatnonzero(np.bincount(sizes)).tolist():
         here = rows[sizes == size]
-        shapes, group = np.unique(codes[offsets[here][:, None] + np.arange(size)], axis=0, return_inverse=True)
-        group = group.reshape(-1)
-        found += [(tuple(shape), here[group == number]) for number, shape in enumerate(shapes.tolist())]
+        group = np.zeros(len(here), np.int64)
+        for message in range(size):  # numbers of all beginnings of a row, made few again before they overflow
+            group = group * different + codes[offsets[here] + message]
+            if group.max() > _LARGE:
+                group = np.unique(group, return_inverse=True)[1]
+        for number in np.unique(group).tolist():
+            places = here[group == number]
+            found.append((tuple(codes[offsets[places[0]] :][:size].tolist()), places))
     return found
 
 

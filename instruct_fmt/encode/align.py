@@ -25,17 +25,6 @@ def overlaps(starts: Ints, ends: Ints, ranges: Sequence[Range] | Ints) -> Bools:
     return np.asarray((reach > starts) & (ends > starts))
 
 
-def overlaps_in_order(starts: Ints, ends: Ints, ranges: Ints) -> Bools:
-    """`overlaps` for tokens that follow one another: one search for each range instead of one for each token."""
-    first = np.searchsorted(ends, ranges[:, 0], side="right")
-    behind = np.searchsorted(starts, ranges[:, 1], side="left")
-    filled = first < behind
-    steps = np.zeros(len(starts) + 1, np.int32)
-    np.add.at(steps, first[filled], 1)
-    np.add.at(steps, behind[filled], -1)
-    return np.asarray((np.cumsum(steps[:-1]) > 0) & (ends > starts))
-
-
 def byte_ranges(text: str, ranges: Sequence[Range]) -> list[Range]:
     """Ranges in characters as ranges in UTF-8 bytes."""
     if text.isascii():

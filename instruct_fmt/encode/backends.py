@@ -7,7 +7,9 @@ texts, and a sample of every batch is encoded by both; at the first difference t
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -22,9 +24,15 @@ logger = logging.getLogger("instruct_fmt")
 Flat = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 Texts: TypeAlias = "Sequence[str] | pa.Array"
 
-# The cache of distinct words of some engines grows without a bound; they are made anew after so much text.
-RENEW_BYTES = 96_000_000
-SAMPLE = 2
+# The cache of distinct words of an engine may grow without a bound; the engine is made anew when this process has grown
+# by so much since it was made, or, where that cannot be told, after so much text.
+CACHE_BYTES = 192_000_000
+CACHE_TEXT_BYTES = 96_000_000
+SETTLING_BYTES = 8_000_000
+# Of so many texts, the few of a sample are encoded by the reference as well.
+CHECK_EVERY, SAMPLE = 1000, 3
+# So few texts are not worth the wrapping of a batch.
+FEW = 4
 
 PROBES = (
     "Hello, world!",
@@ -59,7 +67,7 @@ class ReferenceBackend:
         self._engine = engine
 
     def encode(self, texts: Texts) -> Flat:
-        plain = texts.to_pylist() if isinstance(texts, pa.Array) else list(texts)
+        plain = _strings(texts)
         rows = [encoding.ids for encoding in self._engine.encode_batch_fast(plain, add_special_tokens=False)]
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
@@ -67,30 +75,77 @@ class ReferenceBackend:
         return ids, offsets
 
 
+class _Renewed:
+    """An engine that is made anew when its cache may have grown beyond a budget. Threads may share it."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._lock = Lock()
+        self._engine: Any = None
+        self._encoded, self._grown_to = 0, 0
+
+    def get(self, size: int) -> Any:
+        """The engine, for a text of so many bytes."""
+        with self._lock:
+            now = anonymous_memory()
+            too_large = self._encoded > CACHE_TEXT_BYTES if now is None else now > self._grown_to
+            if self._engine is None or too_large:
+                self._engine = None  # the old one goes before the new one comes
+                self._engine, self._encoded = self._make(), 0
+            if self._encoded < SETTLING_BYTES:  # what else a run needs is there only after a while
+                self._grown_to = (anonymous_memory() or 0) + CACHE_BYTES
+            self._encoded += size
+            return self._engine
+
+
 class GigatokenBackend:
-    """The `gigatoken` library. Made anew when its cache may have grown beyond a budget."""
+    """The `gigatoken` library."""
 
     name = "gigatoken"
 
     def __init__(self, definition: str) -> None:
-        self._definition = definition
-        self._engine: Any = None
-        self._encoded = 0
-
-    def encode(self, texts: Texts) -> Flat:
-        import awkward
         import gigatoken
 
+        self._engine = _Renewed(lambda: gigatoken.Tokenizer.from_json(definition))
+
+    def encode(self, texts: Texts) -> Flat:
+        if len(texts) < FEW:
+            return self._one_by_one(texts)
+        from awkward import Array
+        from awkward.contents import ListOffsetArray, NumpyArray
+        from awkward.index import Index64
+
         column = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.large_string())
-        if self._engine is None or self._encoded > RENEW_BYTES:
-            self._engine, self._encoded = gigatoken.Tokenizer.from_json(self._definition), 0
-        self._encoded += column.nbytes
-        if not len(column):
-            return np.zeros(0, np.int32), np.zeros(1, np.int64)
-        layout = self._engine.encode_batch(awkward.from_arrow(column)).layout
+        _, places, text = column.buffers()
+        edges = np.frombuffer(places, np.int64)[column.offset :][: len(column) + 1]
+        characters = NumpyArray(np.frombuffer(text or b"", np.uint8), parameters={"__array__": "char"})
+        strings = Array(ListOffsetArray(Index64(edges), characters, parameters={"__array__": "string"}))
+        # The threads are ours: an engine's own would be more than there are cores, and break where a process forks.
+        layout = self._engine.get(int(edges[-1] - edges[0])).encode_batch(strings, parallel=False).layout
         offsets = np.asarray(layout.offsets.data).astype(np.int64)
-        ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]].astype(np.int32)
-        return ids, offsets - offsets[0]
+        ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
+        return _int32(ids), offsets - offsets[0]
+
+    def _one_by_one(self, texts: Texts) -> Flat:
+        plain = _strings(texts)
+        engine = self._engine.get(sum(map(len, plain)))
+        return _flat([engine.encode(text) for text in plain])
+
+
+class FastokensBackend:
+    """The `fastokens` library."""
+
+    name = "fastokens"
+
+    def __init__(self, definition: str) -> None:
+        import fastokens
+
+        self._engine = _Renewed(lambda: fastokens.Tokenizer.from_json_str(definition))
+
+    def encode(self, texts: Texts) -> Flat:
+        plain = _strings(texts)
+        ids, offsets = self._engine.get(sum(map(len, plain))).encode_batch_flat(plain)
+        return _int32(np.frombuffer(ids, np.uint32)), np.frombuffer(offsets, np.uint64).astype(np.int64)
 
 
 class WatchedBackend:
@@ -98,14 +153,19 @@ class WatchedBackend:
 
     def __init__(self, fast: Backend, reference: Backend) -> None:
         self._fast, self._reference = fast, reference
+        self._unchecked = CHECK_EVERY
         self.name = fast.name
 
     def encode(self, texts: Texts) -> Flat:
         if self._fast is self._reference or not len(texts):
             return self._reference.encode(texts)
         ids, offsets = self._fast.encode(texts)
-        places = sorted({0, len(texts) - 1, len(texts) // 2})[: SAMPLE + 1]
-        sample = [texts[place].as_py() if isinstance(texts, pa.Array) else texts[place] for place in places]
+        self._unchecked += len(texts)
+        if self._unchecked < CHECK_EVERY:
+            return ids, offsets
+        self._unchecked = 0
+        places = np.unique(np.linspace(0, len(texts) - 1, SAMPLE).astype(np.int64)).tolist()
+        sample = [str(texts[place]) for place in places]
         expected, edges = self._reference.encode(sample)
         for number, place in enumerate(places):
             found = ids[offsets[place] : offsets[place + 1]]
@@ -116,6 +176,32 @@ class WatchedBackend:
                 self._fast, self.name = self._reference, self._reference.name
                 return self._reference.encode(texts)
         return ids, offsets
+
+
+def anonymous_memory() -> int | None:
+    """The bytes of memory of this process that are no mapped file; None where the system does not tell."""
+    try:
+        with open("/proc/self/status", "rb") as status:  # noqa: PTH123 - it is read before every call of an engine
+            found = re.search(rb"RssAnon:\s*(\d+) kB", status.read())
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _strings(texts: Texts) -> list[str]:
+    return texts.to_pylist() if isinstance(texts, pa.Array) else list(texts)
+
+
+def _flat(rows: Sequence[Any]) -> Flat:
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32), offsets
+
+
+def _int32(ids: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Ids as int32; no vocabulary is so large that the sign would matter."""
+    found: npt.NDArray[np.int32] = ids.view(np.int32) if ids.dtype == np.uint32 else ids.astype(np.int32)
+    return found
 
 
 def _gigatoken(engine: Tokenizer) -> Backend:
@@ -129,7 +215,16 @@ def _gigatoken(engine: Tokenizer) -> Backend:
     return backend
 
 
-FAST: dict[str, Callable[[Tokenizer], Backend]] = {"gigatoken": _gigatoken}
+def _fastokens(engine: Tokenizer) -> Backend:
+    backend = FastokensBackend(engine.to_str())
+    try:
+        backend.encode(["a"])
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise TokenizerError(f"fastokens does not load this tokenizer: {error}") from error
+    return backend
+
+
+FAST: dict[str, Callable[[Tokenizer], Backend]] = {"gigatoken": _gigatoken, "fastokens": _fastokens}
 
 
 def choose(name: str, engine: Tokenizer, added: Sequence[str]) -> Backend:

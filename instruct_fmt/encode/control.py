@@ -69,6 +69,10 @@ class ControlTokens:
         inside = any(left <= start and end <= right for left, right, _ in marked.from_row)
         return inside and all(touched) and token not in self._structural
 
+    def found(self, text: str) -> list[tuple[int, int]]:
+        """The control tokens that a text shows: where each ends, and its id."""
+        return [(match.end(), self._ids[match[0]]) for match in self.pattern.finditer(text)]
+
     def count(self, text: str) -> int:
         """How many control tokens a text shows; more among its ids were formed by a normaliser."""
         return sum(1 for _ in self.pattern.finditer(text))

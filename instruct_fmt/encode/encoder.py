@@ -75,7 +75,7 @@ class Encoder:
             else ReferenceBackend(vocabulary.continuation)
         )
 
-        self.planned = PlannedEncoder(vocabulary, backend, None if control == "allow" else self.control, split=split)
+        self.planned = PlannedEncoder(vocabulary, backend, guarded=control != "allow", split=split)
 
     @property
     def backend(self) -> str:

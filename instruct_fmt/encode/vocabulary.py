@@ -104,18 +104,34 @@ class Vocabulary:
         return self.byte_level and self.backend.normalizer is not None
 
     @cached_property
-    def lengths(self) -> npt.NDArray[np.int64] | None:
+    def lengths(self) -> npt.NDArray[np.int32] | None:
         """For each id the number of bytes that it stands for; None where the vocabulary does not tell."""
         pieces = _has(self._decoder, "ByteFallback") or _has(self._decoder, "Metaspace")
         if not self.byte_level and not pieces:
             return None
         vocabulary = self.backend.get_vocab(with_added_tokens=True)
-        lengths = np.zeros(max(vocabulary.values()) + 1, np.int64)
+        lengths = np.full(max(vocabulary.values()) + 1, -1, np.int32)  # a gap is no id of any text
         for token, id in vocabulary.items():
             lengths[id] = len(token) if self.byte_level else _piece_length(token)
         for added in self.added:
             lengths[added.id] = len(added.content.encode()) if self.byte_level else _piece_length(added.content)
         return lengths
+
+    @cached_property
+    def has_empty(self) -> bool:
+        """Whether some id stands for no byte, as far as is known."""
+        return self.lengths is not None and not self.lengths.all()
+
+    @cached_property
+    def written_ends(self) -> tuple[str | None, str | None]:
+        """What to write in front of a text for BOS, and behind it for EOS; None where only the ids can be added."""
+        if self.continuation is not self.backend:  # a text behind BOS may lose its dummy space
+            return None if self.prefix else "", None
+        prefix = "".join(self.backend.id_to_token(id) or "" for id in self.prefix)
+        eos, bare = self.eos or "", self.backend.encode(LETTER, add_special_tokens=False).ids
+        written = [self.backend.encode(text, add_special_tokens=False).ids for text in (prefix + LETTER, LETTER + eos)]
+        ends = [] if self.eos_id is None else [self.eos_id]
+        return prefix if written[0] == self.prefix + bare else None, eos if written[1] == bare + ends else None
 
 
 def build(spec: dict[str, Any]) -> Tokenizer:

@@ -148,7 +148,7 @@ def _stops(fmt: Formatter) -> Finding:
 def check_start(fmt: Formatter, example: Example, marked: Marked) -> Iterator[Finding]:
     """Findings about what the encoded probe begins with."""
     bos, bos_id = fmt.tokenizer.bos_token, fmt.tokenizer.bos_token_id
-    row = fmt.pipeline.encoder(example, list(fmt.source.columns)).encode([marked])[0]
+    row = fmt.pipeline.encoder(type(example), list(fmt.source.columns)).encode([marked])[0]
     if not isinstance(row, EncodedRow):
         yield Finding("error", "not-encoded", f"a probe: {row.found}", f"expected {row.expected}", row.fix)
         return

@@ -95,12 +95,12 @@ class ChatTemplate:
         """Trace the conversation's values; `extra` overrides template variables."""
         own = {**self.variables, **(extra or {})}
         row = {key: value for key, value in conversation.template_kwargs.items() if key not in (extra or {})}
-        messages = [_in_parts(message) for message in conversation.messages] if self.parts else conversation.messages
+        messages, variables = self._values(conversation, extra or {})
         return Scene(
             [trace_message(message, index) for index, message in enumerate(messages)],
             traced_variables(conversation.tools, conversation.documents, row, own),
             messages,
-            {**own, **row, "tools": conversation.tools, "documents": conversation.documents},
+            variables,
         )
 
     def trace(self, scene: Scene, count: int | None = None, *, prompt: bool = False) -> Trace:
@@ -123,13 +123,26 @@ class ChatTemplate:
             RowError: as `trace`, and where the two texts differ.
         """
         trace = self.trace(scene)
-        plain = self.template.plain(
-            {**scene.plain_variables, "messages": list(scene.plain_messages), "add_generation_prompt": False},
-            self.now,
-        )
+        plain = self._plain(scene.plain_messages, scene.plain_variables)
         if plain != trace.text:
             raise text_differs(plain, trace.text)
         return trace
+
+    def plain(self, conversation: Conversation) -> str:
+        """The conversation as plain Jinja renders it."""
+        return self._plain(*self._values(conversation, {}))
+
+    def _plain(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
+        values = {**variables, "messages": list(messages), "add_generation_prompt": False}
+        return self.template.plain(values, self.now)
+
+    def _values(
+        self, conversation: Conversation, extra: Mapping[str, Any]
+    ) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
+        """Messages and variables as a template sees them."""
+        messages = [_in_parts(message) for message in conversation.messages] if self.parts else conversation.messages
+        own = {**self.variables, **conversation.template_kwargs, **extra}
+        return messages, {**own, "tools": conversation.tools, "documents": conversation.documents}
 
     def _prints(self, messages: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the template prints the last message's content: some know only lists of parts."""

@@ -6,8 +6,8 @@ for, their texts, and what of them is trained, without a Python object for each 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TypeGuard
 
@@ -33,6 +33,27 @@ _ASK = {
 
 
 @dataclass(frozen=True, slots=True)
+class TokensOfText:
+    """What a plan must know about the tokenizer.
+
+    Attributes:
+        before: what to write in front of a text for BOS; None where that cannot be written.
+        behind: what to write behind a text for EOS; None where that cannot be written.
+        control: finds the control tokens of a text: where each ends, and its id.
+    """
+
+    before: str | None
+    behind: str | None
+    control: Callable[[str], Sequence[tuple[int, int]]]
+
+    def ends(self, marked: Marked) -> tuple[str, str] | None:
+        """What to write in front of this text and behind it; None where that cannot be written."""
+        before = self.before if marked.bos and not (self.before and marked.text.startswith(self.before)) else ""
+        behind = self.behind if marked.eos else ""
+        return None if before is None or behind is None else (before, behind)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a template prints for one shape of rows.
 
@@ -43,6 +64,8 @@ class Plan:
             because its turn ends behind it.
         trained: ranges between places; a place is a part's number and an offset inside it, in bytes.
         cuts: places where the text is encoded apart.
+        control: places where the template's control tokens end, and their ids.
+        ends: what is written in front of each text and behind it, for BOS and EOS.
         marked: the symbolic render, for what does not depend on the row.
     """
 
@@ -51,6 +74,8 @@ class Plan:
     spoken: tuple[Field, ...]
     trained: tuple[tuple[Place, Place], ...]
     cuts: tuple[Place, ...]
+    control: tuple[tuple[Place, int], ...]
+    ends: tuple[str, str]
     marked: Marked
 
     def holds(self, columns: Columns) -> Bools:
@@ -67,38 +92,41 @@ class Plan:
         found: Bools = reduce(pc.and_, answers).to_numpy(zero_copy_only=False)
         return found
 
-    def render(self, columns: Columns) -> PlannedRows:
-        """The texts of rows for which the plan holds, and their trained ranges in bytes."""
-        size = len(next(iter(columns.values())))
+    def render(self, columns: Columns, places: Ints) -> PlannedRows:
+        """The texts of rows for which the plan holds, with everything that encoding must know; `places` are theirs."""
+        size = len(places)
         values = {part: _value(part, columns) for part in self.parts if isinstance(part, Expression)}
         pieces = [pa.scalar(part, pa.large_string()) if isinstance(part, str) else values[part] for part in self.parts]
         texts = pc.binary_join_element_wise(*pieces, pa.scalar("", pa.large_string()))
+        sizes = {part: pc.binary_length(value).to_numpy() for part, value in values.items()}
         starts = np.zeros((len(self.parts) + 1, size), np.int64)
         for number, part in enumerate(self.parts):
-            if isinstance(part, str):
-                starts[number + 1] = starts[number] + len(part.encode())
-            else:
-                starts[number + 1] = starts[number] + pc.binary_length(values[part]).to_numpy()
-        ranges = np.empty((size, len(self.trained), 2), np.int64)
-        for number, (left, right) in enumerate(self.trained):
-            ranges[:, number, 0] = _at(left, starts)
-            ranges[:, number, 1] = _at(right, starts)
-        cuts = [_at(cut, starts) for cut in self.cuts]
+            starts[number + 1] = starts[number] + (len(part.encode()) if isinstance(part, str) else sizes[part])
+        edges = _at([edge for part in self.trained for edge in part], starts)
         return PlannedRows(
-            texts, ranges, np.stack(cuts, axis=1) if cuts else np.zeros((size, 0), np.int64), self.marked
+            places,
+            texts,
+            edges.reshape(size, len(self.trained), 2),
+            _at(self.cuts, starts),
+            _at([place for place, _ in self.control], starts),
+            np.array([id for _, id in self.control], np.int64),
+            self.marked.counts,
         )
 
 
-def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int]) -> Plan | None:
+def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int], tokens: TokensOfText) -> Plan | None:
     """The plan of a symbolic render; None where it cannot stand for other rows.
 
     Args:
         marked: the render, its text full of placeholders.
         recorder: what was recorded on the way.
         speaking: the messages, or columns, that the model writes.
+        tokens: what to know about the tokenizer.
     """
-    if recorder.refused or not _whole(marked, recorder):
+    ends = tokens.ends(marked)
+    if recorder.refused or not _whole(marked, recorder) or ends is None:
         return None
+    symbolic, marked = marked, with_ends(marked, *ends)
     expressions = recorder.expressions()
     parts: list[str | Expression] = []
     places: dict[int, Place] = {}
@@ -111,7 +139,8 @@ def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int]) -> 
         places[at] = (len(parts), 0)
     _literal(marked.text[at:], at, parts, places)
     places[len(marked.text)] = (len(parts), 0)
-    edges = {edge for part in marked.trained for edge in part} | set(marked.cuts)
+    control = tokens.control(marked.text)
+    edges = {edge for part in marked.trained for edge in part} | set(marked.cuts) | {end for end, _ in control}
     if not parts or any(edge not in places for edge in edges):
         return None
     return Plan(
@@ -120,8 +149,20 @@ def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int]) -> 
         tuple({part.field.place: part.field for part in parts if _is_spoken(part, speaking)}.values()),
         tuple((places[left], places[right]) for left, right in marked.trained),
         tuple(places[cut] for cut in marked.cuts if 0 < cut < len(marked.text)),
-        marked,
+        tuple((places[end], id) for end, id in control),
+        ends,
+        symbolic,
     )
+
+
+def with_ends(marked: Marked, before: str, behind: str) -> Marked:
+    """The row with text in front of it and, trained, behind it."""
+    by, size = len(before), len(before) + len(marked.text)
+    trained = [(start + by, end + by) for start, end in marked.trained]
+    if behind:
+        trained.append((size, size + len(behind)))
+    cuts = tuple(cut + by for cut in marked.cuts)
+    return replace(marked, text=before + marked.text + behind, trained=tuple(trained), cuts=cuts)
 
 
 def _is_spoken(part: str | Expression, speaking: Collection[int]) -> TypeGuard[Expression]:
@@ -152,6 +193,9 @@ def _value(expression: Expression, columns: Columns) -> pa.Array:
     return column
 
 
-def _at(place: Place, starts: Ints) -> Ints:
-    found: Ints = starts[place[0]] + place[1]
+def _at(places: Sequence[Place], starts: Ints) -> Ints:
+    """Where places are in each row, in bytes; shape (rows, places)."""
+    found = np.empty((starts.shape[1], len(places)), np.int64)
+    for number, (part, offset) in enumerate(places):
+        found[:, number] = starts[part] + offset
     return found

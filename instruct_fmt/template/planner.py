@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow as pa
 from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.chat import ChatTemplate, Scene
 from instruct_fmt.template.owners import SPEAKING, message_of
-from instruct_fmt.template.plan import Columns, Plan, make_plan
+from instruct_fmt.template.plan import Columns, Plan, TokensOfText, make_plan, with_ends
 from instruct_fmt.template.provenance import TracedTemplate
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import example_shape, leaf_text, leaves, with_leaves
@@ -40,9 +41,12 @@ from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows,
 logger = logging.getLogger("instruct_fmt")
 
 MIN_ROWS = 4
-"""A shape is traced when at least so many rows of a batch share it: a trace costs several renders."""
+"""A shape is traced when so many of its rows were seen: a trace costs several renders."""
 MAX_PLANS_OF_SHAPE = 8
 MAX_SHAPES = 512
+MAX_SHAPES_SEEN = 16 * MAX_SHAPES
+CHECK_EVERY, MAX_CHECKS = 500, 4
+"""Of so many rows of a plan one is compared with Jinja; at most so many of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +66,43 @@ class ShapeGroup:
         return {field: column.take(chosen) for field, column in self.columns.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedGroup:
-    """Rows that share a plan: their places in the batch, what the plan makes of them, and one as an example."""
+@dataclass(slots=True)
+class _Known:
+    """A plan, and how many rows it took since one of them was compared with Jinja."""
 
-    places: Ints
-    rows: PlannedRows
-    example: Callable[[int], Example]
+    plan: Plan
+    rows: int = 0
 
 
 class Planner:
-    """Makes plans and finds rows for them.
+    """Makes plans and finds rows for them. Threads may share it.
 
     Args:
         mark: marks one example the ordinary way; each new plan is compared with it.
+        plain: renders one example and nothing else; a sample of the rows of each plan is compared with it.
         chat: the chat template's marker, or None.
         record: the record template, or None.
         append_eos: whether EOS is appended to records.
+        tokens: what to know about the tokenizer.
     """
 
     def __init__(
         self,
         mark: Callable[[Example], list[Marked]],
+        plain: Callable[[Example], str],
         chat: Marker | None,
         record: RecordTemplate | None,
+        tokens: TokensOfText,
         *,
         append_eos: bool,
     ) -> None:
-        self._mark = mark
-        self._chat = _SymbolicMarker(chat) if chat is not None and chat.policy.history != "expand" else None
-        self._record = _SymbolicRecord(record, append_eos) if record is not None else None
-        self._plans: dict[Hashable, list[Plan]] = {}
+        self._mark, self._plain = mark, plain
+        self._chat = _SymbolicMarker(chat, tokens) if chat is not None and chat.policy.history != "expand" else None
+        self._record = _SymbolicRecord(record, append_eos, tokens) if record is not None else None
+        self._plans: dict[Hashable, list[_Known]] = {}
+        self._seen: Counter[Hashable] = Counter()
         self._given_up: set[Hashable] = set()
+        self._lock = RLock()
         self.counts: Counter[str] = Counter()
 
     def shapes(self, examples: Sequence[Example | None]) -> list[ShapeGroup]:
@@ -111,56 +120,65 @@ class Planner:
                 found.append(ShapeGroup(shape, np.asarray(here, np.int64), columns, _getter(chosen)))
         return found
 
-    def group(self, shapes: Sequence[ShapeGroup]) -> list[PlannedGroup]:
+    def group(self, shapes: Sequence[ShapeGroup]) -> list[PlannedRows]:
         """Groups of rows with a plan; rows that are in none have none."""
-        return [
-            group
-            for shape in shapes
-            if len(shape.places) >= MIN_ROWS or shape.shape in self._plans
-            for group in self._of_shape(shape)
-        ]
+        return [group for shape in shapes for group in self._of_shape(shape)]
 
     def take_counts(self) -> Counter[str]:
         """What was counted since the last call."""
         counts, self.counts = self.counts, Counter()
         return counts
 
-    def _of_shape(self, rows: ShapeGroup) -> list[PlannedGroup]:
+    def _of_shape(self, rows: ShapeGroup) -> list[PlannedRows]:
         """Let the plans of a shape take their rows; make new ones while enough are left."""
-        groups: list[PlannedGroup] = []
-        plans = self._plans.get(rows.shape, [])
+        groups: list[PlannedRows] = []
         waiting, tried = np.arange(len(rows.places)), 0
         while len(waiting):
-            if tried == len(plans):
-                plan = self._new(rows.shape, rows.example(int(waiting[0])), len(waiting), len(plans))
-                if plan is None:
-                    break
-                plans = [*plans, plan]
-                self._plans[rows.shape] = plans
-            plan = plans[tried]
+            known = self._plan(rows, waiting, tried)
+            if known is None:
+                break
             tried += 1
-            holds = plan.holds(rows.only(waiting))
-            chosen = waiting[holds]
+            holds = known.plan.holds(rows.only(waiting))
+            chosen, waiting = waiting[holds], waiting[~holds]
             if len(chosen):
-                if not self._still_agrees(plan, rows.example(int(chosen[0]))):
-                    self._given_up.add(rows.shape)
-                    self._plans[rows.shape] = []
-                    return groups
-                groups.append(PlannedGroup(rows.places[chosen], plan.render(rows.only(chosen)), rows.example))
-            waiting = waiting[~holds]
+                if not self._still_agrees(known, rows, chosen):
+                    break
+                groups.append(known.plan.render(rows.only(chosen), rows.places[chosen]))
         return groups
 
-    def _new(self, shape: Hashable, example: Example, rows: int, made: int) -> Plan | None:
-        """A plan from one row, compared with the ordinary way on that row."""
-        if rows < MIN_ROWS or shape in self._given_up or made >= MAX_PLANS_OF_SHAPE or len(self._plans) >= MAX_SHAPES:
+    def _plan(self, rows: ShapeGroup, waiting: Ints, tried: int) -> _Known | None:
+        """The next plan of this shape: one that is known, or a new one from the first row that waits."""
+        plans = self._plans.get(rows.shape, ())
+        if tried < len(plans):
+            return plans[tried]
+        if rows.shape in self._given_up or len(plans) >= MAX_PLANS_OF_SHAPE:
             return None
+        with self._lock:
+            plans = self._plans.get(rows.shape, [])
+            if tried < len(plans):  # another thread was here
+                return plans[tried]
+            known = self._new(rows, waiting)
+            if known is not None:
+                self._plans[rows.shape] = [*plans, known]
+            return known
+
+    def _new(self, rows: ShapeGroup, waiting: Ints) -> _Known | None:
+        """A plan from one row, compared with the ordinary way on that row."""
+        shape = rows.shape
+        if len(self._seen) > MAX_SHAPES_SEEN:
+            self._seen.clear()
+        self._seen[shape] += len(waiting)
+        if self._seen[shape] < MIN_ROWS or shape in self._given_up or len(self._plans) >= MAX_SHAPES:
+            return None
+        example = rows.example(int(waiting[0]))
         plan = self._traced(example)
         if plan is None or not self.agrees(plan, example):
             self.counts["plans:refused"] += 1
             self._given_up.add(shape)
             return None
         self.counts["plans:made"] += 1
-        return plan
+        self._seen[shape] = 0
+        return _Known(plan)
 
     def _traced(self, example: Example) -> Plan | None:
         with recording() as recorder:
@@ -173,13 +191,25 @@ class Planner:
                 return None
         return None
 
-    def _still_agrees(self, plan: Plan, example: Example) -> bool:
-        """The check of a sample: the first row that a plan takes in each batch."""
-        if self.agrees(plan, example):
+    def _still_agrees(self, known: _Known, rows: ShapeGroup, chosen: Ints) -> bool:
+        """Whether the plan gives the text of plain Jinja for a sample of its rows; if not, it is given up."""
+        known.rows += len(chosen)
+        if known.rows < CHECK_EVERY:
             return True
-        self.counts["plans:wrong"] += 1
-        logger.warning("a plan of the template differs from Jinja; its rows take the ordinary way: %r", example)
-        return False
+        sample = chosen[np.linspace(0, len(chosen) - 1, min(known.rows // CHECK_EVERY, MAX_CHECKS)).astype(np.int64)]
+        known.rows = 0
+        texts = known.plan.render(rows.only(sample), sample).texts.to_pylist()
+        for place, text in zip(sample.tolist(), texts, strict=True):
+            example = rows.example(place)
+            before, behind = known.plan.ends
+            if text != before + self._plain(example) + behind:
+                with self._lock:
+                    self.counts["plans:wrong"] += 1
+                    self._given_up.add(rows.shape)
+                    self._plans[rows.shape] = []
+                logger.warning("a plan of the template differs from Jinja; its rows take the ordinary way: %r", example)
+                return False
+        return True
 
     def agrees(self, plan: Plan, example: Example) -> bool:
         """Whether the plan gives what the ordinary way gives for this row."""
@@ -190,15 +220,15 @@ class Planner:
             return False
         if columns is None or len(expected) != 1 or not plan.holds(columns)[0]:
             return False
-        rows = plan.render(columns)
-        text = rows.texts[0].as_py()
-        wanted = expected[0]
-        ranges = [[len(text[:edge].encode()) for edge in part] for part in wanted.trained]
-        return (
-            text == wanted.text
-            and rows.trained[0].tolist() == ranges
-            and (plan.marked.eos, plan.marked.bos, dict(plan.marked.counts))
-            == (wanted.eos, wanted.bos, dict(wanted.counts))
+        rows = plan.render(columns, np.zeros(1, np.int64))
+        found = expected[0]
+        wanted = with_ends(found, *plan.ends)
+        ranges = [[len(wanted.text[:edge].encode()) for edge in part] for part in wanted.trained]
+        same = rows.texts[0].as_py() == wanted.text and rows.trained[0].tolist() == ranges
+        return same and (plan.marked.eos, plan.marked.bos, dict(plan.marked.counts)) == (
+            found.eos,
+            found.bos,
+            dict(found.counts),
         )
 
 
@@ -262,8 +292,8 @@ class _SymbolicChat(ChatTemplate):
 
 
 class _SymbolicMarker:
-    def __init__(self, marker: Marker) -> None:
-        self._marker = marker
+    def __init__(self, marker: Marker, tokens: TokensOfText) -> None:
+        self._marker, self._tokens = marker, tokens
         self._symbolic: Marker | None = None
 
     def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
@@ -276,15 +306,15 @@ class _SymbolicMarker:
             return None  # whether one continues the other depends on more than guards
         found = self._symbolic.mark(conversation)
         speaking = [place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING]
-        return make_plan(found[0], recorder, speaking) if len(found) == 1 else None
+        return make_plan(found[0], recorder, speaking, self._tokens) if len(found) == 1 else None
 
 
 class _SymbolicRecord(RecordTemplate):
     """The record template with its probes' results, rendering symbolic values."""
 
-    def __init__(self, template: RecordTemplate, append_eos: bool) -> None:
+    def __init__(self, template: RecordTemplate, append_eos: bool, tokens: TokensOfText) -> None:
         self.__dict__.update(template.__dict__)
-        self._append_eos = append_eos
+        self._append_eos, self._tokens = append_eos, tokens
         self._text = template.template.text
         self._compiled: _SymbolicTemplate | None = None
         self._values: dict[str, Any] = {}
@@ -298,7 +328,8 @@ class _SymbolicRecord(RecordTemplate):
         shown = {name: plain_text(value) for name, value in self._values.items()}
         marked = self.mark(Record(shown), append_eos=self._append_eos)
         names = list(record.values)
-        return make_plan(marked, recorder, [names.index(name) for name in self.answers if name in names])
+        answers = [names.index(name) for name in self.answers if name in names]
+        return make_plan(marked, recorder, answers, self._tokens)
 
     def _index(self, values: Mapping[str, Any]) -> TraceIndex:
         assert self._compiled is not None

@@ -104,6 +104,10 @@ class RecordTemplate:
             },
         )
 
+    def plain(self, record: Record) -> str:
+        """The record as plain Jinja renders it."""
+        return self.template.plain({**self.variables, **record.values}, self.now)
+
     def _ends_in_stop(self, index: TraceIndex, end: int) -> bool:
         """Whether the template's own text ends in a stop at `end`."""
         ends = [end - len(stop) for stop in self.stops.stops if index.text.endswith(stop, 0, end)]
