@@ -109,8 +109,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     from instruct_fmt.tokenizer import load_tokenizer
 
     named = isinstance(tokenizer, str | os.PathLike)
-    loaded = load_tokenizer(tokenizer) if named else tokenizer
-    vocabulary = Vocabulary(loaded)
+    vocabulary = Vocabulary(load_tokenizer(tokenizer), private=True) if named else Vocabulary(tokenizer)
     source = (
         load(template, vocabulary.chat_template) if template is not None or vocabulary.chat_template else NO_TEMPLATE
     )
@@ -139,7 +138,9 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
         field_map=field_map,
     )
     formatter = Formatter(chosen, str(tokenizer) if named else None)
-    formatter.__dict__.update(tokenizer=loaded, vocabulary=vocabulary, source=source)
+    formatter.__dict__.update(vocabulary=vocabulary, source=source)
+    if not named:
+        formatter.__dict__["tokenizer"] = tokenizer
     formatter.pipeline  # noqa: B018  # what cannot work fails here, not in the first batch
     return formatter
 
@@ -168,22 +169,22 @@ class Formatter:
 
         if isinstance(self._tokenizer, TokenizerReference):
             return self._tokenizer
-        return reference(self._tokenizer, self.tokenizer, self.vocabulary)
+        if isinstance(self._tokenizer, str):
+            return TokenizerReference(self._tokenizer, self.vocabulary.digest)
+        return reference(self.vocabulary)
 
     def __repr__(self) -> str:
         return f"Formatter(template={self.settings.template_name!r}, fingerprint={self.fingerprint[:12]!r})"
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The transformers tokenizer."""
+        """The transformers tokenizer; what is done to it does not change the formatter."""
         return self.tokenizer_reference.load()
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """What was read off the tokenizer."""
-        from instruct_fmt.encode.vocabulary import Vocabulary
-
-        return Vocabulary(self.tokenizer)
+        return self.tokenizer_reference.vocabulary()
 
     @cached_property
     def source(self) -> TemplateSource:
@@ -201,7 +202,7 @@ class Formatter:
         """The stages, with everything heavy that they need."""
         from instruct_fmt.pipeline import Pipeline
 
-        return Pipeline(self.settings, self.source, self.tokenizer, self.vocabulary)
+        return Pipeline(self.settings, self.source, self.vocabulary)
 
     def facts(self) -> dict[str, str]:
         """Hashes of what the output depends on, and the version: the same in every process."""

@@ -58,17 +58,16 @@ class Pipeline:
     Args:
         settings: the formatter's settings.
         source: its template.
-        tokenizer: the transformers tokenizer.
-        vocabulary: what was read off it.
+        vocabulary: what was read off the tokenizer.
 
     Raises:
         TemplateError: the template does not compile or reads a clock that is not pinned.
     """
 
-    def __init__(self, settings: Settings, source: TemplateSource, tokenizer: Any, vocabulary: Vocabulary) -> None:
+    def __init__(self, settings: Settings, source: TemplateSource, vocabulary: Vocabulary) -> None:
         self.settings, self.source, self.vocabulary = settings, source, vocabulary
         self.append_eos = settings.append_eos == "auto" and vocabulary.eos_id is not None
-        self.declared = [*([vocabulary.eos] if vocabulary.eos else []), *generation_stops(tokenizer), *settings.stop]
+        self.declared = [*([vocabulary.eos] if vocabulary.eos else []), *generation_stops(vocabulary), *settings.stop]
         self.declared = list(dict.fromkeys(self.declared))
         self.variables = {**vocabulary.special, **settings.template_kwargs}
         self.chat: Marker | None = None
@@ -204,9 +203,9 @@ class Pipeline:
 
     def _ready(self, columns: Sequence[str]) -> None:
         """Make what threads share, before there are any."""
+        self.planner(columns)
         if self.source.text:
             self.encoder(Conversation if self.source.kind == "chat" else Record, columns)
-        self.planner(columns)
 
     def _run_columns(self, piece: tuple[pa.Table, int]) -> Block:
         """Encode the rows of plain shape that have a plan."""
@@ -313,8 +312,7 @@ class Pipeline:
     @cached_property
     def backend(self) -> Backend:
         """The tokenizer engine."""
-        added = [token.content for token in self.vocabulary.added]
-        return choose(self.settings.backend, self.vocabulary.backend, added)
+        return choose(self.settings.backend, self.vocabulary)
 
     def mark(self, example: Example, columns: Sequence[str]) -> list[Marked]:
         """Render an example and mark what is trained of it."""

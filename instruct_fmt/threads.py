@@ -1,7 +1,7 @@
 """One function over several values, on as many threads as this process may use cores.
 
-Threads pay because tokenizers, Arrow and NumPy let go of the interpreter while they work. They are made for one call
-and ended with it: nothing is left that a fork could break.
+Threads pay because engines, Arrow and NumPy let go of the interpreter while they work on a batch. They are made for
+one call and end with it: nothing is left that a fork could break.
 """
 
 from __future__ import annotations

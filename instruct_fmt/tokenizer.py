@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +39,25 @@ class TokenizerReference:
         Raises:
             TokenizerError: what the name leads to is not what it was.
         """
-        if self.content:
-            return _from_content(self.content)
-        tokenizer = load_tokenizer(self.name)
-        if Vocabulary(tokenizer).digest != self.digest:
+        tokenizer = self._load()
+        self._check(Vocabulary(tokenizer))
+        return tokenizer
+
+    def vocabulary(self) -> Vocabulary:
+        """What is to be read off the tokenizer; see `load`."""
+        vocabulary = Vocabulary(self._load(), private=True)
+        self._check(vocabulary)
+        return vocabulary
+
+    def _load(self) -> Any:
+        return _from_content(self.content) if self.content else load_tokenizer(self.name)
+
+    def _check(self, found: Vocabulary) -> None:
+        if not self.content and found.digest != self.digest:
             raise TokenizerError(
                 f"the tokenizer {self.name!r} has changed; expected the contents {self.digest[:12]}; "
                 "fix: compile the formatter again"
             )
-        return tokenizer
 
 
 def load_tokenizer(name: str | os.PathLike[str]) -> Any:
@@ -61,7 +74,8 @@ def load_tokenizer(name: str | os.PathLike[str]) -> Any:
 
         path = embedded.tokenizer_path()
     try:
-        return AutoTokenizer.from_pretrained(path)
+        with _no_collection():
+            return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         raise TokenizerError(
             f"tokenizer {shown(str(name))}: {str(error).splitlines()[0]}; expected a folder with tokenizer.json or a "
@@ -69,18 +83,27 @@ def load_tokenizer(name: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def reference(name: str | None, tokenizer: Any, vocabulary: Vocabulary) -> TokenizerReference:
-    """How this tokenizer travels: by name if the name leads to the same contents, else by content."""
-    if name is not None:
-        return TokenizerReference(name, vocabulary.digest)  # it was loaded by this name just now
-    candidate = str(getattr(tokenizer, "name_or_path", "") or "")
-    if candidate and Path(candidate).is_dir():  # a name on the Hub may ask the network; the contents do not
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No search for garbage while a vocabulary is read: a third of the time goes into looking at what is all in use."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def reference(vocabulary: Vocabulary) -> TokenizerReference:
+    """How a tokenizer travels that was given as an object: by name if the name leads to the same contents."""
+    if vocabulary.name and Path(vocabulary.name).is_dir():  # a name on the Hub may ask the network; the contents do not
         try:
-            if Vocabulary(load_tokenizer(candidate)).digest == vocabulary.digest:
-                return TokenizerReference(candidate, vocabulary.digest)
+            if Vocabulary(load_tokenizer(vocabulary.name), private=True).digest == vocabulary.digest:
+                return TokenizerReference(vocabulary.name, vocabulary.digest)
         except TokenizerError:
             pass
-    parts = [vocabulary.backend.to_str(), vocabulary.special, vocabulary.chat_template]
+    parts = [vocabulary.definition, vocabulary.special, vocabulary.chat_template]
     return TokenizerReference("", vocabulary.digest, json.dumps(parts))
 
 
@@ -93,15 +116,15 @@ def _from_content(content: str) -> Any:
     return tokenizer
 
 
-def generation_stops(tokenizer: Any) -> list[str]:
+def generation_stops(vocabulary: Vocabulary) -> list[str]:
     """The stop tokens of a `generation_config.json` beside a tokenizer, where there is one."""
-    path = Path(str(getattr(tokenizer, "name_or_path", "") or "")) / "generation_config.json"
-    if not path.is_file():
+    path = Path(vocabulary.name) / "generation_config.json"
+    if not vocabulary.name or not path.is_file():
         return []
     try:
         ids = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
     except (json.JSONDecodeError, AttributeError) as error:
         raise TokenizerError(f"{path}: {error}; expected a JSON object; fix: repair or remove the file") from error
     ids = [ids] if isinstance(ids, int) else ids or []
-    tokens = tokenizer.convert_ids_to_tokens(ids)
-    return [token for token in tokens if isinstance(token, str)]
+    tokens = [vocabulary.backend.id_to_token(id) for id in ids]
+    return [token for token in tokens if token is not None]

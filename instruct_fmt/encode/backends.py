@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Tokenizer
 
+from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import TokenizerError
 
 logger = logging.getLogger("instruct_fmt")
@@ -204,10 +205,10 @@ def _int32(ids: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     return found
 
 
-def _gigatoken(engine: Tokenizer) -> Backend:
+def _gigatoken(definition: str) -> Backend:
     import gigatoken
 
-    backend = GigatokenBackend(engine.to_str())
+    backend = GigatokenBackend(definition)
     try:
         backend.encode(["a"])
     except (ValueError, RuntimeError, TypeError, gigatoken.gigatoken_rs.__dict__.get("Error", ValueError)) as error:
@@ -215,8 +216,8 @@ def _gigatoken(engine: Tokenizer) -> Backend:
     return backend
 
 
-def _fastokens(engine: Tokenizer) -> Backend:
-    backend = FastokensBackend(engine.to_str())
+def _fastokens(definition: str) -> Backend:
+    backend = FastokensBackend(definition)
     try:
         backend.encode(["a"])
     except (ValueError, RuntimeError, TypeError) as error:
@@ -224,26 +225,26 @@ def _fastokens(engine: Tokenizer) -> Backend:
     return backend
 
 
-FAST: dict[str, Callable[[Tokenizer], Backend]] = {"gigatoken": _gigatoken, "fastokens": _fastokens}
+FAST: dict[str, Callable[[str], Backend]] = {"gigatoken": _gigatoken, "fastokens": _fastokens}
 
 
-def choose(name: str, engine: Tokenizer, added: Sequence[str]) -> Backend:
+def choose(name: str, vocabulary: Vocabulary) -> Backend:
     """The engine that was asked for; with ``auto`` the fastest that is installed and proves equal.
 
     Args:
         name: ``auto``, ``tokenizers`` or a fast engine's name.
-        engine: the reference.
-        added: added tokens, which are part of the proof.
+        vocabulary: the tokenizer; its engine is the reference, its added tokens are part of the proof.
 
     Raises:
         TokenizerError: the engine that was asked for is missing, does not load the tokenizer, or gives other ids.
     """
-    reference = ReferenceBackend(engine)
+    reference = ReferenceBackend(vocabulary.backend)
+    added = [token.content for token in vocabulary.added]
     for fast in FAST if name == "auto" else [name]:
         if fast == reference.name:
             return reference
         try:
-            backend = FAST[fast](engine)
+            backend = FAST[fast](vocabulary.definition)
             _prove(backend, reference, added)
         except ImportError as error:
             if name != "auto":

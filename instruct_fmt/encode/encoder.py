@@ -162,7 +162,7 @@ class Encoder:
 
     def _together(self, row: Marked, parts: Sequence[tuple[npt.NDArray[np.int32], Bools]]) -> EncodedRow | RowError:
         """The row from its parts; anew where a normaliser made control tokens of what shows none."""
-        found = sum(int(self.vocabulary.visible[ids].sum()) for ids, _ in parts)
+        found = sum(int(self.vocabulary.shows(ids).sum()) for ids, _ in parts)
         if self._policy == "allow" or found == self.control.count(row.text):
             return self._joined(row, parts)
         try:
@@ -175,11 +175,11 @@ class Encoder:
 
     def _placed(self, row: Marked, part: _Part, ids: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Bools]:
         ranges = _inside(row.trained, part)
-        lengths = self.vocabulary.lengths
-        if lengths is not None and not self._changed(part.text):
-            ends: Ints = np.cumsum(lengths[ids])
+        if self.vocabulary.has_lengths and not self._changed(part.text):
+            lengths = self.vocabulary.lengths(ids)
+            ends: Ints = np.cumsum(lengths)
             if (int(ends[-1]) if len(ends) else 0) == len(part.text.encode()):
-                starts = ends - lengths[ids]
+                starts = ends - lengths
                 return ids, overlaps(starts, ends, byte_ranges(part.text, ranges))
         found = self._part_pieces(part, [])
         if found.ids != ids.tolist():
@@ -189,7 +189,7 @@ class Encoder:
     def _trained(self, found: Pieces, ranges: Sequence[Range]) -> Bools:
         """Trained flags by the characters of each id. A control token is where it begins: it may swallow blanks."""
         starts, ends = np.asarray(found.starts, np.int64), np.asarray(found.ends, np.int64)
-        control = self.vocabulary.visible[np.asarray(found.ids, np.int64)]
+        control = self.vocabulary.shows(np.asarray(found.ids, np.int32))
         return overlaps(starts, np.where(control, np.minimum(ends, starts + 1), ends), ranges)
 
     def _changed(self, text: str) -> bool:

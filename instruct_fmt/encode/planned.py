@@ -113,7 +113,7 @@ class PlannedEncoder:
     def __init__(self, vocabulary: Vocabulary, backend: Backend, *, guarded: bool, split: bool) -> None:
         self.vocabulary, self.backend = vocabulary, backend
         self._guarded, self._split = guarded, split
-        self.able = vocabulary.lengths is not None and (not split or vocabulary.continuation is vocabulary.backend)
+        self.able = vocabulary.has_lengths and (not split or vocabulary.continuation is vocabulary.backend)
 
     def encode(self, groups: Sequence[PlannedRows]) -> EncodedRows:
         """The rows that can be encoded together; the others must be encoded on their own."""
@@ -127,16 +127,10 @@ class PlannedEncoder:
         np.add.at(steps, first[filled], 1)
         np.add.at(steps, behind[filled], -1)
         trained = np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
-        if self.vocabulary.has_empty:
-            trained &= self._lengths.take(ids) > 0
+        trained &= np.diff(ends, prepend=tokens.rows.starts[:1].astype(ends.dtype)) > 0
         learns = np.zeros(len(tokens.rows.places), np.bool_)
         learns[tokens.rows.trained.rows[filled]] = True
         return only(EncodedRows(ids, trained, tokens.offsets, tokens.rows.places, tokens.rows.groups), learns)
-
-    @property
-    def _lengths(self) -> npt.NDArray[np.int32]:
-        assert self.vocabulary.lengths is not None
-        return self.vocabulary.lengths
 
     def _placed(self, rows: _Rows) -> _Tokens:
         """The rows whose ids stand for as many bytes as each piece of them has, with their ids."""
@@ -157,7 +151,7 @@ class PlannedEncoder:
         kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
         sums: npt.NDArray[Any] = np.empty(len(ids) + 1, kind)
         sums[0] = starts[0]
-        lengths = self._lengths.take(ids)
+        lengths = self.vocabulary.lengths(ids)
         if len(ids):
             lengths[0] += starts[0]
         np.cumsum(lengths, out=sums[1:], dtype=sums.dtype)
@@ -175,7 +169,7 @@ class PlannedEncoder:
     def _as_written(self, tokens: _Tokens) -> Bools:
         """Rows whose control tokens are the template's own: these ids at these places, and no others."""
         rows = tokens.rows
-        found = np.flatnonzero(self.vocabulary.visible.take(tokens.ids))
+        found = np.flatnonzero(self.vocabulary.shows(tokens.ids))
         at, ids = tokens.ends[found], tokens.ids[found]
         wanted_at = rows.control.values[:, 0] + rows.starts[rows.control.rows]
         wanted = rows.control.values[:, 1]

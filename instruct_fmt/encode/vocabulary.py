@@ -18,45 +18,48 @@ from instruct_fmt.errors import TokenizerError
 from instruct_fmt.types import Added
 
 LETTER = "a"
+_UNKNOWN = -1
 
 
 class Vocabulary:
     """What is read off a tokenizer.
 
     Args:
-        tokenizer: a fast `transformers` tokenizer; it is copied, and neither its state nor a later change matters.
+        tokenizer: a fast `transformers` tokenizer.
+        private: whether nobody else has it; if somebody has, its engine is copied, so that neither its state nor a
+            later change matters.
 
     Raises:
         TokenizerError: the tokenizer is not a fast one.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, *, private: bool = False) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise TokenizerError(
                 f"found a {type(tokenizer).__name__} without a `tokenizers` backend; expected a fast tokenizer; "
                 "fix: load it with AutoTokenizer.from_pretrained(…), or convert it"
             )
-        self.backend = Tokenizer.from_str(backend.to_str())
-        self.backend.no_truncation()
-        self.backend.no_padding()
+        self.backend, self.definition = _own(backend, private=private)
+        self.name: str = str(getattr(tokenizer, "name_or_path", "") or "")
         self.special: dict[str, Any] = dict(tokenizer.special_tokens_map)
         self.chat_template = tokenizer.chat_template
         self.eos_id: int | None = tokenizer.eos_token_id
         self.pad_id: int | None = tokenizer.pad_token_id
         self.eos: str | None = tokenizer.eos_token
         self.prefix, self.suffix = self._ends()
+        self._sizes = np.full(self.backend.get_vocab_size(), _UNKNOWN, np.int32)
 
     @cached_property
     def digest(self) -> str:
         """A hash of the contents: the engine without padding and truncation, the special tokens, the template."""
         rest = json.dumps([self.special, self.chat_template], sort_keys=True)
-        return hashlib.sha256(f"{self.backend.to_str()}\n{rest}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.definition}\n{rest}".encode()).hexdigest()
 
     @cached_property
     def spec(self) -> dict[str, Any]:
         """The engine in its JSON form, vocabulary and all."""
-        spec: dict[str, Any] = json.loads(self.backend.to_str())
+        spec: dict[str, Any] = json.loads(self.definition)
         return spec
 
     @cached_property
@@ -69,11 +72,15 @@ class Vocabulary:
         tokens = self.backend.get_added_tokens_decoder()
         return tuple(Added(id, token.content, token.special, token.single_word) for id, token in sorted(tokens.items()))
 
-    @cached_property
-    def visible(self) -> npt.NDArray[np.bool_]:
+    def shows(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """For each id whether it is an added token that is more than blanks."""
+        return self._shown.take(ids, mode="clip")
+
+    @cached_property
+    def _shown(self) -> npt.NDArray[np.bool_]:
+        """Flags for ids; the last one stands for all that are higher."""
         ids = [token.id for token in self.added if token.visible]
-        flags = np.zeros(max([len(self.backend.get_vocab()), *(id + 1 for id in ids)]), np.bool_)
+        flags = np.zeros(max(ids, default=0) + 2, np.bool_)
         flags[ids] = True
         return flags
 
@@ -104,23 +111,32 @@ class Vocabulary:
         return self.byte_level and self.backend.normalizer is not None
 
     @cached_property
-    def lengths(self) -> npt.NDArray[np.int32] | None:
-        """For each id the number of bytes that it stands for; None where the vocabulary does not tell."""
-        pieces = _has(self._decoder, "ByteFallback") or _has(self._decoder, "Metaspace")
-        if not self.byte_level and not pieces:
-            return None
-        vocabulary = self.backend.get_vocab(with_added_tokens=True)
-        lengths = np.full(max(vocabulary.values()) + 1, -1, np.int32)  # a gap is no id of any text
-        for token, id in vocabulary.items():
-            lengths[id] = len(token) if self.byte_level else _piece_length(token)
-        for added in self.added:
-            lengths[added.id] = len(added.content.encode()) if self.byte_level else _piece_length(added.content)
-        return lengths
+    def has_lengths(self) -> bool:
+        """Whether the vocabulary tells how many bytes an id stands for."""
+        return self.byte_level or _has(self._decoder, "ByteFallback") or _has(self._decoder, "Metaspace")
+
+    def lengths(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """For each id the number of bytes that it stands for; only where `has_lengths`."""
+        if len(ids) and int(ids.max()) >= len(self._sizes):
+            more = np.full(int(ids.max()) + 1 - len(self._sizes), _UNKNOWN, np.int32)
+            self._sizes = np.concatenate([self._sizes, more])
+        found = self._sizes.take(ids)
+        if found.min(initial=0) == _UNKNOWN:
+            for id in np.unique(ids[found == _UNKNOWN]).tolist():
+                self._sizes[id] = self._size(id)
+            found = self._sizes.take(ids)
+        return found
+
+    def _size(self, id: int) -> int:
+        """The bytes of one id; threads may ask for the same, and get the same."""
+        token = self.backend.id_to_token(id) or ""
+        if id in self._added_ids:
+            return len((token if self.byte_level else token.replace("▁", " ")).encode())
+        return len(token) if self.byte_level else _piece_length(token)
 
     @cached_property
-    def has_empty(self) -> bool:
-        """Whether some id stands for no byte, as far as is known."""
-        return self.lengths is not None and not self.lengths.all()
+    def _added_ids(self) -> frozenset[int]:
+        return frozenset(token.id for token in self.added)
 
     @cached_property
     def written_ends(self) -> tuple[str | None, str | None]:
@@ -174,6 +190,18 @@ def _has(part: Any, kind: str) -> bool:
 
 
 def _piece_length(token: str) -> int:
+    """The bytes that a piece of SentencePiece's stands for: ``<0x0A>`` is one, ``▁`` is a space."""
     if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
         return 1
     return len(token.replace("▁", " ").encode())
+
+
+def _own(backend: Tokenizer, *, private: bool) -> tuple[Tokenizer, str]:
+    """An engine of our own without truncation and padding, and its JSON form."""
+    definition = backend.to_str()
+    own = backend if private else Tokenizer.from_str(definition)
+    if backend.truncation is None and backend.padding is None:
+        return own, definition
+    own.no_truncation()
+    own.no_padding()
+    return own, own.to_str()

@@ -51,7 +51,7 @@ def check_data(fmt: Formatter, dataset: Any, rows: int) -> Iterator[Finding]:
     tally = _Tally()
     unlimited = fmt.pipeline
     if fmt.settings.max_length is not None:
-        unlimited = Pipeline(replace(fmt.settings, max_length=None), fmt.source, fmt.tokenizer, fmt.vocabulary)
+        unlimited = Pipeline(replace(fmt.settings, max_length=None), fmt.source, fmt.vocabulary)
     for number, row in _sample(dataset, rows):
         try:
             _count(fmt, unlimited, number, row, tally)

@@ -91,7 +91,7 @@ def _plain_added(fmt: Formatter) -> Iterator[Finding]:
 
 
 def _alignment(fmt: Formatter) -> Iterator[Finding]:
-    if fmt.vocabulary.lengths is None:
+    if not fmt.vocabulary.has_lengths:
         yield Finding(
             "note",
             "no-byte-lengths",
