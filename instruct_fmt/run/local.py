@@ -39,6 +39,7 @@ from instruct_fmt.run.worker import run_parts
 __all__ = ["Options", "Prepared", "Source", "prepare", "prepare_sources"]
 
 _PARTS_PER_WORKER = 4
+_BATCH_BYTES = 12_000_000
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Options:
         output_format: ``arrow`` (opened by `load_from_disk`) or ``parquet``.
         keep_columns: columns of the dataset to carry along.
         num_proc: the most worker processes, each for a batch at least; None or 1 encodes in this process.
-        batch_size: rows encoded at a time.
+        batch_size: rows encoded at a time; None takes as many as are some megabytes.
         progress: whether to show a progress bar.
         reuse: whether an earlier result that still holds is taken.
     """
@@ -74,7 +75,7 @@ class Options:
     output_format: OutputFormat = "arrow"
     keep_columns: tuple[str, ...] = ()
     num_proc: int | None = None
-    batch_size: int = 4000
+    batch_size: int | None = None
     progress: bool = True
     reuse: bool = True
 
@@ -84,7 +85,7 @@ def prepare(
     dataset: datasets.Dataset | pa.Table,
     *,
     num_proc: int | None = None,
-    batch_size: int = 4000,
+    batch_size: int | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     output_format: OutputFormat = "arrow",
     progress: bool = True,
@@ -96,7 +97,7 @@ def prepare(
         fmt: the formatter.
         dataset: a dataset or an Arrow table.
         num_proc: the most worker processes, each for a batch at least; None or 1 encodes in this process.
-        batch_size: rows encoded at a time; it bounds memory.
+        batch_size: rows encoded at a time, which bounds memory; None takes as many as are some megabytes.
         output_dir: the folder of the result; None puts it into the cache of `datasets`.
         output_format: ``arrow`` or ``parquet``.
         progress: whether to show a progress bar.
@@ -188,12 +189,13 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
         )
     with store.staged(target, new, options.reuse) as staging:
         sizes = [len(source.dataset) for source in sources]
-        batches = -(-sum(sizes) // options.batch_size)
+        batch_size = options.batch_size or _batch_size(sources)
+        batches = -(-sum(sizes) // batch_size)
         # A worker takes seconds to start: less than a batch is not worth one.
         num_proc = min(options.num_proc or 1, batches)
         if num_proc > 1:
             sources = [_spilled(source, staging.work, number) for number, source in enumerate(sources)]
-        job = Job(tuple(sources), staging.work, features[0], options.batch_size, options.output_format)
+        job = Job(tuple(sources), staging.work, features[0], batch_size, options.output_format)
         parts = split(sizes, 1 if num_proc == 1 else min(batches, num_proc * _PARTS_PER_WORKER))
         counts = _encode(job, parts, num_proc, options.progress)
         ledger = _gather_ledger(job, parts, staging.result)
@@ -204,6 +206,13 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
             store.write_dataset_files(staging.result, list(files), job.features, new.key)
         done.write(staging.result)
     return done
+
+
+def _batch_size(sources: Sequence[Source]) -> int:
+    """As many rows as are `_BATCH_BYTES` on average."""
+    tables = [source.dataset.data for source in sources]
+    rows, size = sum(table.num_rows for table in tables), sum(table.nbytes for table in tables)
+    return max(1, _BATCH_BYTES * rows // max(size, 1))
 
 
 def _encode(job: Job, parts: list[Part], num_proc: int, progress: bool) -> Counter[str]:

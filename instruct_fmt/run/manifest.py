@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instruct_fmt.errors import Rejection
+from instruct_fmt.threads import in_order
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -129,16 +130,23 @@ def data_hash(dataset: Dataset) -> str:
     Bytes are hashed rather than `Dataset._fingerprint`, which is random after some operations and stays the
     same where a file behind a loaded folder was edited.
     """
+    import numpy as np
     import pyarrow as pa
 
     arrow = dataset.with_format("arrow")
-    digest = hashlib.blake2b(repr(list(dataset.features.items())).encode(), digest_size=20)
-    for start in range(0, len(dataset), _HASH_ROWS):
+
+    def of_rows(start: int) -> bytes:
         table: pa.Table = arrow[start : start + _HASH_ROWS]
         # `take` writes the buffers anew: what lies under a null depends on where the table comes from.
-        fresh = table.replace_schema_metadata(None).take(pa.array(range(table.num_rows)))
+        fresh = table.replace_schema_metadata(None).take(pa.array(np.arange(table.num_rows)))
+        digest = hashlib.blake2b(digest_size=20)
         for batch in fresh.combine_chunks().to_batches():
             digest.update(batch.serialize())
+        return digest.digest()
+
+    digest = hashlib.blake2b(repr(list(dataset.features.items())).encode(), digest_size=20)
+    for found in in_order(of_rows, range(0, len(dataset), _HASH_ROWS)):
+        digest.update(found)
     return digest.hexdigest()
 
 

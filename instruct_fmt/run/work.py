@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,17 +111,23 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
     source = job.sources[part.source]
     rows = source.dataset.with_format("arrow")
     counts: Counter[str] = Counter()
-    with ExitStack() as stack:
+    # One table is written while the next one is made.
+    with ExitStack() as stack, ThreadPoolExecutor(1, "instruct_fmt") as aside:
         writer: Any = None
+        writing: Future[None] | None = None
         for start in range(part.start, part.stop, job.batch_size):
             table: pa.Table = rows[start : min(start + job.batch_size, part.stop)]
             batch = source.fmt.encode_batch(table, start)
             counts.update(batch.counts)
             write_ledger(ledger_file(job.folder, part), batch.rejected)
+            if writing is not None:
+                writing.result()
             if batch.table.num_rows:
                 writer = writer or stack.enter_context(_writer(job, part))
-                writer.write_table(_output(job, batch, table, start))
+                writing = aside.submit(writer.write_table, _output(job, batch, table, start))
             progress(table.num_rows)
+        if writing is not None:
+            writing.result()
     return Done(part, counts)
 
 
