@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 
-from instruct_fmt.adapt import Adapter, find_shapes, make_adapter, table_rows
+from instruct_fmt.adapt import Adapter, ShapedRows, column_of, find_shapes, make_adapter, table_rows
 from instruct_fmt.batch import Batch, Block, counted
 from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.backends import Backend, choose
@@ -29,10 +29,10 @@ from instruct_fmt.template.chat import ChatTemplate
 from instruct_fmt.template.plan import TokensOfText
 from instruct_fmt.template.planner import Planner, ShapeGroup
 from instruct_fmt.template.records import RecordTemplate
-from instruct_fmt.template.shapes import PLANNED_ROLES, plain_shape, record_shape
+from instruct_fmt.template.shapes import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
 from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
-from instruct_fmt.template.traced import Field
+from instruct_fmt.template.traced import TOOLS, Field
 from instruct_fmt.template.turns import Marker, Policy
 from instruct_fmt.threads import cores, in_order
 from instruct_fmt.tokenizer import generation_stops
@@ -49,7 +49,7 @@ from instruct_fmt.types import (
 )
 
 Row = Mapping[str, Any]
-PIECE_BYTES, MIN_PIECE = 3_000_000, 64
+PIECE_BYTES, PIECE_ROWS, MAX_PIECE_BYTES = 3_000_000, 2000, 12_000_000
 
 
 class Pipeline:
@@ -223,16 +223,26 @@ class Pipeline:
             format=settings.format,
             system=settings.system,
             roles=PLANNED_ROLES,
+            calls_shape=calls_shape,
         )
-        return [
-            ShapeGroup(
-                plain_shape(rows.roles) if rows.roles else record_shape(rows.names),
-                rows.places,
-                {Field(place, (name,)): column for (place, name), column in rows.columns.items()},
-                partial(self._example, table, rows.places),
-            )
-            for rows in found
-        ]
+        groups = (self._group(rows, partial(self._example, table, rows.places)) for rows in found)
+        return [group for group in groups if group is not None]
+
+    def _group(self, rows: ShapedRows, example: Callable[[int], Example]) -> ShapeGroup | None:
+        """Rows of one shape with a column for each field of theirs; None where the shape cannot be planned."""
+        first = example(0)
+        shape = example_shape(first)
+        columns: dict[Field, pa.Array] = {}
+        for field, _ in leaves(first) if shape is not None and not isinstance(first, Text) else ():
+            objects = rows.tools if field.place == TOOLS else rows.calls.get(field.place)
+            path = field.path if field.place == TOOLS else field.path[1:]
+            if objects is not None and (field.place == TOOLS or field.path[0] == "tool_calls"):
+                columns[field] = column_of(objects, path, leaf_text)
+            elif len(field.path) == 1 and (field.place, field.path[0]) in rows.texts:
+                columns[field] = rows.texts[field.place, str(field.path[0])]
+            else:
+                return None
+        return ShapeGroup(shape, rows.places, columns, example) if columns else None
 
     def _example(self, table: pa.Table, places: Ints, place: int) -> Example:
         row = table_rows(table.slice(int(places[place]), 1))[0]
@@ -349,9 +359,10 @@ class Pipeline:
 
 def _rows_at_a_time(table: pa.Table) -> int:
     """How many rows are encoded in one go: blocks of some thousand short ones are kind to the caches."""
-    threads = cores()
-    rounds = max(1, -(-int(table.nbytes) // (PIECE_BYTES * threads)))
-    return max(-(-int(table.num_rows) // (rounds * threads)), MIN_PIECE)
+    rows, size, threads = int(table.num_rows), max(int(table.nbytes), 1), cores()
+    wanted = max(PIECE_BYTES, min(PIECE_ROWS * size // max(rows, 1), MAX_PIECE_BYTES))
+    rounds = -(-size // (wanted * threads))
+    return max(-(-rows // (rounds * threads)), 1)
 
 
 def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, policy: str) -> EncodedRow | None:

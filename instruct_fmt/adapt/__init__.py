@@ -14,21 +14,21 @@ Beside the messages, a row may hold `system`, `tools`, `documents` and `chat_tem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
 
 from instruct_fmt.adapt import alpaca, detect, messages, prompt_completion, record, text
 from instruct_fmt.adapt.arrow import table_rows
+from instruct_fmt.adapt.canonical import Dialect
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
-from instruct_fmt.adapt.shapes import ShapedRows, shaped_messages, shaped_records
+from instruct_fmt.adapt.shapes import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Example, TemplateSource
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["Adapter", "ShapedRows", "find_shapes", "make_adapter", "table_rows"]
+__all__ = ["Adapter", "Distinct", "ShapedRows", "column_of", "find_shapes", "make_adapter", "table_rows"]
 
 Adapter = Callable[[Mapping[str, Any]], Example]
 
@@ -86,11 +86,12 @@ def find_shapes(
     field_map: Mapping[str, str],
     format: str | None,
     system: str | None,
-    roles: Collection[str],
+    roles: frozenset[str],
+    calls_shape: Callable[[Any], Hashable | None],
 ) -> list[ShapedRows]:
     """The rows of a table that a plan may take as columns: what the adapter makes of them is plain to see.
 
-    The arguments are those of `make_adapter`; `roles` are the roles that may be planned.
+    The arguments are those of `make_adapter`; `roles` may be planned, and so may calls that have a `calls_shape`.
     """
     columns = table.column_names
     if source.kind == "record":
@@ -99,11 +100,27 @@ def find_shapes(
     known = known_fields(columns, mapping, field_map)
     if field_map or mapping or system is not None or detect.recognise(known) != "messages":
         return []
-    if format not in (None, "messages", "openai"):
+    if format not in (None, "messages", "openai", "sharegpt"):
+        return []
+    column = known.need("messages", "messages")
+    dialect = _dialect(table.schema.field(column).type, known, format)
+    if dialect is None:
         return []
     beside = find_extras(known, system)
-    own = (beside.system, beside.tools, beside.documents, beside.template_kwargs, *beside.media)
-    return shaped_messages(table, known.need("messages", "messages"), roles, [name for name in own if name])
+    own = (beside.system, beside.documents, beside.template_kwargs, *beside.media)
+    empty = [name for name in own if name]
+    return shaped_messages(table, Layout(column, beside.tools, empty, dialect, roles, calls_shape))
+
+
+def _dialect(kind: pa.DataType, known: Fields, format: str | None) -> Dialect | None:
+    """The dialect of all rows of a column; None where each row tells its own."""
+    value: Any = getattr(kind, "value_type", None)
+    members = {member.name for member in value} if isinstance(value, pa.StructType) else set()
+    openai, sharegpt = messages.dialects(known)
+    if ("role" in members) == ("from" in members):
+        return None
+    found = openai if "role" in members else sharegpt
+    return found if format is None or (format == "sharegpt") == (found is sharegpt) else None
 
 
 def _conversational(format: str, known: Fields, *, named: bool, system: str | None) -> Adapter:

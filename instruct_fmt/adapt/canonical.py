@@ -95,7 +95,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message
             if is_call:
                 # A message of ShareGPT always has text, and many templates fail where there is none at all.
                 message["content"] = ""
-                message["tool_calls"] = _calls_of_text(item, (path, key))
+                message["tool_calls"] = calls_of_text(item, (path, key))
             elif type(item) is str and item.isascii():
                 message["content"] = item
             else:
@@ -150,7 +150,7 @@ def _add(message: Message, name: str, value: Any, path: Path) -> None:
         message[text(name, path)] = plain(value, path)
 
 
-def _calls_of_text(value: object, path: Path) -> list[dict[str, Any]]:
+def calls_of_text(value: object, path: Path) -> list[dict[str, Any]]:
     """The calls that a message of a calling role holds as JSON text: one object, or a list of them."""
     calls = tools.tool_calls(value, path)
     if calls and all(isinstance(call.get("function"), dict) for call in calls):

@@ -211,7 +211,7 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
 def _batch_size(sources: Sequence[Source]) -> int:
     """As many rows as are `_BATCH_BYTES` on average."""
     tables = [source.dataset.data for source in sources]
-    rows, size = sum(table.num_rows for table in tables), sum(table.nbytes for table in tables)
+    rows, size = sum(int(table.num_rows) for table in tables), sum(int(table.nbytes) for table in tables)
     return max(1, _BATCH_BYTES * rows // max(size, 1))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import TypeGuard
 
 import numpy as np
@@ -28,7 +27,6 @@ _ASK = {
     "starts": lambda column, value: pc.starts_with(column, value),
     "ends": lambda column, value: pc.ends_with(column, value),
     "equals": lambda column, value: pc.equal(column, pa.scalar(value, pa.large_string())),
-    "filled": lambda column, value: pc.greater(pc.binary_length(column), 0),
 }
 
 
@@ -78,30 +76,25 @@ class Plan:
     ends: tuple[str, str]
     marked: Marked
 
-    def holds(self, columns: Columns) -> Bools:
+    def holds(self, values: Values) -> Bools:
         """For each row whether its text is this plan's."""
-        answers = [
-            pc.equal(_ASK[guard.question](_value(guard.subject, columns), guard.value), guard.answer)
-            for guard in self.guards
-        ]
-        trimmed = [pc.utf8_trim(columns[field], BLANKS) for field in self.spoken]
-        answers += [pc.greater(pc.binary_length(column), 0) for column in trimmed]
-        size = len(next(iter(columns.values())))
-        if not answers:
-            return np.ones(size, np.bool_)
-        found: Bools = reduce(pc.and_, answers).to_numpy(zero_copy_only=False)
+        found = np.ones(values.rows, np.bool_)
+        for guard in self.guards:
+            found &= _asked(guard, values)
+        for field in self.spoken:
+            found &= values.sizes(Expression(field, (("both", BLANKS),))) > 0
         return found
 
-    def render(self, columns: Columns, places: Ints) -> PlannedRows:
+    def render(self, values: Values, places: Ints) -> PlannedRows:
         """The texts of rows for which the plan holds, with everything that encoding must know; `places` are theirs."""
         size = len(places)
-        values = {part: _value(part, columns) for part in self.parts if isinstance(part, Expression)}
-        pieces = [pa.scalar(part, pa.large_string()) if isinstance(part, str) else values[part] for part in self.parts]
+        pieces = [
+            pa.scalar(part, pa.large_string()) if isinstance(part, str) else values.text(part) for part in self.parts
+        ]
         texts = pc.binary_join_element_wise(*pieces, pa.scalar("", pa.large_string()))
-        sizes = {part: pc.binary_length(value).to_numpy() for part, value in values.items()}
         starts = np.zeros((len(self.parts) + 1, size), np.int64)
         for number, part in enumerate(self.parts):
-            starts[number + 1] = starts[number] + (len(part.encode()) if isinstance(part, str) else sizes[part])
+            starts[number + 1] = starts[number] + (len(part.encode()) if isinstance(part, str) else values.sizes(part))
         edges = _at([edge for part in self.trained for edge in part], starts)
         return PlannedRows(
             places,
@@ -112,6 +105,42 @@ class Plan:
             np.array([id for _, id in self.control], np.int64),
             self.marked.counts,
         )
+
+
+class Values:
+    """The columns of rows, and the expressions on them that were asked for."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._texts: dict[Expression, pa.Array] = {}
+        self._sizes: dict[Expression, Ints] = {}
+        self.rows = len(next(iter(columns.values())))
+
+    def text(self, expression: Expression) -> pa.Array:
+        """The values of an expression, large_string."""
+        if not expression.strips:
+            return self._columns[expression.field]
+        if expression not in self._texts:
+            *before, (side, characters) = expression.strips
+            inner = self.text(Expression(expression.field, tuple(before)))
+            self._texts[expression] = _TRIM[side](inner, characters)
+        return self._texts[expression]
+
+    def sizes(self, expression: Expression) -> Ints:
+        """Their lengths in bytes."""
+        if expression not in self._sizes:
+            column = self.text(expression)
+            offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset :][: self.rows + 1]
+            self._sizes[expression] = np.diff(offsets)
+        return self._sizes[expression]
+
+
+def _asked(guard: Guard, values: Values) -> Bools:
+    """For each row whether a guard's question has the answer that it had when the plan was made."""
+    if guard.question == "filled":
+        return np.equal(values.sizes(guard.subject) > 0, guard.answer)
+    answers: Bools = _ASK[guard.question](values.text(guard.subject), guard.value).to_numpy(zero_copy_only=False)
+    return np.equal(answers, guard.answer)
 
 
 def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int], tokens: TokensOfText) -> Plan | None:
@@ -184,13 +213,6 @@ def _whole(marked: Marked, recorder: Recorder) -> bool:
     known = recorder.expressions()
     found = {(match.start(), match.end()) for match in PLACEHOLDER.finditer(marked.text) if match[0] in known}
     return found == {(start, end) for start, end, _ in marked.from_row}
-
-
-def _value(expression: Expression, columns: Columns) -> pa.Array:
-    column = columns[expression.field]
-    for side, characters in expression.strips:
-        column = _TRIM[side](column, characters)
-    return column
 
 
 def _at(places: Sequence[Place], starts: Ints) -> Ints:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.chat import ChatTemplate, Scene
 from instruct_fmt.template.owners import SPEAKING, message_of
-from instruct_fmt.template.plan import Columns, Plan, TokensOfText, make_plan, with_ends
+from instruct_fmt.template.plan import Columns, Plan, TokensOfText, Values, make_plan, with_ends
 from instruct_fmt.template.provenance import TracedTemplate
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import example_shape, leaf_text, leaves, with_leaves
@@ -138,12 +138,14 @@ class Planner:
             if known is None:
                 break
             tried += 1
-            holds = known.plan.holds(rows.only(waiting))
+            values = Values(rows.only(waiting))
+            holds = known.plan.holds(values)
             chosen, waiting = waiting[holds], waiting[~holds]
             if len(chosen):
                 if not self._still_agrees(known, rows, chosen):
                     break
-                groups.append(known.plan.render(rows.only(chosen), rows.places[chosen]))
+                values = Values(rows.only(chosen)) if len(waiting) else values
+                groups.append(known.plan.render(values, rows.places[chosen]))
         return groups
 
     def _plan(self, rows: ShapeGroup, waiting: Ints, tried: int) -> _Known | None:
@@ -198,7 +200,7 @@ class Planner:
             return True
         sample = chosen[np.linspace(0, len(chosen) - 1, min(known.rows // CHECK_EVERY, MAX_CHECKS)).astype(np.int64)]
         known.rows = 0
-        texts = known.plan.render(rows.only(sample), sample).texts.to_pylist()
+        texts = known.plan.render(Values(rows.only(sample)), sample).texts.to_pylist()
         for place, text in zip(sample.tolist(), texts, strict=True):
             example = rows.example(place)
             before, behind = known.plan.ends
@@ -218,9 +220,9 @@ class Planner:
             expected = self._mark(example)
         except RowError:
             return False
-        if columns is None or len(expected) != 1 or not plan.holds(columns)[0]:
+        if columns is None or len(expected) != 1 or not plan.holds(Values(columns))[0]:
             return False
-        rows = plan.render(columns, np.zeros(1, np.int64))
+        rows = plan.render(Values(columns), np.zeros(1, np.int64))
         found = expected[0]
         wanted = with_ends(found, *plan.ends)
         ranges = [[len(wanted.text[:edge].encode()) for edge in part] for part in wanted.trained]

@@ -24,18 +24,8 @@ def example_shape(example: Example) -> Hashable | None:
     """What the rows of one plan share; None where an example cannot be planned."""
     if isinstance(example, Record):
         texts = all(type(value) is str for value in example.values.values())
-        return record_shape(tuple(example.values)) if texts else None
+        return tuple(example.values) if texts else None
     return _conversation_shape(example) if isinstance(example, Conversation) else None
-
-
-def record_shape(names: tuple[str, ...]) -> Hashable:
-    """The shape of records with these values, in this order."""
-    return names
-
-
-def plain_shape(roles: Sequence[str]) -> Hashable:
-    """The shape of conversations whose messages have a role and content, and nothing else."""
-    return tuple((role, ("content", "role"), ()) for role in roles), (None,) * len(roles), 0
 
 
 def _conversation_shape(conversation: Conversation) -> Hashable | None:
@@ -48,7 +38,7 @@ def _conversation_shape(conversation: Conversation) -> Hashable | None:
             return None
         for name, value in message.items():
             if name == "tool_calls":
-                found = _calls_shape(value)
+                found = calls_shape(value)
                 if found is None:
                     return None
                 calls = found
@@ -58,7 +48,7 @@ def _conversation_shape(conversation: Conversation) -> Hashable | None:
     return tuple(shape), conversation.train, len(conversation.tools or ())
 
 
-def _calls_shape(calls: Any) -> tuple[Any, ...] | None:
+def calls_shape(calls: Any) -> tuple[Any, ...] | None:
     """For each call the names of its members and whether its arguments are an object; None for any other form."""
     shape = []
     for call in calls if isinstance(calls, list) else [None]:
