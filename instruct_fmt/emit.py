@@ -13,8 +13,13 @@ UNTRAINED = -100
 
 def table_of(ids: npt.NDArray[np.int32], trained: Bools, offsets: Ints) -> pa.Table:
     """`input_ids` and `labels`: lists of int32, `labels` a copy of the ids with -100 where nothing is trained."""
-    labels = np.where(trained, ids, np.int32(UNTRAINED))
+    labels = labels_of(ids, trained)
     return pa.table({"input_ids": _lists(offsets, ids), "labels": _lists(offsets, labels)})
+
+
+def labels_of(ids: npt.NDArray[np.int32], trained: Bools) -> npt.NDArray[np.int32]:
+    """A copy of the ids with -100 where nothing is trained."""
+    return np.where(trained, ids, np.int32(UNTRAINED))
 
 
 def empty_table() -> pa.Table:

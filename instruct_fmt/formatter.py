@@ -17,6 +17,8 @@ from instruct_fmt.version import __version__
 
 if TYPE_CHECKING:
     import datasets
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
     from instruct_fmt.encode.vocabulary import Vocabulary
@@ -255,15 +257,20 @@ class Formatter:
             RowError: the row cannot be encoded.
             UsageError: the row makes several, with `history="expand"`.
         """
-        batch = self.pipeline.run([row], list(row), 0)
-        if batch.rejected:
-            raise batch.rejected[0].to_error()
-        if batch.table.num_rows != 1:
-            raise UsageError(
-                f'history="expand" makes {batch.table.num_rows} rows of this one; expected one; fix: encode_table'
-            )
-        columns: dict[str, list[list[int]]] = batch.table.to_pydict()
-        return {name: values[0] for name, values in columns.items()}
+        return {name: values.tolist() for name, values in self.encode_arrays(row).items()}
+
+    def encode_arrays(self, row: Row) -> dict[str, npt.NDArray[np.int32]]:
+        """`encode`, as int32 arrays."""
+        from instruct_fmt.emit import labels_of
+        from instruct_fmt.errors import Rejection, RowError
+
+        try:
+            found = self.pipeline.run_one(row)
+        except RowError as error:
+            raise Rejection.from_error(error, 0).to_error() from None
+        if len(found) != 1:
+            raise UsageError(f'history="expand" makes {len(found)} rows of this one; expected one; fix: encode_table')
+        return {"input_ids": found[0].ids, "labels": labels_of(found[0].ids, found[0].trained)}
 
     def render(self, row: Row) -> Rendered:
         """Render one row: its text, the trained ranges in characters, and who wrote what.

@@ -38,6 +38,8 @@ def mapped(formatter: Formatter, rows: Any, formatting: ModuleType | None) -> An
     batch = isinstance(rows, formatting.LazyBatch) if lazy and formatting is not None else _is_batch(rows, formatter)
     if not batch:
         return _row(formatter, dict(rows))
+    if lazy and len(rows.keys_to_format) == len(rows.pa_table.column_names):  # nobody has touched it
+        return logged(formatter, formatter.encode_batch(rows.pa_table)).table
     columns = list(rows)
     values = [rows[name] for name in columns]
     made = (dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True))
@@ -64,14 +66,11 @@ def logged(formatter: Formatter, batch: EncodedBatch) -> EncodedBatch:
 
 
 def _row(formatter: Formatter, row: Mapping[str, Any]) -> dict[str, Any]:
-    import numpy as np
-
     try:
-        encoded = formatter.encode(row)
+        return formatter.encode_arrays(row)
     except RowError as error:
         fix = f"{error.fix}; to drop such rows use map(fmt, batched=True, remove_columns=…) or fmt.prepare(dataset)"
         raise RowError(error.reason, error.path, error.found, error.expected, fix) from error
-    return {name: np.asarray(values, np.int32) for name, values in encoded.items()}
 
 
 def _columns(table: Any) -> dict[str, list[Any]]:

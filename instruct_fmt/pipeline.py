@@ -49,7 +49,7 @@ from instruct_fmt.types import (
 )
 
 Row = Mapping[str, Any]
-PIECE_BYTES, PIECE_ROWS, MAX_PIECE_BYTES = 3_000_000, 2000, 12_000_000
+SMALL_BYTES, PIECE_BYTES, MAX_PIECE_BYTES, PIECE_ROWS = 1_000_000, 3_000_000, 12_000_000, 2000
 
 
 class Pipeline:
@@ -178,6 +178,25 @@ class Pipeline:
         numbers = np.arange(first_row, first_row + len(rows))
         self._run_rows(batch, rows, columns, numbers, np.zeros(len(rows), np.bool_))
         return self._finish(batch, columns)
+
+    def run_one(self, row: Row) -> list[EncodedRow]:
+        """Encode a single row; with `history="expand"` it makes several.
+
+        Raises:
+            RowError: the row cannot be encoded.
+            UsageError: the columns fit no format.
+        """
+        columns = list(row)
+        example = self.adapter(columns, row)[1](row)
+        encoder = self.encoder(type(example), columns)
+        planned = self.planner(columns).one(example)
+        found = [planned] if planned is not None else self.mark(example, columns)
+        rows = []
+        for marked, encoded in zip(found, encoder.encode(found), strict=True):
+            if isinstance(encoded, RowError):
+                raise encoded
+            rows.append(self._fit(0, encoder, marked, encoded))
+        return rows
 
     def _finish(self, batch: Batch, columns: Sequence[str]) -> EncodedBatch:
         batch.counts.update(self.planner(columns).take_counts())
@@ -359,8 +378,10 @@ class Pipeline:
 
 def _rows_at_a_time(table: pa.Table) -> int:
     """How many rows are encoded in one go: blocks of some thousand short ones are kind to the caches."""
-    rows, size, threads = int(table.num_rows), max(int(table.nbytes), 1), cores()
-    wanted = max(PIECE_BYTES, min(PIECE_ROWS * size // max(rows, 1), MAX_PIECE_BYTES))
+    rows, size, threads = max(int(table.num_rows), 1), max(int(table.nbytes), 1), cores()
+    if size < SMALL_BYTES:
+        return rows
+    wanted = max(PIECE_BYTES, min(PIECE_ROWS * size // rows, MAX_PIECE_BYTES))
     rounds = -(-size // (wanted * threads))
     return max(-(-rows // (rounds * threads)), 1)
 

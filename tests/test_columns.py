@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import instruct_fmt as ifmt
 from instruct_fmt import Formatter, pipeline, threads
 from instruct_fmt.encode import planned
+from instruct_fmt.errors import RowError
 from instruct_fmt.template import planner
 from instruct_fmt.types import EncodedBatch
 
@@ -47,7 +49,19 @@ def check_columns(fmt: Formatter, table: pa.Table, monkeypatch: pytest.MonkeyPat
     assert found.rows.tolist() == wanted.rows.tolist()
     assert found.rejected == wanted.rejected
     assert "plans:wrong" not in found.counts
+    with monkeypatch.context() as patch:
+        patch.setattr(planner, "MIN_ROWS", 1)
+        patch.setattr(planner, "CHECK_EVERY", 1)
+        fmt.pipeline._planners.clear()
+        assert [row for row in map(partial(_alone, fmt), rows) if row] == wanted.table.to_pylist()
     return found
+
+
+def _alone(fmt: Formatter, row: dict[str, Any]) -> dict[str, list[int]] | None:
+    try:
+        return fmt.encode(row)
+    except RowError:
+        return None
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +104,7 @@ def _openai(draw: st.DrawFn) -> dict[str, Any]:
     messages: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(1, 2))):
         messages.append({"role": draw(st.sampled_from(["user", "user", "User", None])), "content": draw(TEXT)})
-        answer = {"role": "assistant", "content": draw(st.one_of(TEXT, st.none()))}
+        answer: dict[str, Any] = {"role": "assistant", "content": draw(st.one_of(TEXT, st.none()))}
         if draw(st.booleans()):
             calls = draw(st.lists(CALL, max_size=2))
             answer["tool_calls"] = [

@@ -29,7 +29,7 @@ Texts: TypeAlias = "Sequence[str] | pa.Array"
 # by so much since it was made, or, where that cannot be told, after so much text.
 CACHE_BYTES = 192_000_000
 CACHE_TEXT_BYTES = 96_000_000
-SETTLING_BYTES = 8_000_000
+SETTLING_BYTES, LOOK_EVERY = 8_000_000, 500_000
 # Of so many texts, the few of a sample are encoded by the reference as well.
 CHECK_EVERY, SAMPLE = 1000, 3
 # So few texts are not worth the wrapping of a batch.
@@ -83,20 +83,24 @@ class _Renewed:
         self._make = make
         self._lock = Lock()
         self._engine: Any = None
-        self._encoded, self._grown_to = 0, 0
+        self._encoded, self._looked, self._grown_to = 0, 0, 0
 
     def get(self, size: int) -> Any:
         """The engine, for a text of so many bytes."""
         with self._lock:
-            now = anonymous_memory()
-            too_large = self._encoded > CACHE_TEXT_BYTES if now is None else now > self._grown_to
-            if self._engine is None or too_large:
-                self._engine = None  # the old one goes before the new one comes
-                self._engine, self._encoded = self._make(), 0
-            if self._encoded < SETTLING_BYTES:  # what else a run needs is there only after a while
-                self._grown_to = (anonymous_memory() or 0) + CACHE_BYTES
             self._encoded += size
+            if self._engine is None or (self._encoded - self._looked > LOOK_EVERY and self._is_large()):
+                self._engine = None  # the old one goes before the new one comes
+                self._engine, self._encoded, self._looked = self._make(), 0, -LOOK_EVERY
             return self._engine
+
+    def _is_large(self) -> bool:
+        now, self._looked = anonymous_memory(), self._encoded
+        if now is None:
+            return self._encoded > CACHE_TEXT_BYTES
+        if self._encoded < SETTLING_BYTES:  # what else a run needs is there only after a while
+            self._grown_to = now + CACHE_BYTES
+        return now > self._grown_to
 
 
 class GigatokenBackend:

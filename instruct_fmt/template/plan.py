@@ -6,8 +6,10 @@ for, their texts, and what of them is trained, without a Python object for each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TypeGuard
 
 import numpy as np
@@ -27,6 +29,17 @@ _ASK = {
     "starts": lambda column, value: pc.starts_with(column, value),
     "ends": lambda column, value: pc.ends_with(column, value),
     "equals": lambda column, value: pc.equal(column, pa.scalar(value, pa.large_string())),
+}
+
+
+# The same for a single text.
+_STRIP: Mapping[str, Callable[[str, str], str]] = {"both": str.strip, "left": str.lstrip, "right": str.rstrip}
+_ANSWER: Mapping[str, Callable[[str, str], bool]] = {
+    "contains": lambda text, value: value in text,
+    "starts": str.startswith,
+    "ends": str.endswith,
+    "equals": str.__eq__,
+    "filled": lambda text, value: bool(text),
 }
 
 
@@ -64,6 +77,7 @@ class Plan:
         cuts: places where the text is encoded apart.
         control: places where the template's control tokens end, and their ids.
         ends: what is written in front of each text and behind it, for BOS and EOS.
+        pieces: where in the symbolic render each literal and each expression begins, without the ends.
         marked: the symbolic render, for what does not depend on the row.
     """
 
@@ -74,6 +88,7 @@ class Plan:
     cuts: tuple[Place, ...]
     control: tuple[tuple[Place, int], ...]
     ends: tuple[str, str]
+    pieces: tuple[tuple[int, str | Expression], ...]
     marked: Marked
 
     def holds(self, values: Values) -> Bools:
@@ -104,6 +119,33 @@ class Plan:
             _at([place for place, _ in self.control], starts),
             np.array([id for _, id in self.control], np.int64),
             self.marked.counts,
+        )
+
+    def fill(self, texts: Mapping[Field, str]) -> Marked | None:
+        """`holds` and `render` for a single row, without columns; None where the plan does not hold."""
+        if not all(_answer(guard, texts) == guard.answer for guard in self.guards):
+            return None
+        if not all(texts[field].strip(BLANKS) for field in self.spoken):
+            return None
+        symbols = [start for start, _ in self.pieces]
+        printed = [part if isinstance(part, str) else _text(part, texts) for _, part in self.pieces]
+        edges = [0, *accumulate(map(len, printed))]
+
+        def at(place: int) -> int:
+            number = bisect_right(symbols, place) - 1
+            return edges[number] + place - symbols[number]
+
+        symbolic = self.marked
+        from_row = ((at(start), at(end), allowed) for start, end, allowed in symbolic.from_row)
+        removable = ((at(start), at(end)) for start, end in symbolic.removable)
+        return replace(
+            symbolic,
+            text="".join(printed),
+            trained=tuple((at(start), at(end)) for start, end in symbolic.trained),
+            spans=tuple(replace(span, start=at(span.start), end=at(span.end)) for span in symbolic.spans),
+            from_row=tuple(part for part in from_row if part[0] < part[1]),
+            removable=tuple(part for part in removable if part[0] < part[1]),
+            cuts=tuple(map(at, symbolic.cuts)),
         )
 
 
@@ -180,8 +222,22 @@ def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int], tok
         tuple(places[cut] for cut in marked.cuts if 0 < cut < len(marked.text)),
         tuple((places[end], id) for end, id in control),
         ends,
+        tuple(_pieces(symbolic.text, expressions)),
         symbolic,
     )
+
+
+def _pieces(text: str, expressions: Mapping[str, Expression]) -> Iterator[tuple[int, str | Expression]]:
+    """Literals and expressions of a symbolic render, and where each begins; at last, its end."""
+    at = 0
+    for match in PLACEHOLDER.finditer(text):
+        if match.start() > at:
+            yield at, text[at : match.start()]
+        yield match.start(), expressions[match[0]]
+        at = match.end()
+    if at < len(text):
+        yield at, text[at:]
+    yield len(text), ""
 
 
 def with_ends(marked: Marked, before: str, behind: str) -> Marked:
@@ -213,6 +269,17 @@ def _whole(marked: Marked, recorder: Recorder) -> bool:
     known = recorder.expressions()
     found = {(match.start(), match.end()) for match in PLACEHOLDER.finditer(marked.text) if match[0] in known}
     return found == {(start, end) for start, end, _ in marked.from_row}
+
+
+def _text(expression: Expression, texts: Mapping[Field, str]) -> str:
+    text = texts[expression.field]
+    for side, characters in expression.strips:
+        text = _STRIP[side](text, characters)
+    return text
+
+
+def _answer(guard: Guard, texts: Mapping[Field, str]) -> bool:
+    return _ANSWER[guard.question](_text(guard.subject, texts), guard.value)
 
 
 def _at(places: Sequence[Place], starts: Ints) -> Ints:

@@ -36,7 +36,7 @@ from instruct_fmt.template.symbolic import (
 )
 from instruct_fmt.template.traced import TOOLS, Field
 from instruct_fmt.template.turns import Marker
-from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record
+from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record, Text
 
 logger = logging.getLogger("instruct_fmt")
 
@@ -47,6 +47,9 @@ MAX_SHAPES = 512
 MAX_SHAPES_SEEN = 16 * MAX_SHAPES
 CHECK_EVERY, MAX_CHECKS = 500, 4
 """Of so many rows of a plan one is compared with Jinja; at most so many of a batch."""
+
+
+_ONE = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,28 @@ class Planner:
     def group(self, shapes: Sequence[ShapeGroup]) -> list[PlannedRows]:
         """Groups of rows with a plan; rows that are in none have none."""
         return [group for shape in shapes for group in self._of_shape(shape)]
+
+    def one(self, example: Example) -> Marked | None:
+        """The marked text of a single row, by a plan; None where there is none for it."""
+        shape = example_shape(example)
+        if shape is None or isinstance(example, Text):
+            return None
+        texts = {field: leaf_text(value) for field, value in leaves(example)}
+        rows = ShapeGroup(shape, _ONE, {}, lambda place: example)
+        tried = 0
+        while (known := self._plan(rows, _ONE, tried)) is not None:
+            tried += 1
+            marked = known.plan.fill(texts)
+            if marked is None:
+                continue
+            known.rows += 1
+            if known.rows >= CHECK_EVERY:
+                known.rows = 0
+                if marked.text != self._plain(example):
+                    self._give_up(shape, example)
+                    return None
+            return marked
+        return None
 
     def take_counts(self) -> Counter[str]:
         """What was counted since the last call."""
@@ -205,13 +230,16 @@ class Planner:
             example = rows.example(place)
             before, behind = known.plan.ends
             if text != before + self._plain(example) + behind:
-                with self._lock:
-                    self.counts["plans:wrong"] += 1
-                    self._given_up.add(rows.shape)
-                    self._plans[rows.shape] = []
-                logger.warning("a plan of the template differs from Jinja; its rows take the ordinary way: %r", example)
+                self._give_up(rows.shape, example)
                 return False
         return True
+
+    def _give_up(self, shape: Hashable, example: Example) -> None:
+        with self._lock:
+            self.counts["plans:wrong"] += 1
+            self._given_up.add(shape)
+            self._plans[shape] = []
+        logger.warning("a plan of the template differs from Jinja; its rows take the ordinary way: %r", example)
 
     def agrees(self, plan: Plan, example: Example) -> bool:
         """Whether the plan gives what the ordinary way gives for this row."""
