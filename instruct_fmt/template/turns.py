@@ -144,6 +144,14 @@ class _Job:
         self.trace: Trace = template.proven(self.scene)
         self.index = TraceIndex(self.trace)
         self.counts: Counter[str] = Counter(turns=sum(speaks(message) for message in self.messages))
+        self._beginnings: dict[tuple[int, bool], Trace] = {}
+
+    def _beginning(self, count: int, *, prompt: bool = False) -> Trace:
+        """The trace of the first messages; several checks of a turn look at the same ones."""
+        key = (count, prompt)
+        if key not in self._beginnings:
+            self._beginnings[key] = self.template.trace(self.scene, count, prompt=prompt)
+        return self._beginnings[key]
 
     def groups(self, chosen: Sequence[int]) -> list[range]:
         """The chosen messages as turns: a message that the template joins to the one before it continues its turn."""
@@ -170,8 +178,7 @@ class _Job:
 
     def _tail(self, index: int) -> str:
         """The literal text with which the generation prompt before message `index` ends."""
-        prompt = self.template.trace(self.scene, index, prompt=True)
-        return prompt_tail(prompt, self.template.trace(self.scene, index))
+        return prompt_tail(self._beginning(index, prompt=True), self._beginning(index))
 
     def turn(self, members: range) -> Turn | None:
         """The trained turn of some messages; None where the history policy leaves it out."""
@@ -198,7 +205,7 @@ class _Job:
     def _prompt(self, index: int) -> Trace | None:
         """The generation prompt before message `index`; None where the template cannot begin with the assistant."""
         try:
-            return self.template.trace(self.scene, index, prompt=True)
+            return self._beginning(index, prompt=True)
         except RowError:
             if index:
                 raise
@@ -224,7 +231,7 @@ class _Job:
     def _as_generated(self, members: range, prompt: Trace) -> Turn | None:
         """The turn inside the whole text, if it reads exactly as it does when it is the last one."""
         first, stops = members[0], self.template.stops
-        alone = TraceIndex(self.template.trace(self.scene, members[-1] + 1))
+        alone = TraceIndex(self._beginning(members[-1] + 1))
         if not alone.text.startswith(prompt.text):
             return None
         model = find_turn(alone, members, len(prompt.text), stops, last=True)
@@ -322,7 +329,7 @@ class _Job:
         if last.index == len(self.messages) - 1 or not speaks(self.messages[last.index]):
             return
         if self.policy.prompt_mismatch == "error":
-            prompt = self.template.trace(self.scene, last.first, prompt=True)
+            prompt = self._beginning(last.first, prompt=True)
             if self.index.text[: last.start] != prompt.text:
                 raise self._mismatch(last.index, prompt)
 
