@@ -91,14 +91,14 @@ class _Renewed:
             self._encoded += size
             if self._engine is None or (self._encoded - self._looked > LOOK_EVERY and self._is_large()):
                 self._engine = None  # the old one goes before the new one comes
-                self._engine, self._encoded, self._looked = self._make(), 0, -LOOK_EVERY
+                self._engine, self._encoded, self._looked, self._grown_to = self._make(), 0, -LOOK_EVERY, 0
             return self._engine
 
     def _is_large(self) -> bool:
         now, self._looked = anonymous_memory(), self._encoded
         if now is None:
             return self._encoded > CACHE_TEXT_BYTES
-        if self._encoded < SETTLING_BYTES:  # what else a run needs is there only after a while
+        if not self._grown_to or self._encoded < SETTLING_BYTES:  # what else a run needs is there only after a while
             self._grown_to = now + CACHE_BYTES
         return now > self._grown_to
 

@@ -24,6 +24,9 @@ TOOL_ROWS = 20_000
 MILLION = 1_000_000
 SMALL = 25_000
 SAME_ROWS = 1_000
+CORE_BATCH = 25_000
+# 0 is one call for everything.
+BARE_BATCHES = (1000, 8000, 0)
 # The same rows for us and for TRL.
 PAIRS = (("alpaca", "pairs"), ("messages", "messages"))
 
@@ -134,16 +137,19 @@ def core(lab: Lab) -> Iterator[Claim]:
     size = lab.options.size(SIZE)
     for kind, other in PAIRS:
         bare = replace(lab.bare("gigatoken_bare", other, size), warm=True)
-        job = replace(lab.job("core", kind, size), warm=True)
-        ours, by_batch, at_once = lab.measure(job, bare, replace(bare, batch_size=0))
-        limit = min(by_batch, at_once, key=lambda series: series.median("first"))
+        job = replace(lab.job("core", kind, size), warm=True, batch_size=CORE_BATCH)
+        ours, *limits = lab.measure(job, *(replace(bare, batch_size=rows) for rows in BARE_BATCHES))
+        limit = min(limits, key=lambda series: series.median("first"))
         yield against("core", f"encode_batch, {kind} / bare gigatoken", ours, limit, 2, "<=")
 
 
 def slow(lab: Lab) -> Iterator[Claim]:
     size = lab.options.rate(SIZE)
     for kind, other in PAIRS:
-        jobs = [replace(lab.job(side, kind, size), backend="tokenizers") for side in ("core", "prepare")]
+        jobs = [
+            replace(lab.job(side, kind, size), backend="tokenizers", batch_size=CORE_BATCH)
+            for side in ("core", "prepare")
+        ]
         series = lab.measure(*jobs, lab.bare("tokenizers_bare", other, size))
         for name, ours in zip(("encode_batch", "fmt.prepare"), series, strict=False):
             yield against("slow", f"{name}, {kind}, tokenizers / bare encode_batch", ours, series[-1], 0.85, ">=")
@@ -168,10 +174,13 @@ def mapped(lab: Lab) -> Iterator[Claim]:
 
 
 def turns(lab: Lab) -> Iterator[Claim]:
-    size = max(lab.options.size(40_000), 20 * TURNS)
+    size = max(lab.options.size(400_000), 20 * TURNS)
     sizes = {f"turns_{TURNS}": size // TURNS, "turns_1": size}
     for tokenizer in ("qwen3", "llama3_1"):
-        jobs = (replace(lab.job("core", kind, rows, tokenizer), warm=True) for kind, rows in sizes.items())
+        jobs = (
+            replace(lab.job("core", kind, rows, tokenizer), warm=True, batch_size=max(1, CORE_BATCH * rows // size))
+            for kind, rows in sizes.items()
+        )
         long, short = lab.measure(*jobs)
         cost = [1e6 * series.median("first") / series.median("tokens") for series in (long, short)]
         shown = [f"{microseconds:.3f} µs/token" for microseconds in cost]

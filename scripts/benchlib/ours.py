@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ def ready(job: Job) -> tuple[datasets.Dataset, ifmt.Formatter, float]:
     dataset = datasets.Dataset.from_file(job.data)
     rows: pa.Table = dataset.with_format("arrow")[:1]
     assert AutoTokenizer  # transformers loads its classes when they are named
+    with suppress(ImportError):  # what the engine loads when it is first used
+        importlib.import_module("awkward")
     start = time.perf_counter()
     fmt = ifmt.compile(job.template, job.tokenizer, backend=job.backend)  # type: ignore[arg-type]
     fmt.encode_batch(rows)
