@@ -169,6 +169,7 @@ class _Messages:
             signatures = signatures * 2 + _mask(pc.is_valid(child))
         plain &= _mask(pc.is_valid(texts["content"])) | (calls.codes >= 0)
         names = [role for role, _ in speakers]
+        texts = {name: child.cast(TEXT) for name, child in texts.items()}
         return cls(plain, signatures, roles, names, texts, calls, layout.dialect.any_case)
 
     def rows(self, offsets: Ints, places: Ints, beside: Distinct | None) -> ShapedRows:
@@ -181,7 +182,7 @@ class _Messages:
             here = offsets[places] + number
             for name, child in self.texts.items():
                 if child[int(here[0])].is_valid:
-                    column = child.take(pa.array(here)).cast(TEXT)
+                    column = child.take(pa.array(here))
                     texts[number, name] = column
                     if name == "reasoning_content":
                         texts[number, "thinking"] = column

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain
 from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
@@ -72,7 +73,7 @@ class ReferenceBackend:
         rows = [encoding.ids for encoding in self._engine.encode_batch_fast(plain, add_special_tokens=False)]
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
-        ids = np.fromiter((id for row in rows for id in row), np.int32, int(offsets[-1]))
+        ids = np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1]))
         return ids, offsets
 
 

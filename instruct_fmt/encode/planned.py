@@ -92,10 +92,14 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Rows with their ids, and where each id ends in the buffer of texts, in bytes."""
+    """Rows with their ids, and where each id ends in the buffer of texts, in bytes.
+
+    `index` is `ids` once more, as NumPy wants it for a look-up: it would be made anew for each.
+    """
 
     rows: _Rows
     ids: npt.NDArray[np.int32]
+    index: npt.NDArray[np.intp]
     offsets: Ints
     ends: Ints
 
@@ -127,7 +131,8 @@ class PlannedEncoder:
         np.add.at(steps, first[filled], 1)
         np.add.at(steps, behind[filled], -1)
         trained = np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
-        trained &= np.diff(ends, prepend=tokens.rows.starts[:1].astype(ends.dtype)) > 0
+        if self.vocabulary.has_empty:
+            trained &= self.vocabulary.lengths(tokens.index) > 0
         learns = np.zeros(len(tokens.rows.places), np.bool_)
         learns[tokens.rows.trained.rows[filled]] = True
         return only(EncodedRows(ids, trained, tokens.offsets, tokens.rows.places, tokens.rows.groups), learns)
@@ -141,12 +146,13 @@ class PlannedEncoder:
             edges = np.append(np.sort(np.concatenate([starts[:-1], cuts])), starts[-1])
             pieces = pieces + rows.cuts.offsets
         ids, offsets = self.backend.encode(_pieces(rows.texts, edges))
-        sums = self._sums(ids, starts)
+        index = ids.astype(np.intp)
+        sums = self._sums(index, starts)
         fits = np.diff(sums[offsets]) == np.diff(edges)
         right = np.logical_and.reduceat(fits, pieces[:-1]) & self._unchanged(rows)
-        return self._only(_Tokens(rows, ids, offsets[pieces], sums[1:]), right)
+        return self._only(_Tokens(rows, ids, index, offsets[pieces], sums[1:]), right)
 
-    def _sums(self, ids: npt.NDArray[np.int32], starts: Ints) -> Ints:
+    def _sums(self, ids: npt.NDArray[np.intp], starts: Ints) -> Ints:
         """The bytes in front of each id, counted from the first text's beginning, and behind the last."""
         kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
         sums: npt.NDArray[Any] = np.empty(len(ids) + 1, kind)
@@ -163,13 +169,13 @@ class PlannedEncoder:
             return tokens
         chosen = np.flatnonzero(right)
         places, offsets = taken(tokens.offsets, chosen)
-        rows, ids = tokens.rows.take(chosen), tokens.ids[places]
-        return _Tokens(rows, ids, offsets, self._sums(ids, rows.starts)[1:])
+        rows, index = tokens.rows.take(chosen), tokens.index[places]
+        return _Tokens(rows, tokens.ids[places], index, offsets, self._sums(index, rows.starts)[1:])
 
     def _as_written(self, tokens: _Tokens) -> Bools:
         """Rows whose control tokens are the template's own: these ids at these places, and no others."""
         rows = tokens.rows
-        found = np.flatnonzero(self.vocabulary.shows(tokens.ids))
+        found = np.flatnonzero(self.vocabulary.shows(tokens.index))
         at, ids = tokens.ends[found], tokens.ids[found]
         wanted_at = rows.control.values[:, 0] + rows.starts[rows.control.rows]
         wanted = rows.control.values[:, 1]

@@ -72,7 +72,7 @@ class Vocabulary:
         tokens = self.backend.get_added_tokens_decoder()
         return tuple(Added(id, token.content, token.special, token.single_word) for id, token in sorted(tokens.items()))
 
-    def shows(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    def shows(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """For each id whether it is an added token that is more than blanks."""
         return self._shown.take(ids, mode="clip")
 
@@ -115,12 +115,19 @@ class Vocabulary:
         """Whether the vocabulary tells how many bytes an id stands for."""
         return self.byte_level or _has(self._decoder, "ByteFallback") or _has(self._decoder, "Metaspace")
 
-    def lengths(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    @property
+    def has_empty(self) -> bool:
+        """Whether an id that was met so far stands for no byte."""
+        return bool((self._sizes == 0).any())
+
+    def lengths(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         """For each id the number of bytes that it stands for; only where `has_lengths`."""
-        if len(ids) and int(ids.max()) >= len(self._sizes):
+        try:
+            found = self._sizes.take(ids)
+        except IndexError:  # a vocabulary with gaps has ids beyond its size
             more = np.full(int(ids.max()) + 1 - len(self._sizes), _UNKNOWN, np.int32)
             self._sizes = np.concatenate([self._sizes, more])
-        found = self._sizes.take(ids)
+            found = self._sizes.take(ids)
         if found.min(initial=0) == _UNKNOWN:
             for id in np.unique(ids[found == _UNKNOWN]).tolist():
                 self._sizes[id] = self._size(id)
