@@ -91,7 +91,7 @@ def test_an_engine_that_fails_its_probes_is_refused(vocabulary: Vocabulary, monk
 
 @pytest.mark.parametrize("known", [True, False])
 def test_engines_are_made_anew(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = iter(range(0, 10**12, 100_000_000))
+    memory = iter(range(0, 10**12, 50_000_000))
     monkeypatch.setattr(backends, "anonymous_memory", lambda: next(memory) if known else None)
     made: list[int] = []
     renewed = backends._Renewed(lambda: made.append(1) or len(made))  # type: ignore[func-returns-value]

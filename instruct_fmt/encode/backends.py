@@ -28,7 +28,7 @@ Texts: TypeAlias = "Sequence[str] | pa.Array"
 
 # The cache of distinct words of an engine may grow without a bound; the engine is made anew when this process has grown
 # by so much since it was made, or, where that cannot be told, after so much text.
-CACHE_BYTES = 256_000_000
+CACHE_BYTES = 160_000_000
 CACHE_TEXT_BYTES = 96_000_000
 SETTLING_BYTES, LOOK_EVERY = 24_000_000, 500_000
 # Of so many texts, the few of a sample are encoded by the reference as well.
