@@ -5,7 +5,6 @@ In: plain Python rows. Out: an `EncodedBatch`. A row that cannot be encoded beco
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
@@ -14,7 +13,15 @@ from typing import Any, Literal, cast
 import numpy as np
 import pyarrow as pa
 
-from instruct_fmt.adapt import Adapter, ShapedRows, column_of, find_shapes, make_adapter, table_rows
+from instruct_fmt.adapt import (
+    Adapter,
+    ShapedRows,
+    column_of,
+    find_shapes,
+    make_adapter,
+    table_rows,
+    with_dataset_path,
+)
 from instruct_fmt.batch import Batch, Block, counted
 from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.backends import Backend, choose
@@ -34,22 +41,11 @@ from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
 from instruct_fmt.template.traced import TOOLS, Field
 from instruct_fmt.template.turns import Marker, Policy
-from instruct_fmt.threads import cores, in_order
+from instruct_fmt.threads import in_order, rows_at_a_time
 from instruct_fmt.tokenizer import generation_stops
-from instruct_fmt.types import (
-    Bools,
-    Conversation,
-    EncodedBatch,
-    Example,
-    Ints,
-    Marked,
-    Record,
-    TemplateSource,
-    Text,
-)
+from instruct_fmt.types import Bools, Conversation, EncodedBatch, Example, Ints, Marked, Record, TemplateSource, Text
 
 Row = Mapping[str, Any]
-SMALL_BYTES, PIECE_BYTES, MAX_PIECE_BYTES, PIECE_ROWS = 1_000_000, 3_000_000, 12_000_000, 2000
 
 
 class Pipeline:
@@ -207,7 +203,7 @@ class Pipeline:
         batch, columns = Batch(), table.column_names
         batch.counts["rows"] = table.num_rows
         left, tried = np.ones(table.num_rows, np.bool_), np.zeros(table.num_rows, np.bool_)
-        starts = range(0, table.num_rows, _rows_at_a_time(table))
+        starts = range(0, table.num_rows, rows_at_a_time(table.num_rows, table.nbytes))
         self._ready(columns)
         pieces = [(table.slice(start, starts.step), first_row + start) for start in starts]
         for start, block in zip(starts, in_order(self._run_columns, pieces), strict=True):
@@ -376,16 +372,6 @@ class Pipeline:
         return RowError("over-length", "$", f"{tokens} tokens", f"at most {limit}", fix, number)
 
 
-def _rows_at_a_time(table: pa.Table) -> int:
-    """How many rows are encoded in one go: blocks of some thousand short ones are kind to the caches."""
-    rows, size, threads = max(int(table.num_rows), 1), max(int(table.nbytes), 1), cores()
-    if size < SMALL_BYTES:
-        return rows
-    wanted = max(PIECE_BYTES, min(PIECE_ROWS * size // rows, MAX_PIECE_BYTES))
-    rounds = -(-size // (wanted * threads))
-    return max(-(-rows // (rounds * threads)), 1)
-
-
 def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, policy: str) -> EncodedRow | None:
     if policy == "drop":
         return None
@@ -398,15 +384,6 @@ def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, poli
             return None
         keep = found
     return EncodedRow(row.ids[keep], row.trained[keep], row.neutralised)
-
-
-def with_dataset_path(error: RowError, example: Conversation) -> RowError:
-    """The error with the path of the dataset's own field: an adapted row has other names and places."""
-    match = re.match(r"\$\.messages\[(\d+)\](.*)", error.path)
-    if match is None or int(match[1]) >= len(example.paths):
-        return error
-    path = example.paths[int(match[1])] + match[2]
-    return RowError(error.reason, path, error.found, error.expected, error.fix)
 
 
 def _policy(settings: Settings, append_eos: bool) -> Policy:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+SMALL_BYTES, BLOCK_BYTES, MAX_BLOCK_BYTES, BLOCK_ROWS = 1_000_000, 3_000_000, 12_000_000, 2000
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -31,6 +32,15 @@ def cores() -> int:
         if module is not None and module.parent_process() is not None:
             return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def rows_at_a_time(rows: int, size: int) -> int:
+    """How many of so many rows, of so many bytes, one thread takes in one go: some thousand are kind to the caches."""
+    if size < SMALL_BYTES:
+        return max(rows, 1)
+    wanted = max(BLOCK_BYTES, min(BLOCK_ROWS * size // max(rows, 1), MAX_BLOCK_BYTES))
+    rounds = -(-size // (wanted * cores()))
+    return max(-(-rows // (rounds * cores())), 1)
 
 
 def in_order(function: Callable[[In], Out], values: Sequence[In]) -> list[Out]:

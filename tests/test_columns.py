@@ -158,7 +158,7 @@ def test_blocks_and_threads_change_nothing(size: int, own: Formatter, monkeypatc
     ]
     table = pa.Table.from_pylist(rows)
     wanted = check_columns(own, table, monkeypatch)
-    monkeypatch.setattr(pipeline, "_rows_at_a_time", lambda table: size)
+    monkeypatch.setattr(pipeline, "rows_at_a_time", lambda rows, bytes: size)
     monkeypatch.setattr(threads, "cores", lambda: 3)
     found = check_columns(own, table, monkeypatch)
     assert found.table.to_pylist() == wanted.table.to_pylist()

@@ -21,14 +21,23 @@ import pyarrow as pa
 
 from instruct_fmt.adapt import alpaca, detect, messages, prompt_completion, record, text
 from instruct_fmt.adapt.arrow import table_rows
-from instruct_fmt.adapt.canonical import Dialect
+from instruct_fmt.adapt.canonical import Dialect, with_dataset_path
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
 from instruct_fmt.adapt.shapes import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Example, TemplateSource
 
-__all__ = ["Adapter", "Distinct", "ShapedRows", "column_of", "find_shapes", "make_adapter", "table_rows"]
+__all__ = [
+    "Adapter",
+    "Distinct",
+    "ShapedRows",
+    "column_of",
+    "find_shapes",
+    "make_adapter",
+    "table_rows",
+    "with_dataset_path",
+]
 
 Adapter = Callable[[Mapping[str, Any]], Example]
 

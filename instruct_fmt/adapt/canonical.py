@@ -8,6 +8,7 @@ and returned beside it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,7 +18,7 @@ from instruct_fmt.adapt import tools
 from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, text
 from instruct_fmt.errors import RowError, shown
-from instruct_fmt.types import Message
+from instruct_fmt.types import Conversation, Message
 
 Flags = tuple[bool | None, ...]
 
@@ -188,3 +189,12 @@ def _with_reasoning(message: Message) -> Message:
 def message_paths(column: str, count: int, first: int = 0) -> tuple[str, ...]:
     """The JSON paths of the messages of a column."""
     return tuple(at(((None, column), i)) for i in range(first, first + count))
+
+
+def with_dataset_path(error: RowError, example: Conversation) -> RowError:
+    """The error with the path of the dataset's own field: an adapted row has other names and places."""
+    match = re.match(r"\$\.messages\[(\d+)\](.*)", error.path)
+    if match is None or int(match[1]) >= len(example.paths):
+        return error
+    path = example.paths[int(match[1])] + match[2]
+    return RowError(error.reason, path, error.found, error.expected, error.fix)
