@@ -25,6 +25,7 @@ from instruct_fmt.types import Bools, Ints
 TEXT = pa.large_string()
 _TEXTS = ("content", "name", "tool_call_id", "reasoning_content")
 _LARGE = 2**40
+_BOTH = -2  # a message with calls in both places
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +250,6 @@ def _calls(children: Mapping[str, pa.Array], calling: Bools) -> Distinct:
         codes[codes == _BOTH] = len(values)
         values.append(None)
     return Distinct(codes, values)
-
-
-_BOTH = -2
 
 
 def _filled(child: pa.Array | None) -> Ints:

@@ -155,7 +155,7 @@ class FastokensBackend:
 
 
 class WatchedBackend:
-    """A fast engine, a sample of whose every batch is compared with the reference."""
+    """A fast engine, a sample of whose texts is compared with the reference: `SAMPLE` of `CHECK_EVERY`."""
 
     def __init__(self, fast: Backend, reference: Backend) -> None:
         self._fast, self._reference = fast, reference
@@ -187,7 +187,7 @@ class WatchedBackend:
 def anonymous_memory() -> int | None:
     """The bytes of memory of this process that are no mapped file; None where the system does not tell."""
     try:
-        with open("/proc/self/status", "rb") as status:  # noqa: PTH123 - it is read before every call of an engine
+        with open("/proc/self/status", "rb") as status:  # noqa: PTH123 - it is read often
             found = re.search(rb"RssAnon:\s*(\d+) kB", status.read())
     except OSError:
         return None

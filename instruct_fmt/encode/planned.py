@@ -130,7 +130,7 @@ class PlannedEncoder:
         steps = np.zeros(len(ids) + 1, np.int8)
         np.add.at(steps, first[filled], 1)
         np.add.at(steps, behind[filled], -1)
-        trained = np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
+        trained = np.cumsum(steps[:-1], dtype=np.int8) > 0  # two ranges may share a token
         if self.vocabulary.has_empty:
             trained &= self.vocabulary.lengths(tokens.index) > 0
         learns = np.zeros(len(tokens.rows.places), np.bool_)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class Vocabulary:
         self.eos: str | None = tokenizer.eos_token
         self.prefix, self.suffix = self._ends()
         self._sizes = np.full(self.backend.get_vocab_size(), _UNKNOWN, np.int32)
+        self._learning = Lock()
 
     @cached_property
     def digest(self) -> str:
@@ -122,20 +124,21 @@ class Vocabulary:
 
     def lengths(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         """For each id the number of bytes that it stands for; only where `has_lengths`."""
-        try:
-            found = self._sizes.take(ids)
-        except IndexError:  # a vocabulary with gaps has ids beyond its size
-            more = np.full(int(ids.max()) + 1 - len(self._sizes), _UNKNOWN, np.int32)
-            self._sizes = np.concatenate([self._sizes, more])
-            found = self._sizes.take(ids)
-        if found.min(initial=0) == _UNKNOWN:
-            for id in np.unique(ids[found == _UNKNOWN]).tolist():
+        sizes = self._sizes
+        if len(ids) and int(ids.max()) < len(sizes):
+            found = sizes.take(ids)
+            if found.min() != _UNKNOWN:
+                return found
+        with self._learning:
+            missing = int(ids.max(initial=0)) + 1 - len(self._sizes)
+            if missing > 0:  # a vocabulary with gaps has ids beyond its size
+                self._sizes = np.concatenate([self._sizes, np.full(missing, _UNKNOWN, np.int32)])
+            for id in np.unique(ids[self._sizes.take(ids) == _UNKNOWN]).tolist():
                 self._sizes[id] = self._size(id)
-            found = self._sizes.take(ids)
-        return found
+            return self._sizes.take(ids)
 
     def _size(self, id: int) -> int:
-        """The bytes of one id; threads may ask for the same, and get the same."""
+        """The bytes of one id."""
         token = self.backend.id_to_token(id) or ""
         if id in self._added_ids:
             return len((token if self.byte_level else token.replace("▁", " ")).encode())

@@ -63,7 +63,7 @@ class ShapeGroup:
     example: Callable[[int], Example]
 
     def only(self, rows: Ints) -> Columns:
-        """The columns of some of the rows."""
+        """The columns of some of the rows, which ascend."""
         if len(rows) == len(self.places):
             return self.columns
         chosen = pa.array(rows)
@@ -72,10 +72,10 @@ class ShapeGroup:
 
 @dataclass(slots=True)
 class _Known:
-    """A plan, and how many rows it took since one of them was compared with Jinja."""
+    """A plan, and how many rows it took since one of them was compared with Jinja; the first ones are checked soon."""
 
     plan: Plan
-    rows: int = 0
+    rows: int = CHECK_EVERY
 
 
 class Planner:
@@ -224,7 +224,9 @@ class Planner:
         known.rows += len(chosen)
         if known.rows < CHECK_EVERY:
             return True
-        sample = chosen[np.linspace(0, len(chosen) - 1, min(known.rows // CHECK_EVERY, MAX_CHECKS)).astype(np.int64)]
+        # From the end: a plan is often made from the first row.
+        steps = np.linspace(len(chosen) - 1, 0, min(known.rows // CHECK_EVERY, MAX_CHECKS, len(chosen)))
+        sample = chosen[np.unique(steps.astype(np.int64))]
         known.rows = 0
         texts = known.plan.render(Values(rows.only(sample)), sample).texts.to_pylist()
         for place, text in zip(sample.tolist(), texts, strict=True):
