@@ -19,7 +19,9 @@ def table_of(ids: npt.NDArray[np.int32], trained: Bools, offsets: Ints) -> pa.Ta
 
 def labels_of(ids: npt.NDArray[np.int32], trained: Bools) -> npt.NDArray[np.int32]:
     """A copy of the ids with -100 where nothing is trained."""
-    return np.where(trained, ids, np.int32(UNTRAINED))
+    labels = np.full(len(ids), UNTRAINED, np.int32)
+    np.copyto(labels, ids, where=trained)
+    return labels
 
 
 def empty_table() -> pa.Table:

@@ -162,7 +162,7 @@ class Encoder:
 
     def _together(self, row: Marked, parts: Sequence[tuple[npt.NDArray[np.int32], Bools]]) -> EncodedRow | RowError:
         """The row from its parts; anew where a normaliser made control tokens of what shows none."""
-        found = sum(int(self.vocabulary.shows(ids).sum()) for ids, _ in parts)
+        found = sum(len(self.vocabulary.shown(ids)) for ids, _ in parts)
         if self._policy == "allow" or found == self.control.count(row.text):
             return self._joined(row, parts)
         try:
@@ -189,8 +189,9 @@ class Encoder:
     def _trained(self, found: Pieces, ranges: Sequence[Range]) -> Bools:
         """Trained flags by the characters of each id. A control token is where it begins: it may swallow blanks."""
         starts, ends = np.asarray(found.starts, np.int64), np.asarray(found.ends, np.int64)
-        control = self.vocabulary.shows(np.asarray(found.ids, np.int32))
-        return overlaps(starts, np.where(control, np.minimum(ends, starts + 1), ends), ranges)
+        control = self.vocabulary.shown(np.asarray(found.ids, np.int32))
+        ends[control] = np.minimum(ends[control], starts[control] + 1)
+        return overlaps(starts, ends, ranges)
 
     def _changed(self, text: str) -> bool:
         """Whether a normaliser changes the text, so that sums of byte lengths could agree by accident."""

@@ -84,22 +84,25 @@ class _Rows:
         )
 
     @property
-    def starts(self) -> Ints:
+    def places_in_buffer(self) -> Ints:
         """Where each text begins in the buffer of texts, and where the last one ends, in bytes."""
         found: Ints = np.frombuffer(self.texts.buffers()[1], np.int64)[self.texts.offset :][: len(self.texts) + 1]
+        return found
+
+    @property
+    def starts(self) -> Ints:
+        """Where each text begins behind the beginning of the first, and where the last one ends, in bytes."""
+        places = self.places_in_buffer
+        found: Ints = places - places[0]
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Rows with their ids, and where each id ends in the buffer of texts, in bytes.
-
-    `index` is `ids` once more, as NumPy wants it for a look-up: it would be made anew for each.
-    """
+    """Rows with their ids, and where each id ends behind the beginning of the first row, in bytes."""
 
     rows: _Rows
     ids: npt.NDArray[np.int32]
-    index: npt.NDArray[np.intp]
     offsets: Ints
     ends: Ints
 
@@ -124,43 +127,34 @@ class PlannedEncoder:
         tokens = self._placed(_Rows.of(groups))
         if self._guarded:
             tokens = self._only(tokens, self._as_written(tokens))
-        ids, ends = tokens.ids, tokens.ends
-        first, behind = _tokens_of(tokens.rows, ends)
+        first, behind = _tokens_of(tokens)
         filled = first < behind
-        steps = np.zeros(len(ids) + 1, np.int8)
-        np.add.at(steps, first[filled], 1)
-        np.add.at(steps, behind[filled], -1)
-        trained = np.cumsum(steps[:-1], dtype=np.int8) > 0  # two ranges may share a token
+        trained = _flags(first[filled], behind[filled], len(tokens.ids))
         if self.vocabulary.has_empty:
-            trained &= self.vocabulary.lengths(tokens.index) > 0
+            trained &= self.vocabulary.lengths(tokens.ids) > 0
         learns = np.zeros(len(tokens.rows.places), np.bool_)
         learns[tokens.rows.trained.rows[filled]] = True
-        return only(EncodedRows(ids, trained, tokens.offsets, tokens.rows.places, tokens.rows.groups), learns)
+        rows = tokens.rows
+        return only(EncodedRows(tokens.ids, trained, tokens.offsets, rows.places, rows.groups), learns)
 
     def _placed(self, rows: _Rows) -> _Tokens:
         """The rows whose ids stand for as many bytes as each piece of them has, with their ids."""
-        starts = edges = rows.starts
+        starts = edges = rows.places_in_buffer
         pieces = np.arange(len(starts))
         if self._split and len(rows.cuts.values):
             cuts = rows.cuts.values + starts[rows.cuts.rows]
             edges = np.append(np.sort(np.concatenate([starts[:-1], cuts])), starts[-1])
             pieces = pieces + rows.cuts.offsets
         ids, offsets = self.backend.encode(_pieces(rows.texts, edges))
-        index = ids.astype(np.intp)
-        sums = self._sums(index, starts)
+        sums = self._sums(ids, int(starts[-1] - starts[0]))
         fits = np.diff(sums[offsets]) == np.diff(edges)
         right = np.logical_and.reduceat(fits, pieces[:-1]) & self._unchanged(rows)
-        return self._only(_Tokens(rows, ids, index, offsets[pieces], sums[1:]), right)
+        return self._only(_Tokens(rows, ids, offsets[pieces], sums[1:]), right)
 
-    def _sums(self, ids: npt.NDArray[np.intp], starts: Ints) -> Ints:
-        """The bytes in front of each id, counted from the first text's beginning, and behind the last."""
-        kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
-        sums: npt.NDArray[Any] = np.empty(len(ids) + 1, kind)
-        sums[0] = starts[0]
-        lengths = self.vocabulary.lengths(ids)
-        if len(ids):
-            lengths[0] += starts[0]
-        np.cumsum(lengths, out=sums[1:], dtype=sums.dtype)
+    def _sums(self, ids: npt.NDArray[np.int32], size: int) -> Ints:
+        """The bytes in front of each id, and behind the last; `size` is how many they should be."""
+        sums: npt.NDArray[Any] = np.zeros(len(ids) + 1, np.int32 if 2 * size <= np.iinfo(np.int32).max else np.int64)
+        np.cumsum(self.vocabulary.lengths(ids), out=sums[1:], dtype=sums.dtype)
         return sums
 
     def _only(self, tokens: _Tokens, right: Bools) -> _Tokens:
@@ -169,13 +163,13 @@ class PlannedEncoder:
             return tokens
         chosen = np.flatnonzero(right)
         places, offsets = taken(tokens.offsets, chosen)
-        rows, index = tokens.rows.take(chosen), tokens.index[places]
-        return _Tokens(rows, tokens.ids[places], index, offsets, self._sums(index, rows.starts)[1:])
+        rows, ids = tokens.rows.take(chosen), tokens.ids[places]
+        return _Tokens(rows, ids, offsets, self._sums(ids, int(rows.starts[-1]))[1:])
 
     def _as_written(self, tokens: _Tokens) -> Bools:
         """Rows whose control tokens are the template's own: these ids at these places, and no others."""
         rows = tokens.rows
-        found = np.flatnonzero(self.vocabulary.shows(tokens.index))
+        found = self.vocabulary.shown(tokens.ids)
         at, ids = tokens.ends[found], tokens.ids[found]
         wanted_at = rows.control.values[:, 0] + rows.starts[rows.control.rows]
         wanted = rows.control.values[:, 1]
@@ -205,13 +199,26 @@ class PlannedEncoder:
         return right
 
 
-def _tokens_of(rows: _Rows, ends: Ints) -> tuple[Ints, Ints]:
+def _tokens_of(tokens: _Tokens) -> tuple[Ints, Ints]:
     """For each trained range its first token, and the one behind its last."""
-    ranges = (rows.trained.values + rows.starts[rows.trained.rows][:, None]).astype(ends.dtype)
-    first = np.searchsorted(ends, ranges[:, 0], side="right")
+    ends, rows = tokens.ends, tokens.rows.trained.rows
+    starts = tokens.rows.starts
+    left, right = (tokens.rows.trained.values + starts[rows][:, None]).astype(ends.dtype).T
+    first = np.searchsorted(ends, left, side="right")
+    behind = tokens.offsets[rows + 1]  # where a range ends with its row; there are many
+    inner = np.flatnonzero(right < starts[rows + 1])
     # A token begins where the one before it ends.
-    behind = np.minimum(np.searchsorted(ends, ranges[:, 1], side="left") + 1, len(ends))
-    return first, np.where(ranges[:, 0] < ranges[:, 1], behind, first)
+    behind[inner] = np.minimum(np.searchsorted(ends, right[inner], side="left") + 1, len(ends))
+    return first, np.where(left < right, behind, first)
+
+
+def _flags(first: Ints, behind: Ints, size: int) -> Bools:
+    """So many flags, true in ranges that are not empty and in order; two of them may share a token."""
+    edges = np.empty((len(first), 2), np.int64)
+    edges[:, 1] = np.maximum.accumulate(behind)
+    edges[:, 0] = np.maximum(first, np.concatenate([[0], edges[:-1, 1]])) if len(first) else first
+    counts = np.diff(edges.reshape(-1), prepend=0, append=size)
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts)
 
 
 def only(rows: EncodedRows, right: Bools) -> EncodedRows:
@@ -223,12 +230,6 @@ def only(rows: EncodedRows, right: Bools) -> EncodedRows:
     return EncodedRows(rows.ids[places], rows.trained[places], offsets, rows.places[chosen], rows.groups[chosen])
 
 
-def _bytes(rows: _Rows) -> tuple[npt.NDArray[np.uint8], int]:
-    """The text of all rows, and where it begins in their buffer."""
-    starts = rows.starts
-    return np.frombuffer(rows.texts.buffers()[2] or b"", np.uint8)[starts[0] : starts[-1]], int(starts[0])
-
-
 def _beyond_ascii(rows: _Rows) -> Ints:
     found: Ints = np.flatnonzero(~pc.string_is_ascii(rows.texts).to_numpy(zero_copy_only=False))
     return found
@@ -236,11 +237,12 @@ def _beyond_ascii(rows: _Rows) -> Ints:
 
 def _composable(rows: _Rows) -> Ints:
     """Rows that NFC may make longer in a place: they hold a character neither below U+0300 nor among punctuation."""
-    text, start = _bytes(rows)
+    edges = rows.places_in_buffer
+    text = np.frombuffer(rows.texts.buffers()[2] or b"", np.uint8)[edges[0] : edges[-1]]
     places = np.flatnonzero(text >= _COMBINING)
     second = text[np.minimum(places + 1, len(text) - 1)]
     places = places[(text[places] != _PUNCTUATION) | (second == _FORKING)]
-    return np.unique(np.searchsorted(rows.starts, places + start, side="right") - 1)
+    return np.unique(np.searchsorted(rows.starts, places, side="right") - 1)
 
 
 def _pieces(texts: pa.Array, edges: Ints) -> pa.Array:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from instruct_fmt.errors import TokenizerError
-from instruct_fmt.types import Added
+from instruct_fmt.types import Added, Ints
 
 LETTER = "a"
-_UNKNOWN = -1
 
 
 class Vocabulary:
@@ -49,8 +49,6 @@ class Vocabulary:
         self.pad_id: int | None = tokenizer.pad_token_id
         self.eos: str | None = tokenizer.eos_token
         self.prefix, self.suffix = self._ends()
-        self._sizes = np.full(self.backend.get_vocab_size(), _UNKNOWN, np.int32)
-        self._learning = Lock()
 
     @cached_property
     def digest(self) -> str:
@@ -74,17 +72,19 @@ class Vocabulary:
         tokens = self.backend.get_added_tokens_decoder()
         return tuple(Added(id, token.content, token.special, token.single_word) for id, token in sorted(tokens.items()))
 
-    def shows(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """For each id whether it is an added token that is more than blanks."""
-        return self._shown.take(ids, mode="clip")
+    def shown(self, ids: npt.NDArray[np.int32]) -> Ints:
+        """The places of ids that are added tokens of more than blanks."""
+        lowest, flags = self._shown
+        places: Ints = np.flatnonzero(ids >= lowest)  # added tokens are mostly the highest
+        return places[flags.take(ids[places], mode="clip")]
 
     @cached_property
-    def _shown(self) -> npt.NDArray[np.bool_]:
-        """Flags for ids; the last one stands for all that are higher."""
+    def _shown(self) -> tuple[int, npt.NDArray[np.bool_]]:
+        """The lowest of those ids, and flags for ids; the last one stands for all that are higher."""
         ids = [token.id for token in self.added if token.visible]
         flags = np.zeros(max(ids, default=0) + 2, np.bool_)
         flags[ids] = True
-        return flags
+        return min(ids, default=len(flags)), flags
 
     def _ends(self) -> tuple[list[int], list[int]]:
         """The ids that the tokenizer itself puts before and behind a text."""
@@ -117,36 +117,34 @@ class Vocabulary:
         """Whether the vocabulary tells how many bytes an id stands for."""
         return self.byte_level or _has(self._decoder, "ByteFallback") or _has(self._decoder, "Metaspace")
 
-    @property
-    def has_empty(self) -> bool:
-        """Whether an id that was met so far stands for no byte."""
-        return bool((self._sizes == 0).any())
-
-    def lengths(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    def lengths(self, ids: npt.NDArray[np.int32]) -> Ints:
         """For each id the number of bytes that it stands for; only where `has_lengths`."""
         sizes = self._sizes
-        if len(ids) and int(ids.max()) < len(sizes):
-            found = sizes.take(ids)
-            if found.min() != _UNKNOWN:
-                return found
-        with self._learning:
-            missing = int(ids.max(initial=0)) + 1 - len(self._sizes)
-            if missing > 0:  # a vocabulary with gaps has ids beyond its size
-                self._sizes = np.concatenate([self._sizes, np.full(missing, _UNKNOWN, np.int32)])
-            for id in np.unique(ids[self._sizes.take(ids) == _UNKNOWN]).tolist():
-                self._sizes[id] = self._size(id)
-            return self._sizes.take(ids)
-
-    def _size(self, id: int) -> int:
-        """The bytes of one id."""
-        token = self.backend.id_to_token(id) or ""
-        if id in self._added_ids:
-            return len((token if self.byte_level else token.replace("▁", " ")).encode())
-        return len(token) if self.byte_level else _piece_length(token)
+        if len(ids) and int(ids.max()) >= len(sizes):
+            self._sizes = sizes = np.concatenate([sizes, self._sizes_from(len(sizes), int(ids.max()) + 1)])
+        # Arrow's look-up takes 32-bit ids as they are, and lets other threads work.
+        found: Ints = pc.take(pa.array(sizes), pa.array(ids), boundscheck=False).to_numpy()
+        return found
 
     @cached_property
-    def _added_ids(self) -> frozenset[int]:
-        return frozenset(token.id for token in self.added)
+    def _sizes(self) -> Ints:
+        return self._sizes_from(0, self.backend.get_vocab_size())
+
+    def _sizes_from(self, start: int, stop: int) -> Ints:
+        """The bytes of each id of a range, in few bits; an id that the vocabulary lacks never comes: 1."""
+        tokens = map(self.backend.id_to_token, range(start, stop))
+        size = len if self.byte_level else _piece_length
+        sizes = np.fromiter((1 if token is None else size(token) for token in tokens), np.int64, stop - start)
+        for token in self.added:
+            if start <= token.id < stop:
+                text = token.content if self.byte_level else token.content.replace("▁", " ")
+                sizes[token.id - start] = len(text.encode())
+        return sizes.astype(np.int16 if sizes.max(initial=0) <= np.iinfo(np.int16).max else np.int64)
+
+    @cached_property
+    def has_empty(self) -> bool:
+        """Whether an id stands for no byte."""
+        return not self._sizes.all()
 
     @cached_property
     def written_ends(self) -> tuple[str | None, str | None]:
