@@ -43,6 +43,8 @@ def check_columns(fmt: Formatter, table: pa.Table, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         patch.setattr(planner, "MIN_ROWS", 1)
         patch.setattr(planner, "CHECK_EVERY", 1)
+        patch.setattr(planner, "MAX_CHECK_EVERY", 1)
+        patch.setattr(planner, "CHECKED", 10**9)
         fmt.pipeline._planners.clear()
         found = fmt.pipeline.run_table(table, 0)
     assert found.table.to_pylist() == wanted.table.to_pylist()
@@ -52,6 +54,8 @@ def check_columns(fmt: Formatter, table: pa.Table, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         patch.setattr(planner, "MIN_ROWS", 1)
         patch.setattr(planner, "CHECK_EVERY", 1)
+        patch.setattr(planner, "MAX_CHECK_EVERY", 1)
+        patch.setattr(planner, "CHECKED", 10**9)
         fmt.pipeline._planners.clear()
         assert [row for row in map(partial(_alone, fmt), rows) if row] == wanted.table.to_pylist()
     return found

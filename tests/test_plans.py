@@ -169,14 +169,14 @@ def test_what_is_not_modelled_is_refused(expression: str, monkeypatch: pytest.Mo
     assert batch.counts["path:plan"] == 0
 
 
-def test_a_wrong_plan_is_turned_off_loudly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_plan_is_turned_off_loudly(caplog: pytest.LogCaptureFixture) -> None:
     fmt = ifmt.compile("chatml", "embedded")
     rows = [{"messages": row["messages"][:2]} for row in conversations(PLAIN[:1] * 6)]
     right = _planned(fmt, rows)
     (found,) = fmt.pipeline._planners.values()
     ((known,),) = found._plans.values()
     known.plan = replace(known.plan, parts=(*known.plan.parts[:-1], "<|im_end|>!"))
-    monkeypatch.setattr(planner, "CHECK_EVERY", 1)
+    known.due = 1
     with caplog.at_level(logging.WARNING, "instruct_fmt"):
         batch = fmt.encode_batch(pa.Table.from_pylist(rows))
     assert batch.table.equals(right.table)

@@ -94,10 +94,9 @@ def shaped_records(table: pa.Table, found: Mapping[str, str]) -> list[ShapedRows
     places = np.flatnonzero(whole)
     if not len(places):
         return []
-    rows = pa.array(places)
-    return [
-        ShapedRows(places, {(i, name): array.take(rows).cast(TEXT) for i, (name, array) in enumerate(arrays.items())})
-    ]
+    if not whole.all():
+        arrays = {name: array.take(pa.array(places)) for name, array in arrays.items()}
+    return [ShapedRows(places, {(i, name): array.cast(TEXT) for i, (name, array) in enumerate(arrays.items())})]
 
 
 def shaped_messages(table: pa.Table, layout: Layout) -> list[ShapedRows]:

@@ -46,9 +46,8 @@ MAX_PLANS_OF_SHAPE = 8
 MAX_SHAPES = 512
 MAX_SHAPES_SEEN = 16 * MAX_SHAPES
 MAX_MARKED = 16
-CHECK_EVERY, MAX_CHECKS = 500, 4
-"""Of so many rows of a plan one is compared with Jinja; at most so many of a batch."""
-
+CHECK_EVERY, MAX_CHECK_EVERY, CHECKED = 500, 16_000, 4
+"""A plan's first rows are compared with Jinja, so many at a time, then those of ever longer stretches of rows."""
 
 _ONE = np.zeros(1, np.int64)
 
@@ -72,10 +71,19 @@ class ShapeGroup:
 
 @dataclass(slots=True)
 class _Known:
-    """A plan, and how many rows it took since one of them was compared with Jinja; the first ones are checked soon."""
+    """A plan, and how many rows it took since some of them were compared with Jinja."""
 
     plan: Plan
-    rows: int = CHECK_EVERY
+    rows: int = 0
+    due: int = 1
+
+    def is_due(self, rows: int) -> bool:
+        """Whether some of so many more rows are to be compared."""
+        self.rows += rows
+        if self.rows < self.due:
+            return False
+        self.rows, self.due = 0, min(max(2 * self.due, CHECK_EVERY), MAX_CHECK_EVERY)
+        return True
 
 
 class Planner:
@@ -141,12 +149,9 @@ class Planner:
             marked = known.plan.fill(texts)
             if marked is None:
                 continue
-            known.rows += 1
-            if known.rows >= CHECK_EVERY:
-                known.rows = 0
-                if marked.text != self._plain(example):
-                    self._give_up(shape, example)
-                    return None
+            if known.is_due(1) and marked.text != self._plain(example):
+                self._give_up(shape, example)
+                return None
             return marked
         return None
 
@@ -221,13 +226,11 @@ class Planner:
 
     def _still_agrees(self, known: _Known, rows: ShapeGroup, chosen: Ints) -> bool:
         """Whether the plan gives the text of plain Jinja for a sample of its rows; if not, it is given up."""
-        known.rows += len(chosen)
-        if known.rows < CHECK_EVERY:
+        if not known.is_due(len(chosen)):
             return True
         # From the end: a plan is often made from the first row.
-        steps = np.linspace(len(chosen) - 1, 0, min(known.rows // CHECK_EVERY, MAX_CHECKS, len(chosen)))
+        steps = np.linspace(len(chosen) - 1, 0, min(CHECKED, len(chosen)))
         sample = chosen[np.unique(steps.astype(np.int64))]
-        known.rows = 0
         texts = known.plan.render(Values(rows.only(sample)), sample).texts.to_pylist()
         for place, text in zip(sample.tolist(), texts, strict=True):
             example = rows.example(place)
