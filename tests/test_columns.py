@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 import instruct_fmt as ifmt
 from instruct_fmt import Formatter, pipeline, threads
 from instruct_fmt.encode import planned
+from instruct_fmt.encode.ragged import Ragged
 from instruct_fmt.errors import RowError
 from instruct_fmt.template import planner
 from instruct_fmt.types import EncodedBatch
@@ -189,10 +191,17 @@ def test_cores_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= threads.cores() <= (os.cpu_count() or 1)
 
 
+@given(st.lists(st.text(st.sampled_from(["a", " ", "é", "\u0301", "\u0327", "ᄒ", "ᅡ", "中", "\u0958", "—", "\u2adc"]))))
+def test_rows_that_a_normaliser_changes_are_found(texts: list[str]) -> None:
+    column = pa.array(["cut off", *texts], pa.large_string())[1:]
+    none = Ragged(np.zeros(0, np.int64), np.zeros(len(texts) + 1, np.int64))
+    numbers = np.arange(len(texts))
+    found = planned._composed(planned._Rows(column, none, none, none, numbers, numbers))
+    assert found.tolist() == [place for place, text in enumerate(texts) if unicodedata.normalize("NFC", text) != text]
+
+
 def test_punctuation_has_no_longer_form() -> None:
     """What the check of normalised texts relies on: no character from U+2000 to U+2FFF grows, but the one named."""
-    import unicodedata
-
     grows = [
         code
         for code in range(0x2000, 0x3000)

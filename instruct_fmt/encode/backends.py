@@ -1,7 +1,7 @@
 """Tokenizer engines behind one protocol: texts in, flat ids and row offsets out.
 
 `tokenizers` is the reference. A faster engine is taken only where it gives the reference's ids on a list of awkward
-texts, and a sample of every batch is encoded by both; at the first difference the reference takes over, loudly.
+texts, and a sample of each run is encoded by both; at the first difference the reference takes over, loudly.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Texts: TypeAlias = "Sequence[str] | pa.Array"
 CACHE_BYTES = 160_000_000
 CACHE_TEXT_BYTES = 96_000_000
 SETTLING_BYTES, LOOK_EVERY = 24_000_000, 500_000
-# Of so many texts, the few of a sample are encoded by the reference as well.
-CHECK_EVERY, SAMPLE = 1000, 3
+# The reference encodes a sample of some texts as well, and the next one behind so many times as many ids.
+SAMPLE, CHECK_EVERY = 3, 1000
 # So few texts are not worth the wrapping of a batch.
 FEW = 4
 
@@ -155,24 +155,24 @@ class FastokensBackend:
 
 
 class WatchedBackend:
-    """A fast engine, a sample of whose texts is compared with the reference: `SAMPLE` of `CHECK_EVERY`."""
+    """A fast engine, whose ids are compared with the reference's for a sample: one id of `CHECK_EVERY`."""
 
     def __init__(self, fast: Backend, reference: Backend) -> None:
         self._fast, self._reference = fast, reference
-        self._unchecked = CHECK_EVERY
+        self._due = 0
         self.name = fast.name
 
     def encode(self, texts: Texts) -> Flat:
         if self._fast is self._reference or not len(texts):
             return self._reference.encode(texts)
         ids, offsets = self._fast.encode(texts)
-        self._unchecked += len(texts)
-        if self._unchecked < CHECK_EVERY:
+        self._due -= int(offsets[-1])
+        if self._due > 0:
             return ids, offsets
-        self._unchecked = 0
         places = np.unique(np.linspace(0, len(texts) - 1, SAMPLE).astype(np.int64)).tolist()
         sample = [str(texts[place]) for place in places]
         expected, edges = self._reference.encode(sample)
+        self._due = CHECK_EVERY * int(edges[-1])
         for number, place in enumerate(places):
             found = ids[offsets[place] : offsets[place + 1]]
             if not np.array_equal(found, expected[edges[number] : edges[number + 1]]):

@@ -21,6 +21,7 @@ from instruct_fmt.encode.ragged import Ragged, taken
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.types import Bools, Ints, PlannedRows
 
+_BEYOND_ASCII = 0x80
 # Text of the first code point that a normaliser may join to what is before it, U+0300, begins with this byte.
 _COMBINING = 0xCC
 # U+2000 to U+2FFF begin with this byte, and none of them has a longer canonical form but U+2ADC.
@@ -188,14 +189,13 @@ class PlannedEncoder:
         if not self.vocabulary.normalises:
             return right
         normalizer = self.vocabulary.backend.normalizer
-        composes = type(normalizer).__name__ == "NFC"
-        suspects = _composable(rows) if composes else _beyond_ascii(rows)
+        if type(normalizer).__name__ == "NFC":
+            right[_composed(rows)] = False
+            return right
+        suspects = np.flatnonzero(~pc.string_is_ascii(rows.texts).to_numpy(zero_copy_only=False))
         if len(suspects):
-            found = rows.texts.take(pa.array(suspects))
-            if composes:
-                right[suspects] = pc.equal(pc.utf8_normalize(found, "NFC"), found).to_numpy(zero_copy_only=False)
-            else:
-                right[suspects] = [normalizer.normalize_str(text) == text for text in found.to_pylist()]
+            found = rows.texts.take(pa.array(suspects)).to_pylist()
+            right[suspects] = [normalizer.normalize_str(text) == text for text in found]
         return right
 
 
@@ -230,19 +230,28 @@ def only(rows: EncodedRows, right: Bools) -> EncodedRows:
     return EncodedRows(rows.ids[places], rows.trained[places], offsets, rows.places[chosen], rows.groups[chosen])
 
 
-def _beyond_ascii(rows: _Rows) -> Ints:
-    found: Ints = np.flatnonzero(~pc.string_is_ascii(rows.texts).to_numpy(zero_copy_only=False))
-    return found
+def _composed(rows: _Rows) -> Ints:
+    """Rows that NFC changes.
 
-
-def _composable(rows: _Rows) -> Ints:
-    """Rows that NFC may make longer in a place: they hold a character neither below U+0300 nor among punctuation."""
+    What NFC makes of a character depends on its neighbours, but never reaches beyond the next ASCII character, nor
+    before the last one. Only such stretches are normalised that hold a character that NFC may make longer: one that is
+    neither below U+0300 nor among punctuation.
+    """
     edges = rows.places_in_buffer
     text = np.frombuffer(rows.texts.buffers()[2] or b"", np.uint8)[edges[0] : edges[-1]]
     places = np.flatnonzero(text >= _COMBINING)
     second = text[np.minimum(places + 1, len(text) - 1)]
     places = places[(text[places] != _PUNCTUATION) | (second == _FORKING)]
-    return np.unique(np.searchsorted(rows.starts, places, side="right") - 1)
+    if not len(places):
+        return places
+    beyond = text >= _BEYOND_ASCII
+    changes = np.flatnonzero(beyond[1:] != beyond[:-1])  # an ASCII character in front belongs to the stretch
+    cuts = np.unique(np.concatenate([changes + ~beyond[changes + 1], rows.starts]))
+    stretches = np.unique(np.searchsorted(cuts, places, side="right") - 1)
+    found = _pieces(rows.texts, cuts + edges[0]).take(pa.array(stretches))
+    same = pc.equal(pc.utf8_normalize(found, "NFC"), found).to_numpy(zero_copy_only=False)
+    changed: Ints = np.searchsorted(rows.starts, cuts[stretches[~same]], side="right") - 1
+    return np.unique(changed)
 
 
 def _pieces(texts: pa.Array, edges: Ints) -> pa.Array:
