@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-SMALL_BYTES, BLOCK_BYTES, MAX_BLOCK_BYTES, BLOCK_ROWS = 1_000_000, 3_000_000, 12_000_000, 2000
+SMALL_BYTES, BLOCK_BYTES, MAX_BLOCK_BYTES, BLOCK_ROWS = 1_000_000, 3_000_000, 6_000_000, 2000
 In = TypeVar("In")
 Out = TypeVar("Out")
 

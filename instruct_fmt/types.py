@@ -191,7 +191,7 @@ class PlannedRows:
 
     Attributes:
         places: the rows' places in their batch, ascending; shape (rows,).
-        texts: the rendered texts, with the tokens that belong in front and behind; large_string.
+        texts: the rendered texts, with the tokens that belong in front and behind; large_string, no slice of another.
         trained: the trained ranges; shape (rows, ranges, 2).
         cuts: where the text is encoded apart; shape (rows, cuts).
         control: where each control token of the template ends; shape (rows, tokens).

@@ -85,22 +85,14 @@ class _Rows:
         )
 
     @property
-    def places_in_buffer(self) -> Ints:
-        """Where each text begins in the buffer of texts, and where the last one ends, in bytes."""
-        found: Ints = np.frombuffer(self.texts.buffers()[1], np.int64)[self.texts.offset :][: len(self.texts) + 1]
-        return found
-
-    @property
     def starts(self) -> Ints:
-        """Where each text begins behind the beginning of the first, and where the last one ends, in bytes."""
-        places = self.places_in_buffer
-        found: Ints = places - places[0]
-        return found
+        """Where each text begins in the buffer of texts, and where the last one ends, in bytes."""
+        return _bytes(self.texts)[1]
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Rows with their ids, and where each id ends behind the beginning of the first row, in bytes."""
+    """Rows with their ids, and where each id ends in the buffer of texts, in bytes."""
 
     rows: _Rows
     ids: npt.NDArray[np.int32]
@@ -140,14 +132,14 @@ class PlannedEncoder:
 
     def _placed(self, rows: _Rows) -> _Tokens:
         """The rows whose ids stand for as many bytes as each piece of them has, with their ids."""
-        starts = edges = rows.places_in_buffer
+        starts = edges = rows.starts
         pieces = np.arange(len(starts))
         if self._split and len(rows.cuts.values):
             cuts = rows.cuts.values + starts[rows.cuts.rows]
             edges = np.append(np.sort(np.concatenate([starts[:-1], cuts])), starts[-1])
             pieces = pieces + rows.cuts.offsets
         ids, offsets = self.backend.encode(_pieces(rows.texts, edges))
-        sums = self._sums(ids, int(starts[-1] - starts[0]))
+        sums = self._sums(ids, int(starts[-1]))
         fits = np.diff(sums[offsets]) == np.diff(edges)
         right = np.logical_and.reduceat(fits, pieces[:-1]) & self._unchanged(rows)
         return self._only(_Tokens(rows, ids, offsets[pieces], sums[1:]), right)
@@ -190,7 +182,8 @@ class PlannedEncoder:
             return right
         normalizer = self.vocabulary.backend.normalizer
         if type(normalizer).__name__ == "NFC":
-            right[_composed(rows)] = False
+            suspects = _composable(rows)
+            right[suspects] = ~_composed(rows.texts.take(pa.array(suspects)))
             return right
         suspects = np.flatnonzero(~pc.string_is_ascii(rows.texts).to_numpy(zero_copy_only=False))
         if len(suspects):
@@ -230,28 +223,42 @@ def only(rows: EncodedRows, right: Bools) -> EncodedRows:
     return EncodedRows(rows.ids[places], rows.trained[places], offsets, rows.places[chosen], rows.groups[chosen])
 
 
-def _composed(rows: _Rows) -> Ints:
-    """Rows that NFC changes.
+def _bytes(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], Ints]:
+    """The buffer of texts, and where each begins in it, and the last one ends; no text is cut off before the first."""
+    edges: Ints = np.frombuffer(texts.buffers()[1], np.int64)[: len(texts) + 1]
+    return np.frombuffer(texts.buffers()[2] or b"", np.uint8)[: edges[-1]], edges
 
-    What NFC makes of a character depends on its neighbours, but never reaches beyond the next ASCII character, nor
-    before the last one. Only such stretches are normalised that hold a character that NFC may make longer: one that is
-    neither below U+0300 nor among punctuation.
-    """
-    edges = rows.places_in_buffer
-    text = np.frombuffer(rows.texts.buffers()[2] or b"", np.uint8)[edges[0] : edges[-1]]
+
+def _composable(rows: _Rows) -> Ints:
+    """Rows that NFC may make longer in a place."""
+    text, edges = _bytes(rows.texts)
+    return np.unique(np.searchsorted(edges, _longer(text), side="right") - 1)
+
+
+def _longer(text: npt.NDArray[np.uint8]) -> Ints:
+    """The places of characters that NFC may make longer: those neither below U+0300 nor among punctuation."""
     places = np.flatnonzero(text >= _COMBINING)
     second = text[np.minimum(places + 1, len(text) - 1)]
-    places = places[(text[places] != _PUNCTUATION) | (second == _FORKING)]
-    if not len(places):
-        return places
-    beyond = text >= _BEYOND_ASCII
-    changes = np.flatnonzero(beyond[1:] != beyond[:-1])  # an ASCII character in front belongs to the stretch
-    cuts = np.unique(np.concatenate([changes + ~beyond[changes + 1], rows.starts]))
+    found: Ints = places[(text[places] != _PUNCTUATION) | (second == _FORKING)]
+    return found
+
+
+def _composed(texts: pa.Array) -> Bools:
+    """For each text whether NFC changes it in a stretch where it may make a character longer.
+
+    What NFC makes of a character depends on its neighbours, but never reaches beyond the next ASCII character, nor
+    before the last one.
+    """
+    text, edges = _bytes(texts)
+    changed = np.zeros(len(texts), np.bool_)
+    places, beyond = _longer(text), text >= _BEYOND_ASCII
+    turns = np.flatnonzero(beyond[1:] != beyond[:-1])
+    cuts = np.union1d(turns + ~beyond[turns + 1], edges)  # the ASCII character in front belongs to a stretch
     stretches = np.unique(np.searchsorted(cuts, places, side="right") - 1)
-    found = _pieces(rows.texts, cuts + edges[0]).take(pa.array(stretches))
+    found = _pieces(texts, cuts).take(pa.array(stretches))
     same = pc.equal(pc.utf8_normalize(found, "NFC"), found).to_numpy(zero_copy_only=False)
-    changed: Ints = np.searchsorted(rows.starts, cuts[stretches[~same]], side="right") - 1
-    return np.unique(changed)
+    changed[np.searchsorted(edges, cuts[stretches[~same]], side="right") - 1] = True
+    return changed
 
 
 def _pieces(texts: pa.Array, edges: Ints) -> pa.Array:
