@@ -123,7 +123,7 @@ class Plan:
 
     def fill(self, texts: Mapping[Field, str]) -> Marked | None:
         """`holds` and `render` for a single row, without columns; None where the plan does not hold."""
-        if not all(_answer(guard, texts) == guard.answer for guard in self.guards):
+        if not all(answered(guard, texts) for guard in self.guards):
             return None
         if not all(texts[field].strip(BLANKS) for field in self.spoken):
             return None
@@ -287,8 +287,11 @@ def _text(expression: Expression, texts: Mapping[Field, str]) -> str:
     return text
 
 
-def _answer(guard: Guard, texts: Mapping[Field, str]) -> bool:
-    return _ANSWER[guard.question](_text(guard.subject, texts), guard.value)
+def answered(guard: Guard, texts: Mapping[Field, str]) -> bool:
+    """Whether a row has the field that a guard asks for, and gives the answer that it was made with."""
+    if guard.subject.field not in texts:
+        return False
+    return _ANSWER[guard.question](_text(guard.subject, texts), guard.value) == guard.answer
 
 
 def _at(places: Sequence[Place], starts: Ints) -> Ints:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from threading import RLock
 from typing import Any
 
@@ -17,24 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from instruct_fmt.errors import RowError, TemplateError
-from instruct_fmt.template.chat import ChatTemplate, Scene
-from instruct_fmt.template.owners import SPEAKING, message_of
-from instruct_fmt.template.plan import Columns, Plan, TokensOfText, Values, make_plan, with_ends
-from instruct_fmt.template.provenance import TracedTemplate
+from instruct_fmt.template.plan import Columns, Plan, TokensOfText, Values, with_ends
 from instruct_fmt.template.records import RecordTemplate
-from instruct_fmt.template.shapes import example_shape, leaf_text, leaves, with_leaves
-from instruct_fmt.template.spans import TraceIndex
-from instruct_fmt.template.symbolic import (
-    Recorder,
-    Symbolic,
-    SymbolicEnvironment,
-    SymbolicObject,
-    plain_text,
-    recording,
-    symbolic,
-    symbolic_object,
-)
-from instruct_fmt.template.traced import TOOLS, Field
+from instruct_fmt.template.shapes import example_shape, leaf_text, leaves
+from instruct_fmt.template.symbolic import recording
+from instruct_fmt.template.symbolic_templates import SymbolicMarker, SymbolicRecord
 from instruct_fmt.template.turns import Marker
 from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record, Text
 
@@ -109,8 +95,8 @@ class Planner:
         append_eos: bool,
     ) -> None:
         self._mark, self._plain = mark, plain
-        self._chat = _SymbolicMarker(chat, tokens) if chat is not None and chat.policy.history != "expand" else None
-        self._record = _SymbolicRecord(record, append_eos, tokens) if record is not None else None
+        self._chat = SymbolicMarker(chat, tokens) if chat is not None and chat.policy.history != "expand" else None
+        self._record = SymbolicRecord(record, append_eos, tokens) if record is not None else None
         self._plans: dict[Hashable, list[_Known]] = {}
         self._seen: Counter[Hashable] = Counter()
         self._given_up: set[Hashable] = set()
@@ -290,92 +276,3 @@ def _columns(examples: Sequence[Any]) -> Columns | None:
         return {field: pa.array(list(column), pa.large_string()) for field, column in columns}
     except UnicodeEncodeError:
         return None
-
-
-def _symbol(value: Any, field: Field) -> Any:
-    return symbolic(value, field) if isinstance(value, str) else symbolic_object(value, field)
-
-
-def _shown(value: Any) -> Any:
-    """A symbol as the text that it prints; an empty one as none, which makes emptiness a guard."""
-    if isinstance(value, SymbolicObject):
-        return plain_text(value._text)
-    if isinstance(value, Symbolic):
-        return plain_text(value) if value else ""
-    if isinstance(value, dict):
-        return {name: _shown(item) for name, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, list) else value
-
-
-class _SymbolicTemplate(TracedTemplate):
-    """A template that is only rendered symbolically."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._traced = SymbolicEnvironment().from_string(text)
-
-
-class _SymbolicChat(ChatTemplate):
-    """The chat template with its probes' results, rendering symbolic messages."""
-
-    def __init__(self, template: ChatTemplate) -> None:
-        self.__dict__.update(template.__dict__)
-        self.template = _SymbolicTemplate(template.template.text)
-
-    def scene(self, conversation: Conversation, extra: Mapping[str, Any] | None = None) -> Scene:
-        messages, shown = [], []
-        for index, message in enumerate(conversation.messages):
-            values = with_leaves(message, index, _symbol)
-            messages.append(message_of(values, index, message["role"] in SPEAKING))
-            shown.append(_shown(values))
-        tools = [symbolic_object(tool, Field(TOOLS, (place,))) for place, tool in enumerate(conversation.tools or ())]
-        variables = {**self.variables, **(extra or {}), "tools": tools or None, "documents": None}
-        return Scene(messages, variables, shown, variables)
-
-    def proven(self, scene: Scene) -> Any:
-        return self.trace(scene)
-
-
-class _SymbolicMarker:
-    def __init__(self, marker: Marker, tokens: TokensOfText) -> None:
-        self._marker, self._tokens = marker, tokens
-        self._symbolic: Marker | None = None
-
-    def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
-        if self._marker.template.parts or self._marker.policy.train_on == "all":
-            return None
-        if self._symbolic is None:
-            self._symbolic = Marker(_SymbolicChat(self._marker.template), self._marker.policy)
-        roles = [message["role"] in SPEAKING for message in conversation.messages]
-        if any(left and right for left, right in pairwise(roles)):
-            return None  # whether one continues the other depends on more than guards
-        found = self._symbolic.mark(conversation)
-        speaking = [place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING]
-        return make_plan(found[0], recorder, speaking, self._tokens) if len(found) == 1 else None
-
-
-class _SymbolicRecord(RecordTemplate):
-    """The record template with its probes' results, rendering symbolic values."""
-
-    def __init__(self, template: RecordTemplate, append_eos: bool, tokens: TokensOfText) -> None:
-        self.__dict__.update(template.__dict__)
-        self._append_eos, self._tokens = append_eos, tokens
-        self._text = template.template.text
-        self._compiled: _SymbolicTemplate | None = None
-        self._values: dict[str, Any] = {}
-
-    def plan(self, record: Record, recorder: Recorder) -> Plan | None:
-        if self._compiled is None:
-            self._compiled = _SymbolicTemplate(self._text)
-        self._values = {
-            name: symbolic(value, Field(place, (name,))) for place, (name, value) in enumerate(record.values.items())
-        }
-        shown = {name: plain_text(value) for name, value in self._values.items()}
-        marked = self.mark(Record(shown), append_eos=self._append_eos)
-        names = list(record.values)
-        answers = [names.index(name) for name in self.answers if name in names]
-        return make_plan(marked, recorder, answers, self._tokens)
-
-    def _index(self, values: Mapping[str, Any]) -> TraceIndex:
-        assert self._compiled is not None
-        return TraceIndex(self._compiled.trace_values({**self.variables, **self._values}, self.now))

@@ -31,21 +31,26 @@ def example_shape(example: Example) -> Hashable | None:
 def _conversation_shape(conversation: Conversation) -> Hashable | None:
     if conversation.documents or conversation.template_kwargs:
         return None
-    shape: list[Hashable] = []
-    for message in conversation.messages:
-        role, calls = message.get("role"), ()
-        if role not in PLANNED_ROLES:
-            return None
-        for name, value in message.items():
-            if name == "tool_calls":
-                found = calls_shape(value)
-                if found is None:
-                    return None
-                calls = found
-            elif type(value) is not str:
-                return None
-        shape.append((role, tuple(sorted(message)), calls))
+    shape = [message_shape(message) for message in conversation.messages]
+    if None in shape:
+        return None
     return tuple(shape), conversation.train, len(conversation.tools or ())
+
+
+def message_shape(message: Mapping[str, Any]) -> Hashable | None:
+    """A message's role, the names of its fields, and the shape of its calls; None where it cannot be planned."""
+    role, calls = message.get("role"), ()
+    if role not in PLANNED_ROLES:
+        return None
+    for name, value in message.items():
+        if name == "tool_calls":
+            found = calls_shape(value)
+            if found is None:
+                return None
+            calls = found
+        elif type(value) is not str:
+            return None
+    return role, tuple(sorted(message)), calls
 
 
 def calls_shape(calls: Any) -> tuple[Any, ...] | None:

@@ -75,8 +75,12 @@ class Marker:
             return [self._expanded(conversation, index) for index in chosen]
         return [self._conversation(conversation, chosen[-1:] if self.policy.history == "last" else chosen)]
 
+    def job(self, conversation: Conversation) -> Job:
+        """The conversation on its way."""
+        return Job(self.template, self.policy, conversation)
+
     def _conversation(self, conversation: Conversation, chosen: Sequence[int]) -> Marked:
-        job = _Job(self.template, self.policy, conversation)
+        job = self.job(conversation)
         speaking = [index for index in chosen if speaks(conversation.messages[index])]
         turns = [turn for members in job.groups(speaking) if (turn := job.turn(members)) is not None]
         others = [job.other_role(index) for index in chosen if index not in speaking]
@@ -103,7 +107,7 @@ class Marker:
         return self._conversation(part, [index])
 
     def _everything(self, conversation: Conversation) -> Marked:
-        job = _Job(self.template, self.policy, conversation)
+        job = self.job(conversation)
         size = len(job.index.text)
         last = len(conversation.messages) - 1
         turn = Turn(last, last, 0, size, size, ((0, size),))
@@ -133,7 +137,7 @@ class Marker:
         return Marked(trace.text, (), spans_of(trace, (), message_name), from_row=from_row(trace, messages))
 
 
-class _Job:
+class Job:
     """One conversation on its way: its traces and what was counted."""
 
     def __init__(self, template: ChatTemplate, policy: Policy, conversation: Conversation) -> None:
@@ -199,6 +203,14 @@ class _Job:
         else:
             start = self._start(first, prompt, last)
             turn = find_turn(self.index, members, start, self.template.stops, last=last)
+        return self.checked(turn, last=last)
+
+    def checked(self, turn: Turn, *, last: bool) -> Turn:
+        """The turn with what of it is trained.
+
+        Raises:
+            RowError: text of others is in it, or a field of its own is not.
+        """
         self._check(turn, last)
         return self._ranges(turn, last)
 
