@@ -184,6 +184,31 @@ def test_a_wrong_plan_is_turned_off_loudly(caplog: pytest.LogCaptureFixture) -> 
     assert "differs from Jinja" in caplog.text
 
 
+# As history, reasoning is left out; `late` changes how a turn reads while it is the last, from the seventh turn on.
+LONG = """{% for m in messages %}<|im_start|>{{ m.role }}
+{% if loop.last and m.reasoning_content %}{{ m.reasoning_content }}{% endif %}{{ m.content }}
+{%- if late and m.role == "assistant" and loop.last and loop.index > 12 %}{{ m.content }}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def _long(thinking: set[int]) -> dict[str, Any]:
+    messages = []
+    for turn in range(10):
+        answer = {"role": "assistant", "content": f"Answer {turn}."}
+        thought = {"reasoning_content": "Hm."} if turn in thinking else {}
+        messages += [{"role": "user", "content": f"Question {turn}?"}, answer | thought]
+    return {"messages": messages}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_turns_of_long_conversations_are_proven_by_kind(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    fmt = ifmt.compile(LONG, "embedded", template_kwargs={"late": late}, allow_dropped=["reasoning"])
+    batch = check_same(fmt, [_long(set()), _long({2}), _long({3, 4, 9}), _long({0, 1, 6})] * 4, monkeypatch)
+    assert batch.counts["turns_skipped:history"] == (68 if late else 24)
+    assert batch.counts["path:plan"] == (0 if late else 16)
+
+
 def _tool_row(number: int, question: str, argument: str, result: str) -> dict[str, Any]:
     call = {"type": "function", "function": {"name": "look_up", "arguments": {"word": argument, "times": number}}}
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"word": {"type": "string"}}}}

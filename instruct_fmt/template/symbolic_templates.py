@@ -6,7 +6,7 @@ In: one row of a shape. Out: the `Plan` of all rows of that shape for which its 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -105,25 +105,34 @@ class _KindsOfTurns(Job):
 
     To prove a turn is to render what is before it, which for every turn of a long conversation would take quadratic
     time. Turns are of one kind if the whole text has the same around them: the same literals, and the same fields of
-    their own. Of each kind the first, second, fourth, eighth … turn is proven. The others follow the last proof, if
-    they give the answers that it relied on.
+    their own. Of each kind the first, second, fourth, eighth … turn and the last one are proven. The others follow the
+    proof before them, if they give the answers that it relied on.
     """
 
     def __init__(self, template: ChatTemplate, policy: Policy, conversation: Conversation, recorder: Recorder) -> None:
         super().__init__(template, policy, conversation)
         self._recorder = recorder
         self._texts = {field: leaf_text(value) for field, value in leaves(conversation)}
+        self._kinds: dict[range, Hashable | None] = {}
+        self._there: Counter[Hashable] = Counter()
         self._met: Counter[Hashable] = Counter()
         self._proofs: dict[Hashable, _Proof] = {}
 
+    def groups(self, chosen: Sequence[int]) -> list[range]:
+        """The chosen messages as turns, whose kinds are looked at."""
+        groups = super().groups(chosen)
+        self._kinds = {members: self._kind(members) for members in groups}
+        self._there = Counter(self._kinds.values())
+        return groups
+
     def turn(self, members: range) -> Turn | None:
         """The trained turn of some messages, proven or of a kind that is proven."""
-        kind = self._kind(members)
+        kind = self._kinds[members]
         self._met[kind] += 1
         times, known = self._met[kind], self._proofs.get(kind)
         guards = known.moved(members[0]) if known is not None else []
         follows = known is not None and all(answered(guard, self._texts) for guard in guards)
-        if known is not None and follows and times & (times - 1):
+        if known is not None and follows and times & (times - 1) and times < self._there[kind]:
             self._recorder.guards.update(dict.fromkeys(guards))
             self.counts.update(known.counts)
             return self._like(known, members)
