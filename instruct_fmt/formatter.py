@@ -108,10 +108,10 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
         )
     from instruct_fmt.encode.vocabulary import Vocabulary
     from instruct_fmt.template.sources import load
-    from instruct_fmt.tokenizer import load_tokenizer
+    from instruct_fmt.tokenizer import load_vocabulary
 
     named = isinstance(tokenizer, str | os.PathLike)
-    vocabulary = Vocabulary(load_tokenizer(tokenizer), private=True) if named else Vocabulary(tokenizer)
+    vocabulary = load_vocabulary(tokenizer) if named else Vocabulary.of(tokenizer)
     source = (
         load(template, vocabulary.chat_template) if template is not None or vocabulary.chat_template else NO_TEMPLATE
     )

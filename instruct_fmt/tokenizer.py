@@ -7,13 +7,14 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from instruct_fmt.encode.vocabulary import Vocabulary
+from instruct_fmt import tokenizer_cache
+from instruct_fmt.encode.vocabulary import Contents, Vocabulary
 from instruct_fmt.errors import TokenizerError, shown
 
 EMBEDDED = "embedded"
@@ -26,7 +27,7 @@ class TokenizerReference:
     Attributes:
         name: what `AutoTokenizer.from_pretrained` takes; empty where the tokenizer travels by content.
         digest: the hash of the contents.
-        content: the engine's JSON, the special tokens and the chat template, as JSON; empty for a name.
+        content: its `Contents` as JSON; empty for a name.
     """
 
     name: str
@@ -39,21 +40,22 @@ class TokenizerReference:
         Raises:
             TokenizerError: what the name leads to is not what it was.
         """
-        tokenizer = self._load()
-        self._check(Vocabulary(tokenizer))
+        if self.content:
+            return _from_content(self.content)
+        tokenizer = load_tokenizer(self.name)
+        self._check(Vocabulary.of(tokenizer))
         return tokenizer
 
     def vocabulary(self) -> Vocabulary:
         """What is to be read off the tokenizer; see `load`."""
-        vocabulary = Vocabulary(self._load(), private=True)
+        if self.content:
+            return Vocabulary(Contents(**json.loads(self.content)))
+        vocabulary = load_vocabulary(self.name)
         self._check(vocabulary)
         return vocabulary
 
-    def _load(self) -> Any:
-        return _from_content(self.content) if self.content else load_tokenizer(self.name)
-
     def _check(self, found: Vocabulary) -> None:
-        if not self.content and found.digest != self.digest:
+        if found.digest != self.digest:
             raise TokenizerError(
                 f"the tokenizer {self.name!r} has changed; expected the contents {self.digest[:12]}; "
                 "fix: compile the formatter again"
@@ -68,11 +70,7 @@ def load_tokenizer(name: str | os.PathLike[str]) -> Any:
     """
     from transformers import AutoTokenizer
 
-    path: str | os.PathLike[str] = name
-    if str(name) == EMBEDDED:
-        from instruct_fmt import embedded
-
-        path = embedded.tokenizer_path()
+    path = _path(name)
     try:
         with _no_collection():
             return AutoTokenizer.from_pretrained(path)
@@ -81,6 +79,28 @@ def load_tokenizer(name: str | os.PathLike[str]) -> Any:
             f"tokenizer {shown(str(name))}: {str(error).splitlines()[0]}; expected a folder with tokenizer.json or a "
             "name on the Hub; fix: check the name, or pass a loaded tokenizer"
         ) from error
+
+
+def load_vocabulary(name: str | os.PathLike[str]) -> Vocabulary:
+    """What is read off the tokenizer of that name; from the cache, if it is kept there.
+
+    Raises:
+        TokenizerError: there is none of that name.
+    """
+    folder = Path(_path(name))  # a name on the Hub may lead elsewhere tomorrow
+    vocabulary = tokenizer_cache.read(folder)
+    if vocabulary is None:
+        vocabulary = Vocabulary.of(load_tokenizer(name), private=True)
+        tokenizer_cache.write(folder, vocabulary)
+    return vocabulary
+
+
+def _path(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    if str(name) != EMBEDDED:
+        return name
+    from instruct_fmt import embedded
+
+    return embedded.tokenizer_path()
 
 
 @contextmanager
@@ -99,20 +119,19 @@ def reference(vocabulary: Vocabulary) -> TokenizerReference:
     """How a tokenizer travels that was given as an object: by name if the name leads to the same contents."""
     if vocabulary.name and Path(vocabulary.name).is_dir():  # a name on the Hub may ask the network; the contents do not
         try:
-            if Vocabulary(load_tokenizer(vocabulary.name), private=True).digest == vocabulary.digest:
+            if load_vocabulary(vocabulary.name).digest == vocabulary.digest:
                 return TokenizerReference(vocabulary.name, vocabulary.digest)
         except TokenizerError:
             pass
-    parts = [vocabulary.definition, vocabulary.special, vocabulary.chat_template]
-    return TokenizerReference("", vocabulary.digest, json.dumps(parts))
+    return TokenizerReference("", vocabulary.digest, json.dumps(asdict(vocabulary.contents)))
 
 
 def _from_content(content: str) -> Any:
     from transformers import PreTrainedTokenizerFast
 
-    engine, special, chat_template = json.loads(content)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(engine), **special)
-    tokenizer.chat_template = chat_template
+    contents = Contents(**json.loads(content))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(contents.definition), **contents.special)
+    tokenizer.chat_template = contents.chat_template
     return tokenizer
 
 

@@ -46,6 +46,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of tokenizers for these tests alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["INSTRUCT_FMT_CACHE"] = str(folder)
+    return folder
+
+
 def _folder(variable: str) -> Path:
     value = os.environ.get(variable)
     if not value:

@@ -14,7 +14,7 @@ from instruct_fmt.encode import backends
 from instruct_fmt.encode.backends import PROBES, ReferenceBackend, WatchedBackend, choose
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import TokenizerError
-from instruct_fmt.tokenizer import load_tokenizer
+from instruct_fmt.tokenizer import load_vocabulary
 
 TEXTS = [*PROBES, "", "<|im_start|>user\nHi<|im_end|>", "a" * 3000, "word " * 500, "\n\n", "e\u0301 ﬁ"] * 3
 FAST = [
@@ -25,7 +25,7 @@ FAST = [
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
-    return Vocabulary(load_tokenizer("embedded"), private=True)
+    return load_vocabulary("embedded")
 
 
 def check_equal(found: backends.Flat, wanted: backends.Flat) -> None:

@@ -1,12 +1,14 @@
 """A tokenizer as this package needs it: an own copy of its engine, the byte length of each id, and its ends.
 
-In: a fast transformers tokenizer. Out: a `Vocabulary`, which nothing outside can change.
+In: a fast transformers tokenizer, or its contents. Out: a `Vocabulary`, which nothing outside can change.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,33 +24,73 @@ from instruct_fmt.types import Added, Ints
 LETTER = "a"
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a tokenizer is made of.
+
+    Attributes:
+        definition: its engine in its JSON form, without truncation and padding.
+        special: its special tokens by name.
+        chat_template: its chat template, or several by name, or None.
+        eos, eos_id: its EOS, or None.
+        pad_id: its padding, or None.
+        name: what it was loaded by; empty if it was not.
+    """
+
+    definition: str
+    special: Mapping[str, Any]
+    chat_template: Any
+    eos: str | None
+    eos_id: int | None
+    pad_id: int | None
+    name: str
+
+
 class Vocabulary:
     """What is read off a tokenizer.
 
     Args:
-        tokenizer: a fast `transformers` tokenizer.
-        private: whether nobody else has it; if somebody has, its engine is copied, so that neither its state nor a
-            later change matters.
-
-    Raises:
-        TokenizerError: the tokenizer is not a fast one.
+        contents: what the tokenizer is made of.
+        backend: its engine, which nobody else has; None to make it.
     """
 
-    def __init__(self, tokenizer: Any, *, private: bool = False) -> None:
+    def __init__(self, contents: Contents, backend: Tokenizer | None = None) -> None:
+        self.contents = contents
+        self.backend = backend if backend is not None else Tokenizer.from_str(contents.definition)
+        self.definition, self.name = contents.definition, contents.name
+        self.special, self.chat_template = contents.special, contents.chat_template
+        self.eos, self.eos_id, self.pad_id = contents.eos, contents.eos_id, contents.pad_id
+        self.prefix, self.suffix = self._ends()
+
+    @classmethod
+    def of(cls, tokenizer: Any, *, private: bool = False) -> Vocabulary:
+        """What is read off a fast `transformers` tokenizer.
+
+        Args:
+            tokenizer: the tokenizer.
+            private: whether nobody else has it; if somebody has, its engine is copied, so that neither its state nor a
+                later change matters.
+
+        Raises:
+            TokenizerError: the tokenizer is not a fast one.
+        """
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise TokenizerError(
                 f"found a {type(tokenizer).__name__} without a `tokenizers` backend; expected a fast tokenizer; "
                 "fix: load it with AutoTokenizer.from_pretrained(…), or convert it"
             )
-        self.backend, self.definition = _own(backend, private=private)
-        self.name: str = str(getattr(tokenizer, "name_or_path", "") or "")
-        self.special: dict[str, Any] = dict(tokenizer.special_tokens_map)
-        self.chat_template = tokenizer.chat_template
-        self.eos_id: int | None = tokenizer.eos_token_id
-        self.pad_id: int | None = tokenizer.pad_token_id
-        self.eos: str | None = tokenizer.eos_token
-        self.prefix, self.suffix = self._ends()
+        own, definition = _own(backend, private=private)
+        contents = Contents(
+            definition,
+            dict(tokenizer.special_tokens_map),
+            tokenizer.chat_template,
+            tokenizer.eos_token,
+            tokenizer.eos_token_id,
+            tokenizer.pad_token_id,
+            str(getattr(tokenizer, "name_or_path", "") or ""),
+        )
+        return cls(contents, own)
 
     @cached_property
     def digest(self) -> str:

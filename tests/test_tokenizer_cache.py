@@ -1,0 +1,104 @@
+"""What is kept of a tokenizer is what transformers makes of its folder, and nothing is kept that may be stale."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from instruct_fmt import embedded, tokenizer_cache
+from instruct_fmt.encode.vocabulary import Vocabulary
+from instruct_fmt.tokenizer import load_tokenizer, load_vocabulary
+
+PROGRAM = """
+import sys
+import instruct_fmt as ifmt
+fmt = ifmt.compile("Q: {question} A: {answer}", sys.argv[1])
+print(fmt.encode({"question": "One?", "answer": "Two."}), fmt.fingerprint, "transformers" in sys.modules)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(embedded.tokenizer_path(), tmp_path / "tokenizer"))
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(tokenizer_cache.VARIABLE, str(tmp_path / "kept"))
+    return tmp_path / "kept"
+
+
+def test_the_next_process_needs_no_transformers(folder: Path, kept: Path) -> None:
+    lines = [
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "INSTRUCT_FMT_CACHE": kept_in},
+        ).stdout.rsplit(" ", 1)
+        for kept_in in (str(kept), str(kept), "off")
+    ]
+    assert [imported.strip() for _, imported in lines] == ["True", "False", "True"]
+    assert len({line for line, _ in lines}) == 1
+
+
+def check_read(folder: Path, tokenizer: Vocabulary) -> None:
+    found = tokenizer_cache.read(folder)
+    assert found is not None
+    assert asdict(found.contents) == asdict(tokenizer.contents)
+    assert found.digest == tokenizer.digest
+
+
+def test_what_is_kept_is_what_transformers_makes(folder: Path, kept: Path) -> None:
+    assert tokenizer_cache.read(folder) is None
+    load_vocabulary(folder)
+    check_read(folder, Vocabulary.of(load_tokenizer(folder)))
+    assert [path.suffix for path in kept.iterdir()] == [".tokenizer"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "new.json", "additional_chat_templates/rag.jinja"])
+def test_a_changed_folder_is_loaded_again(name: str, folder: Path, kept: Path) -> None:
+    load_vocabulary(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(json.dumps(config | {"pad_token": "<|im_end|>"}), encoding="utf-8")
+    assert tokenizer_cache.read(folder) is None
+    load_vocabulary(folder)
+    check_read(folder, Vocabulary.of(load_tokenizer(folder)))
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "no JSON\n{}", '{"digest": ""}\n{}'])
+def test_a_damaged_entry_is_replaced(damage: str, folder: Path, kept: Path) -> None:
+    right = load_vocabulary(folder)
+    (entry,) = kept.iterdir()
+    whole = entry.read_text(encoding="utf-8")
+    for text in (damage, whole[:-9], whole.replace("im_end", "im_END")):
+        entry.write_text(text, encoding="utf-8")
+        assert tokenizer_cache.read(folder) is None
+    load_vocabulary(folder)
+    check_read(folder, right)
+
+
+def test_nothing_is_kept_where_nothing_can_be(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for place in ("off", str(tmp_path / "file")):
+        monkeypatch.setenv(tokenizer_cache.VARIABLE, place)
+        assert load_vocabulary(folder).name == str(folder)
+        assert tokenizer_cache.read(folder) is None
+
+
+def test_old_entries_go(folder: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_cache, "KEPT", 2)
+    for number in range(4):
+        (folder / "note.txt").write_text(str(number), encoding="utf-8")
+        load_vocabulary(folder)
+    assert len(list(kept.iterdir())) == 2
+    assert tokenizer_cache.read(folder) is not None
