@@ -26,6 +26,7 @@ QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "INSTRUCT_FMT_CACHE": "off",  # both sides load their tokenizers
 }
 
 
@@ -104,14 +105,14 @@ def measure(job: Job, folder: Path) -> Result:
         return replace(found, peak=peak)
 
 
-def run(command: list[str], folder: Path) -> int:
-    """Run a Python process in a folder; returns its peak of anonymous memory in bytes.
+def run(command: list[str], folder: Path, **variables: str) -> int:
+    """Run a Python process in a folder, with these variables; returns its peak of anonymous memory in bytes.
 
     Raises:
         RuntimeError: it failed; with the end of what it wrote.
     """
     path = os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])
-    environment = {**os.environ, **QUIET, "PYTHONPATH": path, "HF_HOME": str(folder / "cache")}
+    environment = {**os.environ, **QUIET, "PYTHONPATH": path, "HF_HOME": str(folder / "cache"), **variables}
     # Byte code is kept between runs, as it is on a user's machine, whatever this machine's settings.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
