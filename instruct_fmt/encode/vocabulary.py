@@ -173,10 +173,9 @@ class Vocabulary:
         return self._sizes_from(0, self.backend.get_vocab_size())
 
     def _sizes_from(self, start: int, stop: int) -> Ints:
-        """The bytes of each id of a range, in few bits; an id that the vocabulary lacks never comes: 1."""
-        tokens = map(self.backend.id_to_token, range(start, stop))
-        size = len if self.byte_level else _piece_length
-        sizes = np.fromiter((1 if token is None else size(token) for token in tokens), np.int64, stop - start)
+        """The bytes of each id of a range, in few bits; ids that the vocabulary lacks never come."""
+        tokens = map(str, map(self.backend.id_to_token, range(start, stop)))
+        sizes = np.fromiter(map(len if self.byte_level else _piece_length, tokens), np.int64, stop - start)
         for token in self.added:
             if start <= token.id < stop:
                 text = token.content if self.byte_level else token.content.replace("▁", " ")

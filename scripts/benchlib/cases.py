@@ -27,6 +27,7 @@ SAME_ROWS = 1_000
 CORE_BATCH = 25_000
 # 0 is one call for everything.
 BARE_BATCHES = (1000, 8000, 0)
+KEPT = "tokenizer kept from an earlier process"
 # The same rows for us and for TRL.
 PAIRS = (("alpaca", "pairs"), ("messages", "messages"))
 
@@ -97,15 +98,18 @@ def _agreement(ours: Series, theirs: Series) -> str:
 def alpaca(lab: Lab) -> Iterator[Claim]:
     size, rate = lab.options.size(SIZE), lab.options.rate(SIZE)
     job = replace(lab.job("prepare", "alpaca", size), warm=True)
-    ours, trl = lab.measure(job, lab.job("trl", "pairs", rate))
+    ours, kept, trl = lab.measure(job, replace(job, kept=True), lab.job("trl", "pairs", rate))
     yield times("alpaca", "fmt.prepare / TRL prompt/completion", ours, trl, 50)
+    yield times("alpaca", f"the same, {KEPT}", kept, trl, 50)
 
 
 def messages(lab: Lab) -> Iterator[Claim]:
     size, rate = lab.options.size(SIZE), lab.options.rate(SIZE)
     job = replace(lab.job("prepare", "messages", size), warm=True)
-    ours, trl, mask = lab.measure(job, lab.job("trl", "messages", rate), lab.job("transformers_mask", "messages", rate))
+    others = lab.job("trl", "messages", rate), lab.job("transformers_mask", "messages", rate)
+    ours, kept, trl, mask = lab.measure(job, replace(job, kept=True), *others)
     yield times("messages", "fmt.prepare / TRL messages", ours, trl, 40)
+    yield times("messages", f"the same, {KEPT}", kept, trl, 40)
     yield times("messages", "fmt.prepare / apply_chat_template with mask", ours, mask, None)
 
 
@@ -196,7 +200,7 @@ def start(lab: Lab) -> Iterator[Claim]:
     folder.mkdir(exist_ok=True)
     script = str(SCRIPTS / "benchlib" / "start.py")
     with tempfile.TemporaryDirectory(dir=folder) as kept:
-        for cache, known in ((kept, "kept from an earlier process"), ("off", "not seen before")):
+        for cache, known in (("off", "nothing kept"), (kept, KEPT)):
             seconds = []
             for _ in range(1 + max(3, lab.options.runs)):
                 with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -207,7 +211,7 @@ def start(lab: Lab) -> Iterator[Claim]:
                     seconds.append(ended - begun)
             seconds = seconds[1:]  # the first one wrote byte code, and kept the tokenizer
             value = statistics.median(seconds)
-            what = f"process start to the first 1,000 rows encoded, tokenizer {known}"
+            what = f"process start to the first 1,000 rows encoded, {known}"
             yield Claim("start", what, f"{value:.2f} s", "", value, "s", 5, "<=", f"all runs: {_list(seconds)}")
 
 

@@ -26,7 +26,6 @@ QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "INSTRUCT_FMT_CACHE": "off",  # both sides load their tokenizers
 }
 
 
@@ -43,6 +42,7 @@ class Job:
         batch_size: rows at a time, where the side goes by batches.
         num_proc: worker processes.
         warm: whether the same is done a second time in the same process.
+        kept: whether the tokenizer may be kept for the next process, and taken from there.
     """
 
     side: str
@@ -53,6 +53,7 @@ class Job:
     batch_size: int = 1000
     num_proc: int | None = None
     warm: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def measure(job: Job, folder: Path) -> Result:
         except OSError:
             shutil.copyfile(job.data, data)
         asked = json.dumps(asdict(replace(job, data=str(data))))
-        peak = run([sys.executable, "-m", "benchlib.child", asked], own)
+        cache = str(folder / "tokenizers") if job.kept else "off"
+        peak = run([sys.executable, "-m", "benchlib.child", asked], own, INSTRUCT_FMT_CACHE=cache)
         found = Result(**json.loads((own / "result.json").read_text(encoding="utf-8")))
         return replace(found, peak=peak)
 
