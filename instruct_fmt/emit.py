@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from instruct_fmt.encode.ragged import unfilled
 from instruct_fmt.types import Bools, Ints
 
 UNTRAINED = -100
@@ -19,7 +20,8 @@ def table_of(ids: npt.NDArray[np.int32], trained: Bools, offsets: Ints) -> pa.Ta
 
 def labels_of(ids: npt.NDArray[np.int32], trained: Bools) -> npt.NDArray[np.int32]:
     """A copy of the ids with -100 where nothing is trained."""
-    labels = np.full(len(ids), UNTRAINED, np.int32)
+    labels = unfilled(len(ids), np.int32)
+    labels.fill(UNTRAINED)
     np.copyto(labels, ids, where=trained)
     return labels
 

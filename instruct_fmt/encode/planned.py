@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instruct_fmt.encode.backends import Backend
-from instruct_fmt.encode.ragged import Ragged, taken
+from instruct_fmt.encode.ragged import Ragged, taken, unfilled
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.types import Bools, Ints, PlannedRows
 
@@ -146,7 +145,8 @@ class PlannedEncoder:
 
     def _sums(self, ids: npt.NDArray[np.int32], size: int) -> Ints:
         """The bytes in front of each id, and behind the last; `size` is how many they should be."""
-        sums: npt.NDArray[Any] = np.zeros(len(ids) + 1, np.int32 if 2 * size <= np.iinfo(np.int32).max else np.int64)
+        sums = unfilled(len(ids) + 1, np.int32 if 2 * size <= np.iinfo(np.int32).max else np.int64)
+        sums[0] = 0
         np.cumsum(self.vocabulary.lengths(ids), out=sums[1:], dtype=sums.dtype)
         return sums
 

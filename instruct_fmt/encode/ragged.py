@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from instruct_fmt.types import Ints
 
@@ -33,6 +36,12 @@ class Ragged:
         """Some of the rows, in the order asked for."""
         places, offsets = taken(self.offsets, rows)
         return Ragged(self.values[places], offsets)
+
+
+def unfilled(size: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array to be filled. Its memory is Arrow's, which is kept when it is freed; NumPy's goes back to the system."""
+    dtype = np.dtype(kind)
+    return np.frombuffer(pa.allocate_buffer(size * dtype.itemsize), dtype)
 
 
 def offsets_of(counts: Ints) -> Ints:
