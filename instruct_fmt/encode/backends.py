@@ -32,7 +32,7 @@ CACHE_BYTES = 160_000_000
 CACHE_TEXT_BYTES = 96_000_000
 SETTLING_BYTES, LOOK_EVERY = 24_000_000, 500_000
 # The reference encodes a sample of some texts as well, and the next one behind so many times as many ids.
-SAMPLE, CHECK_EVERY = 3, 1000
+SAMPLE, CHECK_EVERY = 3, 2000
 # So few texts are not worth the wrapping of a batch.
 FEW = 4
 

@@ -32,7 +32,7 @@ MAX_PLANS_OF_SHAPE = 8
 MAX_SHAPES = 512
 MAX_SHAPES_SEEN = 16 * MAX_SHAPES
 MAX_MARKED = 16
-CHECK_EVERY, MAX_CHECK_EVERY, CHECKED = 500, 16_000, 4
+CHECK_EVERY, MAX_CHECK_EVERY, CHECKED = 1000, 16_000, 3
 """A plan's first rows are compared with Jinja, so many at a time, then those of ever longer stretches of rows."""
 
 _ONE = np.zeros(1, np.int64)
