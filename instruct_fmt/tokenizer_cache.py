@@ -58,9 +58,10 @@ def write(tokenizer: Path, vocabulary: Vocabulary) -> None:
     content = f"{json.dumps(values)}\n{definition}"
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=entry.parent, encoding="utf-8", newline="\n", delete=False) as file:
-            file.write(f"{_digest(content)}\n{content}")
-        Path(file.name).replace(entry)
+        with tempfile.TemporaryDirectory(dir=entry.parent) as aside:
+            whole = Path(aside) / entry.name
+            whole.write_text(f"{_digest(content)}\n{content}", encoding="utf-8", newline="\n")
+            whole.replace(entry)
         for old in sorted(entry.parent.glob("*.tokenizer"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
             old.unlink()
     except OSError as error:
