@@ -177,17 +177,17 @@ class _Messages:
         first = offsets[places[0]]
         size = int(offsets[places[0] + 1] - first)
         texts: dict[tuple[int, str], pa.Array] = {}
-        calls: dict[int, Distinct] = {}
-        for number in range(size):
-            here = offsets[places] + number
-            for name, child in self.texts.items():
-                if child[int(here[0])].is_valid:
-                    column = child.take(pa.array(here))
-                    texts[number, name] = column
-                    if name == "reasoning_content":
-                        texts[number, "thinking"] = column
-            if self.calls.codes[here[0]] >= 0:
-                calls[number] = self.calls.take(here)
+        # All first messages, then all second ones, and so on: one look-up for each field, and slices of it.
+        here = (offsets[places] + np.arange(size)[:, None]).reshape(-1)
+        for name, child in self.texts.items():
+            filled = _mask(child.slice(first, size).is_valid())
+            column = child.take(pa.array(here)) if filled.any() else child
+            for number in np.flatnonzero(filled).tolist():
+                texts[number, name] = column.slice(number * len(places), len(places))
+                if name == "reasoning_content":
+                    texts[number, "thinking"] = texts[number, name]
+        calling = np.flatnonzero(self.calls.codes[first : first + size] >= 0).tolist()
+        calls = {number: self.calls.take(offsets[places] + number) for number in calling}
         if self.linked:
             self._link([self.role_names[role] for role in self.roles[first : first + size]], calls, texts)
         return ShapedRows(places, texts, calls, None if beside is None else beside.take(places))
