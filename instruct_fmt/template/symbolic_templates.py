@@ -132,7 +132,8 @@ class _KindsOfTurns(Job):
         times, known = self._met[kind], self._proofs.get(kind)
         guards = known.moved(members[0]) if known is not None else []
         follows = known is not None and all(answered(guard, self._texts) for guard in guards)
-        if known is not None and follows and times & (times - 1) and times < self._there[kind]:
+        due = times & (times - 1) == 0 or times == self._there[kind]  # a power of two, or the last
+        if known is not None and follows and not due:
             self._recorder.guards.update(dict.fromkeys(guards))
             self.counts.update(known.counts)
             return self._like(known, members)
