@@ -209,6 +209,20 @@ def test_turns_of_long_conversations_are_proven_by_kind(late: bool, monkeypatch:
     assert batch.counts["path:plan"] == (0 if late else 16)
 
 
+def test_a_turn_that_is_stripped_while_it_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it reads otherwise as history depends on the row, and is no question that a guard asks."""
+    text = LONG.replace("{{ m.content }}\n", "{{ m.content.lstrip() if loop.last else m.content }}\n", 1)
+    assert text != LONG
+    fmt = ifmt.compile(text, "embedded")
+    rows = [_long(set()) for _ in range(8)]
+    for row in rows[::3]:
+        row["messages"][5]["content"] = " Answer 2."
+    batch = check_same(fmt, rows, monkeypatch)
+    assert batch.counts["turns_skipped:history"] == 3
+    short = [{"messages": row["messages"][:8]} for row in rows]
+    assert check_same(fmt, short, monkeypatch).counts["turns_skipped:history"] == 3
+
+
 def _tool_row(number: int, question: str, argument: str, result: str) -> dict[str, Any]:
     call = {"type": "function", "function": {"name": "look_up", "arguments": {"word": argument, "times": number}}}
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"word": {"type": "string"}}}}

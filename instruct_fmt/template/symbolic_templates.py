@@ -19,6 +19,7 @@ from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import leaf_text, leaves, message_shape, with_leaves
 from instruct_fmt.template.spans import TraceIndex, Turn, find_turn
 from instruct_fmt.template.symbolic import (
+    PLACEHOLDER,
     Expression,
     Guard,
     Recorder,
@@ -154,6 +155,18 @@ class _KindsOfTurns(Job):
             return None
         turn = find_turn(self.index, members, content[0] - known.lead, self.template.stops, last=False)
         return self.checked(turn, last=False)
+
+    def _same(self, turn: Turn, alone: TraceIndex, model: Turn) -> bool:
+        same = super()._same(turn, alone, model)
+        texts = self.index.text[turn.start : turn.stop], alone.text[model.start : model.stop]
+        if not same and self._unstripped(texts[0]) == self._unstripped(texts[1]):
+            self._recorder.refused.append("a turn may differ by blanks that some rows do not have")
+        return same
+
+    def _unstripped(self, text: str) -> str:
+        """A symbolic text without regard to what is stripped from its fields."""
+        known = self._recorder.expressions()
+        return PLACEHOLDER.sub(lambda match: repr(known[match[0]].field) if match[0] in known else match[0], text)
 
     def _kind(self, members: range) -> Hashable | None:
         """What is around a turn, from the message before it to the one behind it; None where that cannot be told."""

@@ -259,10 +259,14 @@ class Job:
         turn = find_turn(self.index, members, start, stops, last=False)
         if not model.stopped:  # blanks behind a last turn without a stop belong to it alone
             model = replace(model, stop=min(model.stop, model.start + turn.stop - turn.start))
-        if not same_words(self.index, turn, alone, model):
+        if not self._same(turn, alone, model):
             return None
         ends = self.index.text[turn.stop : turn.end].strip(), alone.text[model.stop : model.end].strip()
         return turn if ends[0] == ends[1] or not model.stopped else None
+
+    def _same(self, turn: Turn, alone: TraceIndex, model: Turn) -> bool:
+        """Whether the turn reads as it does in the text that it ends."""
+        return same_words(self.index, turn, alone, model)
 
     def _check(self, turn: Turn, last: bool) -> None:
         check_foreign(self.index, turn)
