@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 import jinja2.ext
 from jinja2 import nodes
+from jinja2.filters import do_indent
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -36,6 +37,10 @@ class ClockRead(jinja2.TemplateError):
 
 class RaisedByTemplate(jinja2.TemplateError):
     """The template called `raise_exception`."""
+
+
+class OriginLost(jinja2.TemplateError):
+    """The template does something to text that its origin does not survive."""
 
 
 @dataclass(slots=True)
@@ -91,7 +96,7 @@ def _raise_exception(message: object) -> None:
     raise RaisedByTemplate(str(message))
 
 
-def _strftime_now(format: str) -> str:
+def strftime_now(format: str) -> str:
     now = _clock.get()
     if now is None:
         raise ClockRead("the template reads the clock (strftime_now); pass now=datetime(…) to pin it")
@@ -113,6 +118,12 @@ def tojson(
 ) -> str:
     """JSON as transformers' templates print it: plain characters, nothing escaped for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _indent(s: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    if isinstance(s, list):  # Jinja would add a line to the row's own list
+        raise TypeError("indent takes text, not a list")
+    return do_indent(s, width, first, blank)
 
 
 class TemplateDict:
@@ -170,10 +181,10 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, *, generation: type[GenerationBlock] = GenerationBlock) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[generation, jinja2.ext.loopcontrols])
-        self.filters["tojson"] = tojson
+        self.filters.update(tojson=tojson, indent=_indent)
         self.globals.update(
             raise_exception=_raise_exception,
-            strftime_now=_strftime_now,
+            strftime_now=strftime_now,
             dict=TemplateDict(),
             namespace=TemplateNamespace,
             range=_range,
@@ -224,6 +235,23 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(owner, str):
             _charge_method(owner, __obj.__name__, args)
         return super().call(__context, __obj, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """`str.format` in the sandbox. What Jinja wraps it in hides whose method it is, so it pays here."""
+        if getattr(value, "__name__", None) not in ("format", "format_map"):
+            return None
+        wrapped = super().wrap_str_format(value)
+        return None if wrapped is None else charged_format(value, wrapped)
+
+
+def charged_format(method: Any, function: Callable[..., str]) -> Callable[..., str]:
+    """`function`, which does what a `format` method does, paying for it."""
+
+    def charged(*args: Any, **kwargs: Any) -> str:
+        _charge_method(method.__self__, method.__name__, args)
+        return function(*args, **kwargs)
+
+    return charged
 
 
 def _charge_method(text: str, name: str, args: tuple[Any, ...]) -> None:

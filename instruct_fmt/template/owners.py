@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from instruct_fmt.template import traced as tr
 from instruct_fmt.template.environment import BudgetedLoop
+from instruct_fmt.template.origins import fields_in
 
 # Roles that templates know. Any other role is a row's text like its content.
 ROLES = frozenset(
@@ -108,7 +108,7 @@ class OwnerLoop(BudgetedLoop):
         elif type(item) is int:
             owners.item = item
         elif owners.owner is None and isinstance(item, dict):
-            indices = {found.place for found in tr.fields_in(item)}
+            indices = {found.place for found in fields_in(item)}
             if len(indices) == 1 and min(indices) >= 0:  # the template's own copy of one message
                 owners.owner = indices.pop()
         return pair

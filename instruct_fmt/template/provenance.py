@@ -9,13 +9,11 @@ message, makes that message the owner. No template text is edited, and the print
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import jinja2
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import Context
@@ -23,10 +21,15 @@ from jinja2.runtime import Context
 from instruct_fmt.template import traced as tr
 from instruct_fmt.template.environment import (
     GenerationBlock,
+    OriginLost,
     TemplateEnvironment,
+    charged_format,
     limits,
-    tojson,
+    strftime_now,
 )
+from instruct_fmt.template.filters import traced_filters
+from instruct_fmt.template.formatting import TracedFormatter, percent
+from instruct_fmt.template.origins import DOCUMENTS, TOOLS, VARIABLES, Field, Run, Runs
 from instruct_fmt.template.owners import (
     ROLES,
     SPEAKING,
@@ -37,10 +40,17 @@ from instruct_fmt.template.owners import (
     message_of,
     owners_now,
 )
-from instruct_fmt.template.traced import DOCUMENTS, TOOLS, VARIABLES, Field, Run, Runs, Traced
+from instruct_fmt.template.traced import Traced
 
-# Methods of a literal whose result holds, or is cut from, an argument that comes from the row.
-_TAKING_TEXT = frozenset({"join", "replace", "split", "strip", "removeprefix", "removesuffix"})
+# Names that the formats of conversations give to members of messages, of their parts and of calls.
+MEMBERS = frozenset(
+    [
+        *("role", "content", "name", "type", "text", "tool_calls", "function", "arguments", "id", "tool_call_id"),
+        *("reasoning_content", "reasoning", "thinking", "image", "image_url", "audio", "video", "url"),
+    ]
+)
+# Methods of a literal whose result may hold an argument that comes from the row.
+_TAKING_TEXT = frozenset({"center", "join", "ljust", "replace", "rjust", "translate"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +75,7 @@ def with_runs(text: str, runs: Runs) -> Traced:
 
 def _print(value: Any) -> Traced:
     """A printed expression or constant: its characters get the owner of the moment."""
-    if not isinstance(value, str):
-        value = tr.coarse(str(value), value)
+    value = tr.text_of(value)
     owners = owners_now.get()
     runs = []
     for run in tr.runs_of(value):
@@ -109,64 +118,26 @@ class TracedGenerator(CodeGenerator):
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
         self.write(")")
 
+    def visit_EvalContextModifier(self, node: nodes.EvalContextModifier, frame: Frame) -> None:
+        for option in node.options:
+            if option.key == "autoescape" and option.value != nodes.Const(False):
+                self.writeline("_escaping()")
+        super().visit_EvalContextModifier(node, frame)
+
     def visit_For(self, node: nodes.For, frame: Frame) -> None:
         self.writeline("_owners.get().push()")
         super().visit_For(node, frame)
         self.writeline("_owners.get().pop()")
 
 
+def _escaping() -> None:
+    raise OriginLost("it turns autoescape on")
+
+
 class _MarkedGeneration(GenerationBlock):
     def _generated(self, caller: Callable[[], str]) -> str:
         value = caller()
         return with_runs(value, tuple(run._replace(generated=True) for run in tr.runs_of(value)))
-
-
-def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter whose result lost its origin gets one coarse run with the origin of its arguments."""
-
-    @functools.wraps(function)
-    def filtered(*args: Any, **kwargs: Any) -> Any:
-        result = function(*args, **kwargs)
-        if isinstance(result, str) and not isinstance(result, Traced):
-            values = [value for value in args if isinstance(value, str | list | tuple | dict)]
-            for value in values:
-                if isinstance(value, Traced) and len(value) == len(result):
-                    return tr.make(str.__str__(result), value._runs)
-            return tr.coarse(result, [values, kwargs])
-        return result
-
-    return filtered
-
-
-def _join(eval_ctx: Any, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
-    if attribute is not None:
-        value = map(jinja2.filters.make_attrgetter(eval_ctx.environment, attribute), value)
-    return tr.join(d, [_text(item) for item in value])
-
-
-def _replace(value: Any, old: str, new: str, count: int | None = None) -> str:
-    text = _text(value)
-    text = text if isinstance(text, Traced) else tr.literal(text)
-    return text.replace(str(old), str(new), -1 if count is None else count)
-
-
-def _indent(value: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-    """Jinja's `indent`, line by line, so that each line keeps its origin."""
-    margin = width if isinstance(width, str) else " " * width
-    lines = (_text(value) + "\n").splitlines() if value else [value]
-    indented = [
-        line if (number == 0 and not first) or (number and not line and not blank) else margin + line
-        for number, line in enumerate(lines)
-    ]
-    return tr.join("\n", indented)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else tr.coarse(str(value), value)
-
-
-def _json(value: Any, *args: Any, **kwargs: Any) -> str:
-    return tr.coarse(tojson(value, *args, **kwargs), value)
 
 
 class TracedEnvironment(TemplateEnvironment):
@@ -177,17 +148,8 @@ class TracedEnvironment(TemplateEnvironment):
 
     def __init__(self) -> None:
         super().__init__(generation=_MarkedGeneration)
-        for name, function in list(self.filters.items()):
-            self.filters[name] = _guarded(function)
-        self.filters.update(
-            tojson=_json,
-            join=jinja2.pass_eval_context(_join),
-            replace=_replace,
-            indent=_indent,
-            safe=_text,
-            string=_text,
-            _assigned=_assigned,
-        )
+        self.filters = {**traced_filters(self.filters), "_assigned": _assigned}
+        self.globals["strftime_now"] = lambda form: tr.coarse(strftime_now(form), form)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
@@ -200,28 +162,33 @@ class TracedEnvironment(TemplateEnvironment):
             **super().runtime_names(),
             "LoopContext": OwnerLoop,
             "_print": _print,
+            "_escaping": _escaping,
             "_owners": owners_now,
         }
 
     def join_texts(self, values: Any) -> str:
-        texts = [_text(value) for value in values]
+        texts = [tr.text_of(value) for value in values]
         super().join_texts(texts)
         return tr.join("", texts)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         result = super().call_binop(context, operator, left, right)
-        if operator == "%" and isinstance(result, str) and not isinstance(result, Traced):
-            return tr.coarse(result, [left, right])
+        if operator == "%" and isinstance(left, str):
+            return percent(left, right, tr.plain(result))
         return result
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if super().wrap_str_format(value) is None:
+            return None
+        return charged_format(value, TracedFormatter(self).of(value))
 
     def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(__obj, "__self__", None)
-        given = passed(args, kwargs)
-        if type(owner) is str and __obj.__name__ in _TAKING_TEXT and tr.fields_in(given):
-            return getattr(tr.literal(owner), __obj.__name__)(*args)
+        if type(owner) is str and __obj.__name__ in _TAKING_TEXT:
+            __obj = getattr(tr.literal(owner), __obj.__name__)
         result = super().call(__context, __obj, *args, **kwargs)
-        if type(result) is str and isinstance(owner, str):
-            return tr.coarse(result, [owner, given])
+        if isinstance(owner, Traced | bytes) and isinstance(result, str) and not isinstance(result, Traced):
+            return tr.coarse(result, [owner, passed(args, kwargs)])
         return result
 
 
@@ -235,16 +202,17 @@ def trace_value(value: Any, index: int, path: tuple[str | int, ...] = ()) -> Any
     if isinstance(value, str):
         return tr.content(value, Field(index, path)) if value else value
     if isinstance(value, dict):
-        free = "arguments" in path or index < 0  # member names that a row may choose
-        return {
-            (tr.content(key, Field(index, (*path, key))) if free and isinstance(key, str) else key): trace_value(
-                item, index, (*path, key)
-            )
-            for key, item in value.items()
-        }
+        return {_member(key, index, path): trace_value(item, index, (*path, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [trace_value(item, index, (*path, number)) for number, item in enumerate(value)]
     return value
+
+
+def _member(name: Any, index: int, path: tuple[str | int, ...]) -> Any:
+    """The name of a member, which is the row's text too, but where a format has fixed it."""
+    if index >= 0 and "arguments" not in path and (name in MEMBERS or (not path and name.isidentifier())):
+        return name
+    return tr.content(name, Field(index, (*path, name))) if isinstance(name, str) and name else name
 
 
 def trace_message(message: Mapping[str, Any], index: int) -> TracedMessage:

@@ -21,13 +21,15 @@ from typing import Any, NamedTuple, SupportsIndex
 import jinja2
 from jinja2 import nodes
 from jinja2.compiler import Frame
+from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.tests import test_iterable, test_sequence
 
 from instruct_fmt.template import traced as tr
 from instruct_fmt.template.environment import tojson
+from instruct_fmt.template.origins import Field, Run, Runs
 from instruct_fmt.template.provenance import TracedEnvironment, TracedGenerator, passed
-from instruct_fmt.template.traced import Field, Run, Runs, Traced
+from instruct_fmt.template.traced import Traced
 
 # What str.strip() strips, spelled out: engines differ in what they call a blank.
 BLANKS = "".join(map(chr, [*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)])) + (
@@ -84,6 +86,10 @@ def recording() -> Iterator[Recorder]:
         _recorder.reset(token)
 
 
+class Refused(Exception):
+    """A symbolic render that is good for nothing, and cannot go on."""
+
+
 def refuse(why: str) -> None:
     """Note that what happens now cannot be foreseen for other rows."""
     _recorder.get().refused.append(why)
@@ -98,6 +104,10 @@ class Symbolic(Traced):
 
     def _with(self, runs: Runs) -> Traced:
         return _make(str.__str__(self), runs, self._actual, self._node)
+
+    def _melted(self) -> Runs:
+        refuse("a text made of it that keeps no positions")
+        return self._runs
 
     def __hash__(self) -> int:
         refuse("hash")
@@ -214,6 +224,7 @@ def _refusing_object(name: str) -> Callable[..., Any]:
 
 
 for _name in (
+    "__repr__",
     "__contains__",
     "__eq__",
     "__ne__",
@@ -239,9 +250,9 @@ def symbolic_object(value: Mapping[str, Any], where: Field) -> SymbolicObject:
 def _json(value: Any, *args: Any, **kwargs: Any) -> str:
     if type(value) is SymbolicObject and not args and not kwargs:
         return value._text
-    if is_symbolic(value):
+    if is_symbolic([value, args, kwargs]):
         refuse("JSON of what is no single object, or in a form of its own")
-    return tr.coarse(tojson(value, *args, **kwargs), value)
+    return tr.coarse(tojson(value, *args, **kwargs), [value, args, kwargs])
 
 
 def symbolic(text: str, where: Field) -> Symbolic:
@@ -323,33 +334,28 @@ def _refused(value: Any) -> Any:
     return value
 
 
-# Filters that look at their values only through methods that are modelled.
+# Filters that look at their value only through methods that are modelled, and at no other text of the row; the text
+# that `replace` puts in is not looked at.
 _SAFE = frozenset(
-    {
-        "default",
-        "d",
-        "trim",
-        "string",
-        "join",
-        "replace",
-        "list",
-        "items",
-        "dictsort",
-        "map",
-        "selectattr",
-        "rejectattr",
-    }
-    | {"rejectattr", "select", "reject", "first", "last", "attr", "batch", "slice", "length", "count", "_assigned"}
+    [
+        *("trim", "string", "replace", "list", "items", "dictsort", "map", "selectattr", "rejectattr", "select"),
+        *("reject", "first", "last", "attr", "batch", "slice", "length", "count", "_assigned"),
+    ]
 )
+# Filters that hand on their arguments as they are.
+_HANDING_ON = frozenset({"default", "d", "join"})
 
 
 def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def filtered(*args: Any, **kwargs: Any) -> Any:
-        values = [value for value in (*args, *kwargs.values()) if not isinstance(value, jinja2.nodes.EvalContext)]
-        text = any(isinstance(value, Symbolic) for value in values)
-        if (name not in _SAFE and is_symbolic(values)) or (name in ("length", "count") and text):
+        value, *others = (arg for arg in args if not isinstance(arg, EvalContext | jinja2.Environment | Context))
+        others = [*others[:1], *kwargs.values()] if name == "replace" else [*others, *kwargs.values()]
+        counted = name in ("length", "count") and isinstance(value, Symbolic)
+        if counted or (name not in _SAFE | _HANDING_ON and is_symbolic(value)):
             refuse(f"filter {name}")
+        if name not in _HANDING_ON and is_symbolic(others):
+            refuse(f"filter {name} with a value of the row")
         return function(*args, **kwargs)
 
     return filtered
@@ -376,6 +382,11 @@ class SymbolicEnvironment(TracedEnvironment):
         if operator != "+" and (is_symbolic(left) or is_symbolic(right)):
             refuse(f"operator {operator}")
         return super().call_binop(context, operator, left, right)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(argument, Symbolic):
+            refuse("a member that the row names")
+        return super().getitem(obj, argument)
 
     def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(__obj, "__self__", None)

@@ -2,8 +2,10 @@
 
 A `Traced` string is a `str` that carries *runs*: consecutive stretches, each with the field of the row that it was
 copied from (or none: the template's own text), the offset inside that field, the owner at the time it was printed, and
-whether a `{% generation %}` block encloses it. Every method that templates use keeps the runs; what is not modelled
-position by position becomes one coarse run, with `offset` -1.
+whether a `{% generation %}` block encloses it. Every method of `str` that makes text keeps the runs; what is not
+modelled position by position becomes one coarse run, with `offset` -1. What can do neither raises `OriginLost`: no text
+is made of bytes, no character of a number, and nothing is printed that cannot be looked into. Only what a template
+*concludes* from a text is free: a number that it counts, words of its own that it chooses.
 
 Character-level taint tracking; see W. Halfond, A. Orso, P. Manolios, "Using positive tainting and syntax-aware
 evaluation to counter SQL injection attacks" (2006).
@@ -13,38 +15,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex
 
-T = TypeVar("T")
-
-TOOLS, DOCUMENTS, VARIABLES, MIXED = -1, -2, -3, -4
-
-
-class Field(NamedTuple):
-    """A field of the row: its message's index, or a constant above, or its column's place; and its path inside it."""
-
-    place: int
-    path: tuple[str | int, ...]
+from instruct_fmt.template.environment import OriginLost
+from instruct_fmt.template.origins import Field, Run, Runs, Tracked, common_run
 
 
-class Run(NamedTuple):
-    """`size` characters with one origin. `owner` is None before printing, -1 - i for a weak owner i."""
-
-    size: int
-    field: Field | None
-    offset: int
-    owner: int | None
-    generated: bool
-
-
-Runs = tuple[Run, ...]
-
-
-class Traced(str):
+class Traced(Tracked):
     """A string with runs. It shows no public attribute that `str` lacks: templates test for attributes."""
 
-    __slots__ = ("_runs",)
-    _runs: Runs
+    __slots__ = ()
 
     def __str__(self) -> str:
         return self
@@ -73,6 +53,9 @@ class Traced(str):
 
     def __mod__(self, value: Any) -> str:
         return coarse(str.__mod__(self, value), [self, value])
+
+    def __rmod__(self, text: str) -> str:
+        return coarse(str.__mod__(text, self), [text, self])
 
     def __getitem__(self, key: SupportsIndex | slice) -> str:
         if isinstance(key, slice):
@@ -106,10 +89,10 @@ class Traced(str):
         return cut(self, 0, len(self) - len(suffix)) if suffix and self.endswith(suffix) else self
 
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        return _locate(self, str.split(self, sep, maxsplit), sep)
+        return located(self, str.split(self, sep, maxsplit), sep)
 
     def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        return _locate(self, str.rsplit(self, sep, maxsplit), sep)
+        return located(self, str.rsplit(self, sep, maxsplit), sep)
 
     def splitlines(self, keepends: bool = False) -> list[str]:
         pieces: list[str] = []
@@ -128,52 +111,68 @@ class Traced(str):
     def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:
         if not str.__contains__(self, old):
             return self
-        if old == "":
-            return coarse(str.replace(self, old, new, count), [self, new])
-        return join(new, self.split(old, count))
+        return join(new, self.split(old, count)) if old else self._interspersed(new, operator.index(count))
+
+    def _interspersed(self, new: str, count: int) -> str:
+        """With `new` before each character and behind the last, `count` times at most."""
+        places = len(self) + 1 if count < 0 else count
+        pieces = [new * (place < places) + char for place, char in enumerate([*self, ""])]
+        return join("", pieces)
 
     def join(self, values: Iterable[str], /) -> str:
         return join(self, list(values))
 
     def lower(self) -> str:
-        return _mapped(self, str.lower(self))
+        return mapped(self, str.lower(self))
 
     def upper(self) -> str:
-        return _mapped(self, str.upper(self))
+        return respelled(self, str.upper)
 
     def title(self) -> str:
-        return _mapped(self, str.title(self))
+        return mapped(self, str.title(self))
 
     def capitalize(self) -> str:
-        return _mapped(self, str.capitalize(self))
+        return mapped(self, str.capitalize(self))
 
     def swapcase(self) -> str:
-        return _mapped(self, str.swapcase(self))
+        return mapped(self, str.swapcase(self))
 
     def casefold(self) -> str:
-        return _mapped(self, str.casefold(self))
+        return respelled(self, str.casefold)
 
     def translate(self, table: Any, /) -> str:
-        return _mapped(self, str.translate(self, table))
+        return join("", [_looked_up(table, char) for char in self])
 
     def ljust(self, width: SupportsIndex, fill: str = " ", /) -> str:
-        return self + str.ljust(self, width, fill)[len(self) :]
+        return join("", [self, fill * (len(str.ljust(self, width, fill)) - len(self))])
 
     def rjust(self, width: SupportsIndex, fill: str = " ", /) -> str:
-        whole = str.rjust(self, width, fill)
-        return whole[: len(whole) - len(self)] + self
+        return join("", [fill * (len(str.rjust(self, width, fill)) - len(self)), self])
 
     def center(self, width: SupportsIndex, fill: str = " ", /) -> str:
-        return coarse(str.center(self, width, fill), [self])
+        blanks = len(str.center(self, width, fill)) - len(self)
+        left = blanks // 2 + (blanks & operator.index(width) & 1)  # as CPython divides an odd number
+        return join("", [fill * left, self, fill * (blanks - left)])
 
     def zfill(self, width: SupportsIndex, /) -> str:
-        return coarse(str.zfill(self, width), [self])
+        sign = int(self.startswith(("+", "-")))
+        return join("", [self[:sign], "0" * (len(str.zfill(self, width)) - len(self)), self[sign:]])
 
     def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
-        return coarse(str.expandtabs(self, tabsize), [self])
+        pieces: list[str] = []
+        column, size = 0, operator.index(tabsize)
+        for char in self:
+            blanks = " " * (size - column % size if size > 0 else 0)
+            piece = respelled(char, {"\t": blanks}.__getitem__) if char == "\t" else char
+            pieces.append(piece)
+            column = 0 if char in "\r\n" else column + len(piece)
+        return join("", pieces)
 
     def format(self, *args: Any, **kwargs: Any) -> str:
         return coarse(str.format(self, *args, **kwargs), [self, args, kwargs])
+
+    def format_map(self, mapping: Any, /) -> str:
+        return coarse(str.format_map(self, mapping), [self, mapping])
 
 
 def make(text: str, runs: Runs) -> Traced:
@@ -184,7 +183,7 @@ def make(text: str, runs: Runs) -> Traced:
 
 
 def literal(text: str) -> Traced:
-    return make(text, runs_of(text))
+    return text if isinstance(text, Traced) else make(text, runs_of(text))
 
 
 def content(text: str, field: Field) -> Traced:
@@ -241,43 +240,52 @@ def join(separator: str, values: list[str]) -> str:
     return make(text, tuple(runs))
 
 
-def fields_in(value: object, depth: int = 0) -> list[Field]:
-    """The fields that strings anywhere inside `value` were copied from."""
-    if isinstance(value, Traced):
-        return [run.field for run in value._runs if run.field is not None]
-    if depth > 12:
-        return []
-    found: list[Field] = []
-    if isinstance(value, dict):
-        for key, item in dict.items(value):  # a subclass may take a question for the template's
-            found += fields_in(key, depth + 1) + fields_in(item, depth + 1)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            found += fields_in(item, depth + 1)
-    return found
+def text_of(value: object) -> str:
+    """A value as it is printed."""
+    return value if isinstance(value, str) else coarse(str(value), value)
 
 
 def coarse(text: str, sources: object) -> str:
-    """`text` made from `sources` by an operation that keeps no positions: one run with their common field."""
-    fields = fields_in(sources)
-    if not fields:
+    """`text` made from `sources` by an operation that keeps no positions: one run with their common field.
+
+    Raises:
+        OriginLost: the origin of the text cannot be told.
+    """
+    run = common_run(len(text), sources)
+    if run is None:
         return plain(text)
-    index = fields[0].place if len({field.place for field in fields}) == 1 else MIXED
-    path = fields[0].path
-    for field in fields[1:]:
-        path = tuple(a for a, _ in _common(path, field.path))
-    return make(plain(text), (Run(len(text), Field(index, path), -1, None, False),) if text else ())
+    return make(plain(text), (run,) if text else ())
 
 
-def _common(left: tuple[T, ...], right: tuple[T, ...]) -> Iterator[tuple[T, T]]:
-    for pair in zip(left, right, strict=False):
-        if pair[0] != pair[1]:
-            return
-        yield pair
+def respelled(text: str, spell: Callable[[str], str]) -> str:
+    """`text` under a function that looks at each character by itself and drops none."""
+    pieces, runs, position = [], [], 0
+    for run in runs_of(text):
+        piece = spell(str.__getitem__(text, slice(position, position + run.size)))
+        position += run.size
+        pieces.append(piece)
+        runs.append(run if len(piece) == run.size else run._replace(size=len(piece), offset=-1))
+    return make("".join(pieces), tuple(runs))
 
 
-def _locate(text: Traced, pieces: list[str], separator: str | None) -> list[str]:
-    """Map the exact pieces of a split back onto the text that they were cut from."""
+def mapped(text: Traced, result: str) -> str:
+    """The result of a function that makes one character or more of each; where of one each, character by character."""
+    return make(plain(result), text._runs) if len(result) == len(text) else coarse(result, text)
+
+
+def _looked_up(table: Any, char: str) -> str:
+    """What `str.translate` puts in the place of a character."""
+    try:
+        found = table[ord(char)]
+    except LookupError:
+        return char
+    if isinstance(found, int):
+        raise OriginLost("it makes a character of a number")
+    return "" if found is None else found
+
+
+def located(text: Traced, pieces: list[str], separator: str | None = None) -> list[str]:
+    """Map exact pieces back onto the text that they were cut from: blanks lie between them, or separators."""
     found: list[str] = []
     position = 0
     for piece in pieces:
@@ -292,8 +300,3 @@ def _three(text: Traced, at: int, separator: str, *, found_last: bool) -> tuple[
         return ("", "", text) if found_last else (text, "", "")
     end = at + len(separator)
     return cut(text, 0, at), cut(text, at, end), cut(text, end, len(text))
-
-
-def _mapped(text: Traced, result: str) -> str:
-    """The result of a mapping of characters; where it keeps the length, character by character."""
-    return make(result, text._runs) if len(result) == len(text) else coarse(result, [text])
