@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instruct_fmt.adapt import Adapter, make_adapter, table_rows
+from instruct_fmt.adapt import Adapter, Asked, make_adapter, table_rows
 from instruct_fmt.adapt.values import at, root
 from instruct_fmt.errors import RowError, UsageError
 from instruct_fmt.types import Conversation, TemplateSource
@@ -25,12 +25,12 @@ CHAT = TemplateSource("", "chat", "demo")
 def build(case: dict[str, Any]) -> tuple[str, Adapter]:
     """The adapter of a case.
 
-    A golden file holds `row`; where needed `columns`, `template` (of a record), `options`, and `arrow` (false
-    where Arrow cannot hold the row); and `expect`: the format with the example or the error, or the text of a
-    `UsageError`.
+    A golden file holds `row`; where needed `columns`, `template` (of a record), `chat` (``given`` or ``own``: a chat
+    template that the user or the tokenizer has; without it there is none), `options`, and `arrow` (false where Arrow
+    cannot hold the row); and `expect`: the format with the example or the error, or the text of a `UsageError`.
     """
     row = case["row"]
-    source = CHAT
+    source = TemplateSource("{{ messages }}", "chat", "demo", own=case["chat"] == "own") if "chat" in case else CHAT
     if "template" in case:
         names = case["template"]
         source = TemplateSource(
@@ -40,18 +40,18 @@ def build(case: dict[str, Any]) -> tuple[str, Adapter]:
             columns=tuple(names["columns"]),
             optional=frozenset(names.get("optional", ())),
         )
-    options = {"mapping": {}, "field_map": {}, "format": None, "system": None, **case.get("options", {})}
-    return make_adapter(case.get("columns", list(row)), row, source=source, **options)
+    options = dict(case.get("options", {}))
+    options["allow_dropped"] = frozenset(options.get("allow_dropped", ()))
+    return make_adapter(case.get("columns", list(row)), row, source, Asked(**options))
 
 
 def outcome(case: dict[str, Any]) -> dict[str, Any]:
     """What comes out of a case, in the words of the golden files."""
     try:
         name, adapt = build(case)
+        example = adapt(case["row"])
     except UsageError as error:
         return {"usage": str(error)}
-    try:
-        example = adapt(case["row"])
     except RowError as error:
         fields = ("reason", "path", "found", "expected", "fix")
         return {"format": name, "error": {field: getattr(error, field) for field in fields}}
@@ -161,8 +161,7 @@ def test_any_value_is_adapted_or_rejected(value: Any) -> None:
 
 @pytest.mark.parametrize("sample", [None, {"messages": []}, {"messages": None}, {"messages": "…"}])
 def test_the_adapter_does_not_depend_on_the_sample(sample: dict[str, Any] | None) -> None:
-    options: dict[str, Any] = {"mapping": {}, "field_map": {}, "format": None, "system": None}
-    adapt = make_adapter(["messages"], sample, source=CHAT, **options)[1]
+    adapt = make_adapter(["messages"], sample, CHAT, Asked())[1]
     openai = adapt({"messages": [{"role": "user", "content": "a"}]})
     sharegpt = adapt({"messages": [{"from": "human", "value": "a"}]})
     assert openai == sharegpt

@@ -6,10 +6,12 @@
 | ``sharegpt`` | `conversations` (`from`, `value`), `system`, `tools` | `Conversation` |
 | ``alpaca`` | `instruction`, `input`, `output`, `system`, `history` | `Conversation` |
 | ``prompt_completion`` | `prompt`, `completion`, both text or both messages | `Text` or `Conversation` |
+| ``instruction`` | the same, text too as messages; or the columns of ``alpaca`` | `Conversation` |
 | ``text`` | `text` | `Text` |
 | ``record`` | what a record template names | `Record` |
 
-Beside the messages, a row may hold `system`, `tools`, `documents` and `chat_template_kwargs`.
+Beside the messages, a row may hold `system`, `tools`, `documents` and `chat_template_kwargs`. A system prompt that
+nothing would print is an error.
 """
 
 from __future__ import annotations
@@ -21,15 +23,19 @@ import pyarrow as pa
 
 from instruct_fmt.adapt import alpaca, detect, messages, prompt_completion, record, text
 from instruct_fmt.adapt.arrow import table_rows
+from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.canonical import Dialect, with_dataset_path
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
+from instruct_fmt.adapt.prompt_completion import Texts
 from instruct_fmt.adapt.shapes import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
+from instruct_fmt.adapt.system import Unplaced
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Example, TemplateSource
 
 __all__ = [
     "Adapter",
+    "Asked",
     "Distinct",
     "ShapedRows",
     "column_of",
@@ -43,14 +49,7 @@ Adapter = Callable[[Mapping[str, Any]], Example]
 
 
 def make_adapter(
-    columns: Sequence[str],
-    sample: Mapping[str, Any] | None,
-    *,
-    source: TemplateSource,
-    mapping: Mapping[str, str],
-    field_map: Mapping[str, str],
-    format: str | None,
-    system: str | None,
+    columns: Sequence[str], sample: Mapping[str, Any] | None, source: TemplateSource, asked: Asked
 ) -> tuple[str, Adapter]:
     """Recognise the format of a dataset and make the function that reads its rows.
 
@@ -58,43 +57,37 @@ def make_adapter(
         columns: the names of the dataset's columns.
         sample: a row, for the name of the format only; what the adapter does never depends on it.
         source: the template: a record template takes its columns, a chat template any conversation.
-        mapping: the template's name of a column → the dataset's.
-        field_map: our name of a field, or a tag of LLaMA-Factory's → the dataset's.
-        format: the format's name; None to recognise it by the columns.
-        system: put in front of conversations that have no system message.
+        asked: what the user says about the rows.
 
     Returns:
         The name of the format, and the adapter: a plain Python row in, an example out. It raises `RowError`
-        without the row's number.
+        without the row's number, and `UsageError` for what the user has to decide for all rows.
 
     Raises:
-        UsageError: names that do not exist, columns that fit no format, preference data.
+        UsageError: names that do not exist, columns that fit no format, preference data, a system prompt without a
+            place.
 
     >>> chat = TemplateSource("{{ messages }}", "chat", "demo")
-    >>> options = {"source": chat, "mapping": {}, "field_map": {}, "format": None, "system": None}
-    >>> name, adapt = make_adapter(["instruction", "output"], None, **options)
+    >>> name, adapt = make_adapter(["instruction", "output"], None, chat, Asked())
     >>> name, adapt({"instruction": "Hi", "output": "Hello"}).messages[1]
     ('alpaca', {'role': 'assistant', 'content': 'Hello'})
     """
-    name = detect.named(format, source) if format else None
+    name = detect.named(asked.format, source) if asked.format else None
     if source.kind == "record" and name != "text":
-        names = {**record.from_field_map(source, field_map), **mapping}
-        return "record", _guarded(record.adapter(source, columns, names))
-    known = known_fields(columns, mapping, field_map)
-    found = name or detect.recognise(known)
+        return "record", _guarded(record.adapter(source, columns, asked))
+    known = known_fields(columns, asked.columns, asked.field_map)
+    found = detect.of_instructions(known) if name == "instruction" else name or detect.recognise(known)
     detect.check_used(found, known)
-    shown = name or detect.shown_name(found, known, sample)
-    return shown, _guarded(_conversational(found, known, named=name is not None, system=system))
+    texts = prompt_completion.reading(name, source)
+    shown = found if name else detect.shown_name(found, known, sample, texts_as_messages=texts == "messages")
+    return shown, _guarded(_conversational(found, known, asked, texts))
 
 
 def find_shapes(
     table: pa.Table,
-    *,
     source: TemplateSource,
-    mapping: Mapping[str, str],
-    field_map: Mapping[str, str],
-    format: str | None,
-    system: str | None,
+    asked: Asked,
+    *,
     roles: frozenset[str],
     calls_shape: Callable[[Any], Hashable | None],
 ) -> list[ShapedRows]:
@@ -102,23 +95,33 @@ def find_shapes(
 
     The arguments are those of `make_adapter`; `roles` may be planned, and so may calls that have a `calls_shape`.
     """
-    columns = table.column_names
     if source.kind == "record":
-        names = {**record.from_field_map(source, field_map), **mapping}
-        return [] if format == "text" else shaped_records(table, record.resolve(source, columns, names))
-    known = known_fields(columns, mapping, field_map)
-    if field_map or mapping or system is not None or detect.recognise(known) != "messages":
-        return []
+        return _record_shapes(table, source, asked)
+    format = asked.format
     if format not in (None, "messages", "openai", "sharegpt"):
+        return []
+    if asked.field_map or asked.columns or asked.system is not None:
+        return []
+    known = known_fields(table.column_names)
+    if format is None and detect.recognise(known) != "messages":
         return []
     column = known.need("messages", "messages")
     dialect = _dialect(table.schema.field(column).type, known, format)
     if dialect is None:
         return []
-    beside = find_extras(known, system)
+    beside = find_extras(known, None)
     own = (beside.system, beside.documents, beside.template_kwargs, *beside.media)
     empty = [name for name in own if name]
     return shaped_messages(table, Layout(column, beside.tools, empty, dialect, roles, calls_shape))
+
+
+def _record_shapes(table: pa.Table, source: TemplateSource, asked: Asked) -> list[ShapedRows]:
+    """The rows of a record template; those with a system prompt of the formatter's or without a place go by row."""
+    if asked.format == "text" or asked.system is not None:
+        return []
+    found = record.resolve(source, table.column_names, record.names(source, asked))
+    unplaced = record.unplaced(source, table.column_names, found, asked)
+    return [] if unplaced is not None and unplaced.fills(table) else shaped_records(table, found)
 
 
 def _dialect(kind: pa.DataType, known: Fields, format: str | None) -> Dialect | None:
@@ -132,16 +135,16 @@ def _dialect(kind: pa.DataType, known: Fields, format: str | None) -> Dialect | 
     return found if format is None or (format == "sharegpt") == (found is sharegpt) else None
 
 
-def _conversational(format: str, known: Fields, *, named: bool, system: str | None) -> Adapter:
+def _conversational(found: str, known: Fields, asked: Asked, texts: Texts) -> Adapter:
     """The adapter of a format. Where it was not named, rows with messages tell their dialect themselves."""
-    if format == "text":
-        return text.adapter(known)
-    beside = find_extras(known, system)
-    if format == "alpaca":
+    if found == "text":
+        return text.adapter(known, Unplaced.of(asked, known.find("system"), "ready text", "write it into the text"))
+    beside = find_extras(known, asked.system)
+    if found == "alpaca":
         return alpaca.adapter(known, beside)
-    if format == "prompt_completion":
-        return prompt_completion.adapter(known, beside)
-    return messages.adapter(known, beside, format if named else None)
+    if found in ("prompt_completion", "instruction"):
+        return prompt_completion.adapter(known, beside, prompt_completion.reader(texts, known, beside, asked))
+    return messages.adapter(known, beside, found if asked.format else None)
 
 
 def _guarded(adapt: Adapter) -> Adapter:

@@ -28,6 +28,8 @@ FLAGS = frozenset({"train", "weight", "loss_weight", "loss"})
 # A message with nothing but these says nothing at all.
 _BARE = frozenset({"role", "name", "tool_call_id", "prefix", "id"})
 CALL = "(call)"
+# Paths of fields that hold a message's text, not the message: a column, a member of a pair, the option `system`.
+_IS_TEXT = re.compile(r"[^\d]\]$|[^\]]$|\d\]\[\d+\]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,5 +198,7 @@ def with_dataset_path(error: RowError, example: Conversation) -> RowError:
     match = re.match(r"\$\.messages\[(\d+)\](.*)", error.path)
     if match is None or int(match[1]) >= len(example.paths):
         return error
-    path = example.paths[int(match[1])] + match[2]
-    return RowError(error.reason, path, error.found, error.expected, error.fix)
+    path, inside = example.paths[int(match[1])], match[2]
+    if _IS_TEXT.search(path):
+        inside = inside.removeprefix(".content")
+    return RowError(error.reason, path + inside, error.found, error.expected, error.fix)

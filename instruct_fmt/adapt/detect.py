@@ -14,14 +14,20 @@ from instruct_fmt.adapt.values import as_list, decoded
 from instruct_fmt.errors import UsageError
 from instruct_fmt.types import TemplateSource
 
-FORMATS = ("messages", "sharegpt", "alpaca", "prompt_completion", "text", "record")
-_SAME = {"openai": "messages", "prompt-completion": "prompt_completion"}
+FORMATS = ("messages", "sharegpt", "alpaca", "prompt_completion", "instruction", "text", "record")
+_SAME = {
+    "openai": "messages",
+    "prompt-completion": "prompt_completion",
+    "instruct": "instruction",
+    "prompt_response": "instruction",
+}
 _BESIDE = ("system", "tools", "documents", "chat_template_kwargs", "images", "audios", "videos")
 _FIELDS: dict[str, tuple[str, ...]] = {
     "messages": ("messages", *MESSAGE, *TAGS, *_BESIDE),
     "sharegpt": ("messages", *MESSAGE, *TAGS, *_BESIDE),
     "alpaca": ("instruction", "input", "output", "history", "prompt", "completion", *_BESIDE),
     "prompt_completion": ("prompt", "completion", *MESSAGE, *TAGS, *_BESIDE),
+    "instruction": ("prompt", "completion", "output", *MESSAGE, *TAGS, *_BESIDE),
     "text": ("text",),
 }
 
@@ -80,8 +86,29 @@ def recognise(fields: Fields) -> str:
     )
 
 
-def shown_name(format: str, fields: Fields, sample: Mapping[str, Any] | None) -> str:
-    """The name for reports: a `messages` column may hold ShareGPT's messages."""
+def of_instructions(fields: Fields) -> str:
+    """What ``instruction`` reads: a prompt and its completion, or the columns of ``alpaca``.
+
+    Raises:
+        UsageError: both could be meant, or neither is there.
+    """
+    prompt, instruction = fields.find("prompt"), fields.find("instruction")
+    if "instruction" in fields.mapped or (instruction and not prompt):
+        return "alpaca"
+    if prompt and instruction and "prompt" not in fields.mapped:
+        raise UsageError(
+            f"format 'instruction': found the columns {prompt!r} and {instruction!r}; expected one that asks; "
+            f"fix: format=\"alpaca\" takes {instruction!r}, field_map={{'prompt': {prompt!r}}} takes {prompt!r}"
+        )
+    fields.need("prompt", "instruction")
+    return "instruction"
+
+
+def shown_name(format: str, fields: Fields, sample: Mapping[str, Any] | None, *, texts_as_messages: bool) -> str:
+    """The name for reports: a `messages` column may hold ShareGPT's messages, and a prompt may become a message."""
+    if format == "prompt_completion" and texts_as_messages:
+        value = sample.get(fields.find("prompt") or "") if sample else None
+        return "instruction" if value is None or isinstance(value, str) else format
     if format != "messages":
         return format
     column = fields.find("messages")

@@ -69,7 +69,7 @@ class Extras:
             return None
         own = next((message for message in messages if message["role"] in _SYSTEM_ROLES), None)
         if own is None:
-            return (at(path), prompt) if prompt else ("system", self.default_system or "")
+            return (at(path), prompt) if prompt else ("system=", self.default_system or "")
         if prompt and own.get("content") != prompt:
             raise RowError(
                 "bad-field",

@@ -1,33 +1,72 @@
-"""Rows with a prompt and a completion in; text becomes `Text`, messages become a `Conversation`."""
+"""Rows with a prompt and a completion in, both text or both messages; `Text` or a `Conversation` out.
+
+Messages are a conversation. Texts are read in one way in all rows of a dataset, whatever they hold: as a user's
+message and the assistant's answer, or as a template's output that is ready. Where nobody said which, it is an error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.canonical import canonical_messages, message_list, message_paths
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import Fields
 from instruct_fmt.adapt.messages import dialects, is_sharegpt
 from instruct_fmt.adapt.sharegpt import link_results
-from instruct_fmt.adapt.values import bad_field, root, text
-from instruct_fmt.types import Conversation, Text
+from instruct_fmt.adapt.system import Unplaced
+from instruct_fmt.adapt.values import Path, at, bad_field, root, text
+from instruct_fmt.errors import RowError, UsageError
+from instruct_fmt.types import Conversation, Message, TemplateSource, Text
+
+Texts = Literal["messages", "text", "only_text", "undecided"]
+Row = Mapping[str, Any]
+Reader = Callable[[Row, str, str], Conversation | Text]
 
 
-def adapter(fields: Fields, extras: Extras) -> Callable[[Mapping[str, Any]], Conversation | Text]:
+def reading(format: str | None, source: TemplateSource) -> Texts:
+    """How textual prompts and completions are read: what the user asked for decides, never a row."""
+    if format == "instruction":
+        return "messages"
+    if not source.text:
+        return "only_text"
+    if format == "prompt_completion":
+        return "text"
+    return "undecided" if source.own else "messages"
+
+
+def reader(texts: Texts, fields: Fields, extras: Extras, asked: Asked) -> Reader:
+    """What reads the textual prompt and completion of a row, of the columns that are named behind it."""
+    if texts == "undecided":
+        return _undecided
+    if texts == "messages":
+        return _messages(extras, asked.markers)
+    option = 'format="instruction"' if texts == "text" else 'template="chatml", or another chat template,'
+    cure = f"{option} makes messages of prompt and completion"
+    return _text(Unplaced.of(asked, fields.find("system"), "ready text", cure))
+
+
+def adapter(fields: Fields, extras: Extras, read: Reader) -> Callable[[Row], Conversation | Text]:
     """Make the adapter. Messages of the prompt are never trained; the completion is as the formatter says.
+
+    Args:
+        fields: the columns and what the user says about them.
+        extras: the columns beside them.
+        read: reads a row whose prompt and completion are text.
 
     Raises:
         UsageError: the prompt or the completion has no column.
     """
     prompt = fields.need("prompt", "prompt_completion")
-    completion = fields.need("completion", "prompt_completion")
+    completion = fields.find("completion") or fields.find("output") or fields.need("completion", "prompt_completion")
 
-    def adapt(row: Mapping[str, Any]) -> Conversation | Text:
+    def adapt(row: Row) -> Conversation | Text:
         first, second = row.get(prompt), row.get(completion)
         first_text, second_text = _is_text(first), _is_text(second)
         if first_text and second_text:
-            return Text(text(first, root(prompt)), text(second, root(completion)))
+            return read(row, prompt, completion)
         if first_text or second_text:
             column, value = (completion, second) if first_text else (prompt, first)
             other = "text" if first_text else "messages"
@@ -36,7 +75,7 @@ def adapter(fields: Fields, extras: Extras) -> Callable[[Mapping[str, Any]], Con
 
     openai, sharegpt = dialects(fields)
 
-    def conversation(row: Mapping[str, Any]) -> Conversation:
+    def conversation(row: Row) -> Conversation:
         values = message_list(row.get(prompt), root(prompt))
         dialect = sharegpt if is_sharegpt(values[0]) else openai
         before, _ = canonical_messages(values, root(prompt), dialect)
@@ -50,6 +89,63 @@ def adapter(fields: Fields, extras: Extras) -> Callable[[Mapping[str, Any]], Con
         return extras.conversation(messages, (False,) * len(before) + flags, paths, row)
 
     return adapt
+
+
+def _messages(extras: Extras, markers: Sequence[str]) -> Reader:
+    """Read texts as a question and its answer; those that hold one of `markers` are refused."""
+    marker = re.compile("|".join(map(re.escape, sorted(markers, key=len, reverse=True))) or "(?!)")
+
+    def read(row: Row, prompt: str, completion: str) -> Conversation:
+        messages: list[Message] = []
+        for role, column in (("user", prompt), ("assistant", completion)):
+            content = text(row.get(column), root(column))
+            found = marker.search(content)
+            if found is not None:
+                raise _marked(found[0], root(column))
+            messages.append({"role": role, "content": content})
+        return extras.conversation(messages, (None, None), (at(root(prompt)), at(root(completion))), row)
+
+    return read
+
+
+def _text(unplaced: Unplaced | None) -> Reader:
+    """Read texts as they are; a system prompt beside them has no place."""
+
+    def read(row: Row, prompt: str, completion: str) -> Text:
+        found = Text(text(row.get(prompt), root(prompt)), text(row.get(completion), root(completion)))
+        if unplaced is not None:
+            unplaced.check_default()
+            unplaced.check(row)
+        return found
+
+    return read
+
+
+def _undecided(row: Row, prompt: str, completion: str) -> Text:
+    """Refuse to read texts, because nobody said what they are.
+
+    Raises:
+        UsageError: always, but for a row that is no text.
+    """
+    for column in (prompt, completion):
+        text(row.get(column), root(column))
+    raise UsageError(
+        f"the columns {prompt!r} and {completion!r} hold text, and the template is the tokenizer's own; "
+        'expected a word on what they are; fix: format="instruction" makes them a user message and an assistant '
+        'message, format="prompt_completion" takes them as ready text'
+    )
+
+
+def _marked(marker: str, path: Path) -> RowError:
+    return RowError(
+        "control-token",
+        at(path),
+        f"{marker!r}, which the chat template writes itself",
+        "text without markers, or a word on what it is",
+        'format="prompt_completion" takes prompt and completion as ready text (with control_tokens="allow" their '
+        'markers are tokens); format="instruction", or control_tokens="text", makes messages of them, whose markers '
+        "are ordinary text",
+    )
 
 
 def _is_text(value: object) -> bool:

@@ -1,41 +1,74 @@
-"""Rows for a record template in, `Record` out: the template's names with the dataset's values."""
+"""Rows for a record template in, `Record` out: the template's names with the dataset's values.
+
+A system prompt for rows that have none goes where the template names one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.fields import ANSWERS, SAME, listed, missing_column, nearest
+from instruct_fmt.adapt.system import NAMES, ROLE, Unplaced
 from instruct_fmt.adapt.values import root, text
 from instruct_fmt.errors import UsageError
 from instruct_fmt.types import Record, TemplateSource
 
 
-def adapter(
-    source: TemplateSource, columns: Sequence[str], mapping: Mapping[str, str]
-) -> Callable[[Mapping[str, Any]], Record]:
+def adapter(source: TemplateSource, columns: Sequence[str], asked: Asked) -> Callable[[Mapping[str, Any]], Record]:
     """Make the adapter. A null in an optional column is left out; anything else but text is an error.
 
     Args:
         source: the template; its `columns` are what must be found.
         columns: the dataset's columns.
-        mapping: the template's name → the dataset's column.
+        asked: what the user says about the rows.
 
     Raises:
-        UsageError: a column is missing, or a name in `mapping` is unknown.
+        UsageError: a column is missing, a name is unknown, or a system prompt has no place.
     """
-    found = resolve(source, columns, mapping)
-    plan = [(name, column, root(column), name in source.optional) for name, column in found.items()]
+    default = None if asked.system is None else next((name for name in NAMES if name in source.columns), None)
+    if default is not None:
+        source = replace(source, optional=source.optional | {default})
+    found = resolve(source, columns, names(source, asked))
+    lost = unplaced(source, columns, found, asked)
+    if lost is not None and default is None:
+        lost.check_default()
+    plan = [
+        (name, found.get(name), root(found.get(name, name)), name in source.optional)
+        for name in source.columns
+        if name in found or name == default
+    ]
 
     def adapt(row: Mapping[str, Any]) -> Record:
+        if lost is not None:
+            lost.check(row)
         values = {}
         for name, column, path, optional in plan:
-            value = row.get(column)
+            value = row.get(column) if column is not None else None
+            if name == default and (value is None or (isinstance(value, str) and not value)):
+                value = asked.system
             if value is not None or not optional:
                 values[name] = text(value, path)
         return Record(values)
 
     return adapt
+
+
+def unplaced(source: TemplateSource, columns: Sequence[str], found: Mapping[str, str], asked: Asked) -> Unplaced | None:
+    """The dataset's system prompts, where the template reads them under no name; `found` are the columns it reads."""
+    given = asked.field_map.get(ROLE)
+    column = next((name for name in (given, *NAMES) if name in columns and name not in found.values()), None)
+    if any(name in found for name in NAMES):
+        column = None
+    cure = 'name it in the template, as template="orca" does'
+    return Unplaced.of(asked, column, f"the record template {source.name!r}", cure)
+
+
+def names(source: TemplateSource, asked: Asked) -> dict[str, str]:
+    """The template's names → the dataset's columns, as far as the user says."""
+    return {**_from_field_map(source, asked.field_map), **asked.columns}
 
 
 def resolve(source: TemplateSource, columns: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
@@ -71,7 +104,7 @@ def resolve(source: TemplateSource, columns: Sequence[str], mapping: Mapping[str
     return found
 
 
-def from_field_map(source: TemplateSource, field_map: Mapping[str, str]) -> dict[str, str]:
+def _from_field_map(source: TemplateSource, field_map: Mapping[str, str]) -> dict[str, str]:
     """The part of a `field_map` that speaks of a record template's names, or of LLaMA-Factory's for them."""
     same = {"prompt": "instruction", **SAME}
     found = {same.get(field, field): column for field, column in field_map.items()} | dict(field_map)

@@ -6,20 +6,30 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from instruct_fmt.adapt.fields import Fields
+from instruct_fmt.adapt.system import Unplaced
 from instruct_fmt.adapt.values import root, text
 from instruct_fmt.types import Text
 
 
-def adapter(fields: Fields) -> Callable[[Mapping[str, Any]], Text]:
+def adapter(fields: Fields, unplaced: Unplaced | None) -> Callable[[Mapping[str, Any]], Text]:
     """Make the adapter.
 
+    Args:
+        fields: the columns and what the user says about them.
+        unplaced: system prompts, which ready text has no place for; None where they may go.
+
     Raises:
-        UsageError: no column holds text.
+        UsageError: no column holds text, or there is a system prompt for all rows.
     """
     column = fields.need("text", "text")
     path = root(column)
+    if unplaced is not None:
+        unplaced.check_default()
 
     def adapt(row: Mapping[str, Any]) -> Text:
-        return Text("", text(row.get(column), path))
+        found = Text("", text(row.get(column), path))
+        if unplaced is not None:
+            unplaced.check(row)
+        return found
 
     return adapt
