@@ -15,7 +15,7 @@ import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import instruct_fmt as ifmt
-from instruct_fmt.adapt import make_adapter
+from instruct_fmt.adapt import Asked, make_adapter
 from instruct_fmt.types import Conversation
 
 TOKENIZERS = ("qwen3", "llama3_1", "gemma3", "llama2", "deepseek_v3")
@@ -68,10 +68,7 @@ def check(fmt: ifmt.Formatter, rows: Sequence[Mapping[str, Any]]) -> tuple[Count
     counts: Counter[str] = Counter()
     wrong: list[str] = []
     names = list(rows[0])
-    mapping = dict(fmt.settings.columns or {})
-    _, adapter = make_adapter(
-        names, rows[0], source=fmt.source, mapping=mapping, field_map={}, format=None, system=None
-    )
+    _, adapter = make_adapter(names, rows[0], fmt.source, Asked(columns=fmt.settings.columns))
     for first in range(0, len(rows), 100):
         batch = fmt.encode_batch(pa.Table.from_pylist(list(rows[first : first + 100])), first_row=first)
         counts += batch.counts
@@ -105,10 +102,16 @@ def _chat_problems(
     fmt: ifmt.Formatter, example: Conversation, ids: Sequence[int], spans: Sequence[str]
 ) -> Iterator[str]:
     theirs = oracles.chat_ids(fmt.tokenizer, fmt.source.text, example.messages, example.tools)
-    if list(ids[: len(theirs)]) != theirs and not _holds_added_tokens(fmt, example):
-        yield "the ids differ from apply_chat_template"
-    last = [message for message in example.messages if message["role"] == "assistant"][-1]
-    for field in _fields(last):
+    last = max(place for place, message in enumerate(example.messages) if message["role"] == "assistant")
+    prompt = oracles.chat_ids(
+        fmt.tokenizer, fmt.source.text, example.messages[:last], example.tools, add_generation_prompt=True
+    )
+    if not _holds_added_tokens(fmt, example):
+        if theirs[: len(prompt)] == prompt and list(ids[: len(theirs)]) != theirs:
+            yield "the ids differ from apply_chat_template"
+        if list(ids[: len(prompt)]) != prompt:
+            yield "the ids do not begin with those of the last turn's prompt"
+    for field in _fields(example.messages[last]):
         if field not in spans[-1]:
             yield f"{field[:60]!r} is not in the last trained span"
 

@@ -172,13 +172,12 @@ def tool_rows(data: Path, alter: Alter) -> Iterator[Row]:
 
 def tool_messages(rows: Iterator[Row]) -> Iterator[Row]:
     """The same as `messages` with calls, and `tools` as JSON text: what TRL takes."""
-    from instruct_fmt.adapt import make_adapter
+    from instruct_fmt.adapt import Asked, make_adapter
     from instruct_fmt.types import Conversation, TemplateSource
 
     source = TemplateSource("", "chat", "none")
     for row in rows:
-        given: dict[str, Any] = {"source": source, "mapping": {}, "field_map": {}, "format": None, "system": None}
-        example = make_adapter(list(row), row, **given)[1](row)
+        example = make_adapter(list(row), row, source, Asked())[1](row)
         assert isinstance(example, Conversation)
         tools = json.dumps(list(example.tools), ensure_ascii=False) if example.tools else None
         yield {"messages": [_spelled(message) for message in example.messages], "tools": tools}
