@@ -108,6 +108,7 @@ class Batch:
             numbers.append(number)
             rows.append(row)
             self.counts.update(marked.counts)
+            self.counts.update(row.counts)
             self.counts["neutralised"] += row.neutralised
             self.counts.update(counted("jinja", encoder.backend, 1, len(row.ids), int(row.trained.sum())))
         if rows:

@@ -47,7 +47,10 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     control_tokens: Literal["text", "error", "allow"] | None = None,
     append_eos: Literal["auto", "never"] | bool = "auto",
     stop: str | Sequence[str] | None = None,
-    prompt_mismatch: Literal["error", "as_rendered"] = "error",
+    prompt_mismatch: Literal["as_served", "error", "as_rendered"] = "as_served",
+    reasoning: Literal["keep", "strip", "field"] = "keep",
+    empty_reasoning: Literal["error", "close"] = "error",
+    completion_format: str | None = None,
     max_rejected: float = 0.01,
     template_kwargs: Mapping[str, Any] | None = None,
     now: datetime | None = None,
@@ -73,22 +76,33 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
         max_length: the most tokens of a row; None for no limit.
         overlength: ``drop`` counts and drops, ``truncate_prompt`` shortens the text before the answer, ``truncate``
             cuts the end off, terminator included, ``error`` stops.
-        boundary: ``joint`` encodes a row in one piece, ``split`` encodes prompt and answer apart; ``auto`` is joint
-            for chat templates and split for everything else.
+        boundary: where the ids of a turn begin. ``auto``: behind exactly the ids of its prompt, so that a completion
+            is encoded apart where a token would cross the seam; ``joint`` encodes a row in one piece, as
+            `apply_chat_template` does, whatever crosses; ``split`` always encodes apart.
         control_tokens: what happens to control tokens in a row's text: ``text`` (the default) encodes them as ordinary
             text, ``error`` rejects the row, ``allow`` encodes them as tokens. For rows that are a template's output
             already (`text`, textual `prompt`/`completion`) there is no default: they are rejected until you choose.
         append_eos: ``auto`` appends EOS behind a last turn that does not end in a stop; ``never`` does not.
         stop: further stop strings of the model.
-        prompt_mismatch: what happens to a row whose text does not begin with its generation prompt: ``error``
-            rejects it, ``as_rendered`` trains what is there.
+        prompt_mismatch: what happens to a turn that the template asks for otherwise than it writes it: ``as_served``
+            makes the row of the prompt and the completion, ``error`` rejects it, ``as_rendered`` trains what is there.
+        reasoning: ``keep`` leaves it as the row has it, inline or as a field; ``strip`` leaves it out; ``field`` makes
+            a field `reasoning_content` of a block with which a content begins.
+        empty_reasoning: what happens to a turn without reasoning whose prompt opens a block of it that the template
+            does not close: ``error`` rejects the row, ``close`` lets the model close the block at once.
+        completion_format: what the model writes where the template cannot tell, such as
+            ``"<think>\\n{reasoning}\\n</think>\\n\\n{content}"``; less what the prompt supplies; the stop is added.
         max_rejected: the share of rows that may be rejected before `prepare` fails; over-length rows do not count.
         template_kwargs: template variables.
         now: the clock that templates see.
         backend: the tokenizer engine; ``auto`` takes the fastest that is installed and proves equal to `tokenizers`.
-        format: the input format's name; None recognises it by the columns.
-        system: a system prompt for conversations that have none.
-        allow_dropped: fields of a trained message that the template may leave out, such as ``reasoning_content``.
+        format: the input format's name; None recognises it by the columns. Textual `prompt` and `completion` are a user
+            message and an assistant message with ``instruction``, or where a chat template was given; a template's
+            output that is ready with ``prompt_completion``, or where there is no template; and an error where the
+            template is the tokenizer's own and nothing was said.
+        system: a system prompt for conversations that have none, and for records under a template that names one.
+        allow_dropped: fields of a trained message, such as ``reasoning_content``, and roles, such as ``system``, that
+            the template may leave out.
         field_map: names of the dataset's fields, such as ``{"messages": "dialog", "role": "speaker"}``.
 
     Raises:
@@ -118,6 +132,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     chosen = settings(
         template=source.text,
         template_name=source.name,
+        own_template=source.own,
         columns=columns,
         train_on=train_on,
         history=history,
@@ -130,6 +145,9 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
         else append_eos,
         stop=stop,
         prompt_mismatch=prompt_mismatch,
+        reasoning=reasoning,
+        empty_reasoning=empty_reasoning,
+        completion_format=completion_format,
         max_rejected=max_rejected,
         template_kwargs=template_kwargs,
         now=now,
@@ -197,7 +215,8 @@ class Formatter:
 
         if not self.settings.template:
             return NO_TEMPLATE
-        return replace(load(self.settings.template, None), name=self.settings.template_name)
+        found = load(self.settings.template, None)
+        return replace(found, name=self.settings.template_name, own=self.settings.own_template)
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -237,8 +256,14 @@ class Formatter:
             first_row: the dataset's index of the first row.
 
         Raises:
-            UsageError: the columns fit no format.
+            UsageError: the columns fit no format, or it is no table.
         """
+        import pyarrow as pa
+
+        if not isinstance(table, pa.Table):
+            raise UsageError(
+                f"found a {type(table).__name__}; expected a pyarrow.Table; fix: pa.Table.from_pylist([row, …])"
+            )
         return self.pipeline.run_table(table, first_row)
 
     def encode_table(self, table: pa.Table) -> pa.Table:
@@ -269,7 +294,10 @@ class Formatter:
         except RowError as error:
             raise Rejection.from_error(error, 0).to_error() from None
         if len(found) != 1:
-            raise UsageError(f'history="expand" makes {len(found)} rows of this one; expected one; fix: encode_table')
+            raise UsageError(
+                f'history="expand" makes {len(found)} rows of this one; expected one; fix: '
+                "dataset.map(fmt, batched=True), fmt.prepare(dataset), or fmt.encode_table(pa.Table.from_pylist([row]))"
+            )
         return {"input_ids": found[0].ids, "labels": labels_of(found[0].ids, found[0].trained)}
 
     def render(self, row: Row) -> Rendered:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Literal, cast
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from instruct_fmt.adapt import (
     Adapter,
+    Asked,
     ShapedRows,
     column_of,
     find_shapes,
@@ -27,20 +29,23 @@ from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.backends import Backend, choose
 from instruct_fmt.encode.control import ControlTokens
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
-from instruct_fmt.encode.planned import only
+from instruct_fmt.encode.flat import only
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import DataError, Rejection, RowError, UsageError
 from instruct_fmt.fit.length import truncate, truncate_prompt
+from instruct_fmt.reasoning import reasoned
 from instruct_fmt.settings import Settings
 from instruct_fmt.template.chat import ChatTemplate
+from instruct_fmt.template.headers import role_headers
+from instruct_fmt.template.origins import TOOLS, Field
 from instruct_fmt.template.plan import TokensOfText
 from instruct_fmt.template.planner import Planner, ShapeGroup
+from instruct_fmt.template.policy import Policy
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
 from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
-from instruct_fmt.template.traced import TOOLS, Field
-from instruct_fmt.template.turns import Marker, Policy
+from instruct_fmt.template.turns import Marker
 from instruct_fmt.threads import in_order, rows_at_a_time
 from instruct_fmt.tokenizer import generation_stops
 from instruct_fmt.types import Bools, Conversation, EncodedBatch, Example, Ints, Marked, Record, TemplateSource, Text
@@ -70,8 +75,10 @@ class Pipeline:
         if source.kind == "chat" and source.text:
             template = ChatTemplate(source.text, self.variables, settings.now, self.declared, vocabulary.added)
             self.chat = Marker(template, _policy(settings, self.append_eos))
+        elif source.kind == "record":
+            _refuse_options_of_chats(settings)
         self._records: dict[tuple[str, ...] | None, RecordTemplate] = {}
-        self._encoders: dict[tuple[type[Example], bool], Encoder] = {}
+        self._encoders: dict[type[Example], Encoder] = {}
         self._planners: dict[tuple[str, ...], Planner] = {}
         self._adapters: dict[tuple[str, ...], tuple[str, Adapter]] = {}
 
@@ -86,17 +93,40 @@ class Pipeline:
         """The input format's name and its adapter, for these columns."""
         key = tuple(columns)
         if key not in self._adapters:
-            settings = self.settings
-            self._adapters[key] = make_adapter(
-                key,
-                sample,
-                source=self.source,
-                mapping=settings.columns,
-                field_map=settings.field_map,
-                format=settings.format,
-                system=settings.system,
-            )
+            name, adapt = make_adapter(key, sample, self.source, self.asked)
+            self._adapters[key] = name, self._reasoned(adapt)
         return self._adapters[key]
+
+    def _reasoned(self, adapt: Adapter) -> Adapter:
+        """The adapter, with the reasoning of conversations where the option wants it."""
+        how = self.settings.reasoning
+        if how == "keep":
+            return adapt
+
+        def adapted(row: Row) -> Example:
+            example = adapt(row)
+            return reasoned(example, how) if isinstance(example, Conversation) else example
+
+        return adapted
+
+    @cached_property
+    def asked(self) -> Asked:
+        """What the user says about the rows."""
+        settings = self.settings
+        said = settings.format is not None or settings.control_tokens == "text" or self.source.own
+        return Asked(
+            columns=settings.columns,
+            field_map=settings.field_map,
+            format=settings.format,
+            system=settings.system,
+            allow_dropped=frozenset(settings.allow_dropped),
+            markers=() if said or self.chat is None else self._markers(self.chat),
+        )
+
+    def _markers(self, chat: Marker) -> tuple[str, ...]:
+        """What only a template writes: its role headers, and the control tokens of a conversation."""
+        added = {token.content for token in self.vocabulary.added if token.visible}
+        return tuple(sorted(role_headers(chat.template) | added.intersection(self._structural(Conversation, ()))))
 
     def record_template(self, columns: Sequence[str] | None) -> RecordTemplate:
         """The record template, with its trained columns found among the dataset's columns."""
@@ -138,17 +168,15 @@ class Pipeline:
 
     def encoder(self, kind: type[Example], columns: Sequence[str]) -> Encoder:
         """The encoder for this kind of example."""
-        boundary = self.settings.boundary
-        split = boundary == "split" or (boundary == "auto" and kind is not Conversation)
-        if (kind, split) not in self._encoders:
-            self._encoders[kind, split] = Encoder(
+        if kind not in self._encoders:
+            self._encoders[kind] = Encoder(
                 self.vocabulary,
                 self._structural(kind, columns),
                 cast("Literal['text', 'error', 'allow']", self._control(kind)),
                 self.backend,
-                split=split,
+                cast("Literal['auto', 'joint', 'split']", self.settings.boundary),
             )
-        return self._encoders[kind, split]
+        return self._encoders[kind]
 
     def _control(self, kind: type[Example]) -> str:
         return self.settings.control_tokens or ("error" if kind is Text else "text")
@@ -229,17 +257,9 @@ class Pipeline:
 
     def _shapes(self, table: pa.Table) -> list[ShapeGroup]:
         """The rows of plain shape, as columns."""
-        settings = self.settings
-        found = find_shapes(
-            table,
-            source=self.source,
-            mapping=settings.columns,
-            field_map=settings.field_map,
-            format=settings.format,
-            system=settings.system,
-            roles=PLANNED_ROLES,
-            calls_shape=calls_shape,
-        )
+        if self.settings.reasoning != "keep":
+            return []  # where a reasoning begins and ends is asked of each row
+        found = find_shapes(table, self.source, self.asked, roles=PLANNED_ROLES, calls_shape=calls_shape)
         groups = (self._group(rows, partial(self._example, table, rows.places)) for rows in found)
         return [group for group in groups if group is not None]
 
@@ -309,6 +329,8 @@ class Pipeline:
         counts = Counter(counted("plan", encoder.backend, emitted, len(rows.ids), trained))
         for group, times in zip(groups, np.bincount(rows.groups, minlength=len(groups)).tolist(), strict=True):
             counts.update({name: count * times for name, count in group.counts.items()})
+        left_out, apart = int(rows.left_out.sum()), int(np.count_nonzero(rows.apart))
+        counts.update({"trained_turns": -left_out, "turns_skipped:seam": left_out, "encoded_apart": apart})
         table = table_of(rows.ids, rows.trained, rows.offsets)
         return Block(numbers[rows.places], table, counts, left, tried, rejected)
 
@@ -322,7 +344,13 @@ class Pipeline:
                 lambda example: self._plain(example, columns),
                 self.chat,
                 self.record_template(columns) if self.source.kind == "record" else None,
-                TokensOfText(*self.vocabulary.written_ends, control.found),
+                TokensOfText(
+                    *self.vocabulary.written_ends,
+                    control.found,
+                    self.vocabulary.ids_of,
+                    lambda id: self.vocabulary.backend.id_to_token(id) or "",
+                    self.settings.boundary,
+                ),
                 append_eos=self.append_eos,
             )
         return self._planners[key]
@@ -383,7 +411,21 @@ def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, poli
         if found is None:
             return None
         keep = found
-    return EncodedRow(row.ids[keep], row.trained[keep], row.neutralised)
+    return replace(row, ids=row.ids[keep], trained=row.trained[keep])
+
+
+def _refuse_options_of_chats(settings: Settings) -> None:
+    """Options that say something of turns; a record has none.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    for name, default in (("completion_format", None), ("empty_reasoning", "error"), ("reasoning", "keep")):
+        if getattr(settings, name) != default:
+            raise UsageError(
+                f"{name}: found {getattr(settings, name)!r} with a record template; expected a chat template, whose "
+                f"turns it is about; fix: leave {name} out"
+            )
 
 
 def _policy(settings: Settings, append_eos: bool) -> Policy:
@@ -391,6 +433,8 @@ def _policy(settings: Settings, append_eos: bool) -> Policy:
         train_on=settings.train_on,
         history=cast("Any", settings.history),
         prompt_mismatch=cast("Any", settings.prompt_mismatch),
+        empty_reasoning=cast("Any", settings.empty_reasoning),
+        completion_format=settings.completion_format,
         allow_dropped=frozenset(settings.allow_dropped),
         append_eos=append_eos,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -12,22 +13,30 @@ from typing import Any
 
 from instruct_fmt.errors import UsageError, shown
 
+FORM_PARTS = ("reasoning", "content", "calls")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "history": ("auto", "as_rendered", "last", "expand", "error"),
     "overlength": ("drop", "truncate_prompt", "truncate", "error"),
     "boundary": ("auto", "joint", "split"),
     "append_eos": ("auto", "never"),
-    "prompt_mismatch": ("error", "as_rendered"),
+    "prompt_mismatch": ("as_served", "error", "as_rendered"),
+    "reasoning": ("keep", "strip", "field"),
+    "empty_reasoning": ("error", "close"),
     "backend": ("auto", "tokenizers", "gigatoken", "fastokens"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The arguments of `compile`, with the template as text. See there for their meaning."""
+    """The arguments of `compile`, with the template as text. See there for their meaning.
+
+    Attributes:
+        own_template: whether the template is the tokenizer's own, because none was given.
+    """
 
     template: str
     template_name: str = "<string>"
+    own_template: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     train_on: str | tuple[str, ...] = "assistant"
     history: str = "auto"
@@ -37,7 +46,10 @@ class Settings:
     control_tokens: str | None = None
     append_eos: str = "auto"
     stop: tuple[str, ...] = ()
-    prompt_mismatch: str = "error"
+    prompt_mismatch: str = "as_served"
+    reasoning: str = "keep"
+    empty_reasoning: str = "error"
+    completion_format: str | None = None
     max_rejected: float = 0.01
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     now: datetime | None = None
@@ -64,8 +76,10 @@ class Settings:
         if isinstance(self.train_on, str) and self.train_on not in ("assistant", "last", "all"):
             raise UsageError(
                 f"train_on: found {self.train_on!r}; expected 'assistant', 'last', 'all', or a list of roles or "
-                f"columns; fix: train_on=[{self.train_on!r}]"
+                f"columns; fix: {_near_or_listed(self.train_on)}"
             )
+        if self.completion_format is not None:
+            _check_form(self.completion_format)
         if self.now is not None and not isinstance(self.now, datetime):
             raise UsageError(f"now: found {shown(self.now)}; expected a datetime; fix: datetime(2025, 1, 31)")
 
@@ -100,6 +114,32 @@ def settings(**arguments: Any) -> Settings:
     if isinstance(train_on, Sequence) and not isinstance(train_on, str):
         arguments["train_on"] = tuple(train_on)
     return Settings(**arguments)
+
+
+def _check_form(form: str) -> None:
+    """A completion's form names some of the parts of a turn."""
+    fix = 'completion_format="<think>\\n{reasoning}\\n</think>\\n\\n{content}"; literal braces are doubled'
+    try:
+        parts = list(string.Formatter().parse(form))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"completion_format: {error}; found {shown(form)}; fix: {fix}") from error
+    if "\\n" in form:
+        raise UsageError(
+            f"completion_format: found a backslash and an n in {shown(form)}; expected line breaks; "
+            "fix: in YAML write it in double quotes, on a command line as $'…'"
+        )
+    names = [name for _, name, spec, conversion in parts if name is not None]
+    plain = all(not spec and not conversion for _, _, spec, conversion in parts)
+    if "content" not in names or not plain or len(set(names)) < len(names) or set(names) - set(FORM_PARTS):
+        raise UsageError(
+            f"completion_format: found {shown(form)}; expected {{content}}, and {{reasoning}} and {{calls}} where "
+            f"wanted, each once; fix: {fix}"
+        )
+
+
+def _near_or_listed(name: str) -> str:
+    near = get_close_matches(name, ("assistant", "last", "all"), 1)
+    return f"train_on={near[0]!r}" if near else f"train_on=[{name!r}]"
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from tokenizers import Tokenizer
 
@@ -18,6 +19,8 @@ from instruct_fmt.encode.vocabulary import Contents, Vocabulary
 from instruct_fmt.errors import TokenizerError, shown
 
 EMBEDDED = "embedded"
+# Formatters of this process that use one folder share what was read off it, while any of them is there.
+_in_use: WeakValueDictionary[str, Vocabulary] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,13 @@ def load_vocabulary(name: str | os.PathLike[str]) -> Vocabulary:
         TokenizerError: there is none of that name.
     """
     folder = Path(_path(name))  # a name on the Hub may lead elsewhere tomorrow
-    vocabulary = tokenizer_cache.read(folder)
+    key = f"{name}\n{tokenizer_cache.key_of(folder)}"
+    vocabulary = _in_use.get(key) or tokenizer_cache.read(folder)
     if vocabulary is None:
         vocabulary = Vocabulary.of(load_tokenizer(name), private=True)
         tokenizer_cache.write(folder, vocabulary)
+    if not key.endswith("\nNone"):
+        _in_use[key] = vocabulary
     return vocabulary
 
 

@@ -75,11 +75,21 @@ def _digest(content: str) -> str:
 def _entry(tokenizer: Path) -> Path | None:
     """The file for a folder; None where nothing is to be kept."""
     asked = os.environ.get(VARIABLE, "")
-    if asked == "off" or not (tokenizer / "tokenizer.json").is_file():
+    key = None if asked == "off" else key_of(tokenizer)
+    if key is None:
         return None
-    with suppress(OSError, RuntimeError, ValueError):
+    with suppress(RuntimeError):
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(asked or Path(caches) / "instruct_fmt") / f"{_key(tokenizer)}.tokenizer"
+        return Path(asked or Path(caches) / "instruct_fmt") / f"{key}.tokenizer"
+    return None
+
+
+def key_of(tokenizer: Path) -> str | None:
+    """A hash of a folder's files and of the versions; None where it holds no tokenizer that can be kept."""
+    if not (tokenizer / "tokenizer.json").is_file():
+        return None
+    with suppress(OSError, ValueError):
+        return _key(tokenizer)
     return None
 
 

@@ -70,6 +70,7 @@ class TemplateSource:
         origin: where the text comes from.
         columns: the columns that a record template names, in the order of their first use.
         optional: those columns of it that may be null or missing, because the template tests them.
+        own: whether it is the tokenizer's own, which nobody chose for the data at hand.
     """
 
     text: str
@@ -78,6 +79,7 @@ class TemplateSource:
     origin: str = ""
     columns: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,8 @@ class Marked:
         spans: who wrote what, for people to look at.
         from_row: text that came from the row, and whether control tokens that are no structure are allowed in it.
         removable: text of the prompt that `overlength="truncate_prompt"` may cut into, the oldest first.
-        cuts: where the text is encoded apart; empty for one piece.
+        cuts: where the text of a record is encoded apart.
+        seams: turns of a conversation that must stand behind the ids of their prompts, the row's last turn at the end.
         bos: whether the tokenizer's own BOS goes in front where the text has none.
         eos: whether EOS is appended behind the end.
         counts: numbers for the report.
@@ -165,6 +168,7 @@ class Marked:
     from_row: tuple[tuple[int, int, bool], ...] = ()
     removable: tuple[Range, ...] = ()
     cuts: tuple[int, ...] = ()
+    seams: tuple[Range, ...] = ()
     bos: bool = False
     eos: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -194,6 +198,11 @@ class PlannedRows:
         texts: the rendered texts, with the tokens that belong in front and behind; large_string, no slice of another.
         trained: the trained ranges; shape (rows, ranges, 2).
         cuts: where the text is encoded apart; shape (rows, cuts).
+        seams: turns that must stand behind the ids of their prompts, the row's last one at the end; shape
+            (rows, turns, 2).
+        seam_of: for each trained range the turn that it belongs to, or -1; shape (ranges,).
+        tails: for each end of each turn the ids of the literal text in front of it, since the last control token; None
+            where a field of the row is among it; 2 * turns of them.
         control: where each control token of the template ends; shape (rows, tokens).
         control_ids: their ids; shape (tokens,).
         counts: numbers for the report, for each row.
@@ -203,6 +212,9 @@ class PlannedRows:
     texts: pa.Array
     trained: Ints
     cuts: Ints
+    seams: Ints
+    seam_of: Ints
+    tails: Sequence[tuple[int, ...] | None]
     control: Ints
     control_ids: Ints
     counts: Mapping[str, int]

@@ -119,7 +119,8 @@ def judge(name: str, template: str, tokenizer: PreTrainedTokenizerFast) -> list[
     render = oracles.plain(template, tokenizer, NOW)
     made: ifmt.Formatter | ifmt.InstructFmtError
     try:
-        made = ifmt.compile(template, tokenizer, now=NOW)
+        # Rows as the template renders them; what is put together from prompt and completion, `served` judges.
+        made = ifmt.compile(template, tokenizer, now=NOW, prompt_mismatch="error")
     except ifmt.InstructFmtError as error:
         made = error
     return [_judge_kind(Verdict(name, kind), row, render, made) for kind, row in KINDS.items()]

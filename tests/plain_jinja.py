@@ -14,8 +14,14 @@ def _raise(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _tojson(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 @cache
@@ -36,3 +42,9 @@ def _compiled(text: str) -> jinja2.Template:
 def plain(text: str, **values: Any) -> str:
     """What the text prints, with BOS `<s>` and EOS `</s>`."""
     return _compiled(text).render(bos_token="<s>", eos_token="</s>", **values)
+
+
+def printed(text: str, **values: Any) -> str:
+    """The same without a special token, and with errors as they come: to rewrite their tracebacks takes long."""
+    template = _compiled(text)
+    return "".join(template.root_render_func(template.new_context(values)))

@@ -82,7 +82,13 @@ MANY_SPECIAL = (
 )
 
 
-def byte_level(special: Iterable[str], added: Iterable[str] = (), nfc: bool = False) -> Tokenizer:
+# Line breaks in a row, and behind signs, as in code and lists: real vocabularies have a token for each.
+LINES = ["one\n\ntwo\n\n\nthree\n\n\n\nfour", "a>\nb>\n\nc>\n", "x:\ny:\n\nz:\n", "1.\n2.\n\n3.\n", "p ><q ><r ><"] * 8
+
+
+def byte_level(
+    special: Iterable[str], added: Iterable[str] = (), nfc: bool = False, corpus: Iterable[str] = CORPUS
+) -> Tokenizer:
     """A byte-level BPE, like GPT-2's: every byte has a token."""
     tokenizer = Tokenizer(models.BPE())
     if nfc:
@@ -92,7 +98,7 @@ def byte_level(special: Iterable[str], added: Iterable[str] = (), nfc: bool = Fa
     trainer = trainers.BpeTrainer(
         vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.train_from_iterator(corpus, trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
     return tokenizer
@@ -196,9 +202,9 @@ def _truncating() -> PreTrainedTokenizerFast:
     return _fast(tokenizer, CHATML, padding_side="left", **names)
 
 
-def _split_digits() -> PreTrainedTokenizerFast:
+def _split_digits(corpus: Iterable[str] = CORPUS) -> PreTrainedTokenizerFast:
     """A byte-level BPE that splits like Llama 3's: by a pattern, digits in groups of three."""
-    tokenizer = byte_level(QWEN_SPECIAL, QWEN_ADDED)
+    tokenizer = byte_level(QWEN_SPECIAL, QWEN_ADDED, corpus=corpus)
     pattern = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -237,6 +243,7 @@ BUILDERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "chatml_eot_eos": lambda: _qwen(eos_token="<|endoftext|>"),
     "chatml_bos_eos": lambda: _qwen(bos_token="<|endoftext|>", eos_token="<|endoftext|>"),
     "chatml_digits": _split_digits,
+    "chatml_lines": lambda: _split_digits([*CORPUS, *LINES]),
     "chatml_truncating": _truncating,
     "chatml_normalised": _normalised,
     "chatml_whole_words": _whole_words,

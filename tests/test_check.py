@@ -154,7 +154,9 @@ def test_rows_that_are_too_long(policy: str, level: str, fate: str) -> None:
 def test_what_the_template_leaves_out_of_the_data() -> None:
     tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
     rows = [chat("a", "b"), chat("a", "b", system="Be kind."), {**chat("a", "c"), "tools": [tool]}]
-    findings = doctor(SILENT, data=rows)
+    refused = found(doctor(SILENT, data=rows), "rejected:field-dropped")
+    assert "1 of 3 (33.3%) rows rejected; row 1, $.messages[0].content" in refused.what
+    findings = doctor(SILENT, data=rows, allow_dropped=["system"])
     assert "1 of 3 (33.3%) rows have system messages" in found(findings, "unprinted:system-messages").what
     assert "such as row 2" in found(findings, "unprinted:tools").what
     assert not [code for code in doctor(None, data=rows[:2]).codes if code.startswith("unprinted")]

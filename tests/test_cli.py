@@ -68,6 +68,20 @@ def test_every_config_runs(path: Path, tmp_path: Path) -> None:
     assert run("preview", path, "--rows", 1).exit_code == 0
 
 
+def test_text_under_the_tokenizers_own_template_needs_a_word(tmp_path: Path) -> None:
+    path = config(tmp_path, [{"prompt": "Say hello.", "completion": "Hello!"}], template=None)
+    for command in ("prepare", "preview", "render"):
+        done = run(command, path)
+        assert done.exit_code == 2
+        assert 'format="instruction"' in done.stderr
+        assert 'format="prompt_completion"' in done.stderr
+    assert "data-unusable" in run("check", path).stdout
+    done = run("check", path, "--set", "datasets.0.type=instruct")
+    assert "read as instruction" in done.stdout
+    assert "user\nSay hello." in run("render", path, "--set", "format=instruction").stdout
+    assert run("render", path, "--set", "format=prompt_completion").stdout == "Say hello.Hello!\n"
+
+
 def test_embedded_default(tmp_path: Path) -> None:
     (tmp_path / "embedded").mkdir()
     for arguments in [("prepare",), ("prepare", "embedded")]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import instruct_fmt as ifmt
 from instruct_fmt import Formatter, pipeline, threads
-from instruct_fmt.encode import planned
+from instruct_fmt.encode import composed
 from instruct_fmt.errors import RowError
 from instruct_fmt.template import planner
 from instruct_fmt.types import EncodedBatch
@@ -193,7 +193,7 @@ def test_cores_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.lists(st.text(st.sampled_from(["a", " ", "é", "\u0301", "\u0327", "ᄒ", "ᅡ", "中", "\u0958", "—", "\u2adc"]))))
 def test_rows_that_a_normaliser_changes_are_found(texts: list[str]) -> None:
     changed = [unicodedata.normalize("NFC", text) != text for text in texts]
-    assert planned._composed(pa.array(texts, pa.large_string())).tolist() == changed
+    assert composed.composed(pa.array(texts, pa.large_string())).tolist() == changed
 
 
 def test_punctuation_has_no_longer_form() -> None:
@@ -203,7 +203,7 @@ def test_punctuation_has_no_longer_form() -> None:
         for code in range(0x2000, 0x3000)
         if len(unicodedata.normalize("NFC", chr(code)).encode()) > len(chr(code).encode())
     ]
-    assert {chr(code).encode()[:2] for code in grows} <= {bytes([planned._PUNCTUATION, planned._FORKING])}
+    assert {chr(code).encode()[:2] for code in grows} <= {bytes([composed._PUNCTUATION, composed._FORKING])}
     below = "".join(map(chr, range(0x300)))
     assert unicodedata.normalize("NFC", below) == below
-    assert not np.any(np.frombuffer(below.encode(), np.uint8) >= planned._COMBINING)
+    assert not np.any(np.frombuffer(below.encode(), np.uint8) >= composed._COMBINING)

@@ -71,7 +71,7 @@ def test_all_options_of_compile_are_keys() -> None:
 
     from instruct_fmt.settings import Settings
 
-    options = {field.name for field in dataclasses.fields(Settings)} - {"template_name"}
+    options = {field.name for field in dataclasses.fields(Settings)} - {"template_name", "own_template"}
     assert options <= set(Config.model_fields)
 
 

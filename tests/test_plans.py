@@ -129,6 +129,37 @@ def _record(name: str) -> Formatter:
     return _RECORDS[name]
 
 
+# Leaves system messages out, and prints of a question what is left without its stars.
+FORGETFUL = (
+    "{% for m in messages %}{% if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{{ m.content.strip('*') if m.role == 'user' else m.content }}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+OFTEN_BLANK = st.sampled_from(["", "", " ", "\n", "\xa0", "\u200b", "a", "*", "**"])
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(contents=st.lists(st.tuples(OFTEN_BLANK, OFTEN_BLANK), min_size=8, max_size=24))
+def test_messages_that_are_left_out(contents: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "system", "content": system},
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": "a"},
+            ]
+        }
+        for system, question in contents
+    ]
+    check_same(_chat(FORGETFUL), rows, monkeypatch)
+
+
+def _chat(template: str) -> Formatter:
+    if template not in _RECORDS:
+        _RECORDS[template] = ifmt.compile(template, "embedded")
+    return _RECORDS[template]
+
+
 def test_what_a_template_asks_becomes_a_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     template = (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"

@@ -325,7 +325,7 @@ def test_report() -> None:
         "demo: 10 rows in, 6 emitted, 3 rejected, 1 over max_length",
         "600, 150 trained (25.0%)",
         "7 of 9 assistant turns trained",
-        'history="expand" would train them in 2 more rows, up to about 200 tokens',
+        'history="expand" would train 2 of them in as many rows, up to about 200 tokens',
         "1 turns end in no stop",
         "3 rows had an EOS appended",
         "jinja: 2 rows, plan: 4 rows",

@@ -92,7 +92,7 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_tokenizers_own_template() -> None:
-    assert load(None, CHATML) == TemplateSource(CHATML, "chat", "chat_template", "tokenizer")
+    assert load(None, CHATML) == TemplateSource(CHATML, "chat", "chat_template", "tokenizer", own=True)
     several = {"default": CHATML, "tool_use": "{{ tools }}" + CHATML}
     source = load(None, several)
     assert (source.text, source.origin) == (CHATML, "tokenizer (default; also has tool_use)")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from instruct_fmt import embedded, tokenizer_cache
+from instruct_fmt import embedded, tokenizer, tokenizer_cache
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.tokenizer import load_tokenizer, load_vocabulary
 
@@ -50,11 +50,11 @@ def test_the_next_process_needs_no_transformers(folder: Path, kept: Path) -> Non
     assert len({line for line, _ in lines}) == 1
 
 
-def check_read(folder: Path, tokenizer: Vocabulary) -> None:
+def check_read(folder: Path, wanted: Vocabulary) -> None:
     found = tokenizer_cache.read(folder)
     assert found is not None
-    assert asdict(found.contents) == asdict(tokenizer.contents)
-    assert found.digest == tokenizer.digest
+    assert asdict(found.contents) == asdict(wanted.contents)
+    assert found.digest == wanted.digest
 
 
 def test_what_is_kept_is_what_transformers_makes(folder: Path, kept: Path) -> None:
@@ -83,8 +83,16 @@ def test_a_damaged_entry_is_replaced(damage: str, folder: Path, kept: Path) -> N
     for text in (damage, whole[:-9], whole.replace("im_end", "im_END")):
         entry.write_text(text, encoding="utf-8")
         assert tokenizer_cache.read(folder) is None
+    tokenizer._in_use.clear()  # as in a new process
     load_vocabulary(folder)
     check_read(folder, right)
+
+
+def test_formatters_of_one_folder_share_what_was_read(folder: Path, kept: Path) -> None:
+    first = load_vocabulary(folder)
+    assert load_vocabulary(folder) is first
+    (folder / "note.txt").write_text("changed", encoding="utf-8")
+    assert load_vocabulary(folder) is not first
 
 
 def test_nothing_is_kept_where_nothing_can_be(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,10 @@ class ControlTokens:
         """The control tokens that a text shows: where each ends, and its id."""
         return [(match.end(), self._ids[match[0]]) for match in self.pattern.finditer(text)]
 
+    def written(self, text: str) -> list[Occurrence]:
+        """The control tokens that a text shows, (start, end, id)."""
+        return [(match.start(), match.end(), self._ids[match[0]]) for match in self.pattern.finditer(text)]
+
     def count(self, text: str) -> int:
         """How many control tokens a text shows; more among its ids were formed by a normaliser."""
         return sum(1 for _ in self.pattern.finditer(text))

@@ -3,12 +3,17 @@
 In: `Marked` rows. Out: for each an `EncodedRow`, or the `RowError` that says why there is none. Most rows go through
 the backend in one batch, their tokens placed by byte lengths; rows with control tokens of their own, and rows whose
 byte lengths do not add up, go one by one, placed by the reference tokenizer's offsets.
+
+A conversation is encoded in one piece, as `apply_chat_template` does it. Where a token then crosses the seam between
+the prompt and the completion of the row's last turn, the completion is encoded apart; an earlier turn at whose ends the
+ids do not break is left out of the loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -20,28 +25,32 @@ from instruct_fmt.encode.align import byte_ranges, check_offsets, overlaps
 from instruct_fmt.encode.backends import Backend, ReferenceBackend
 from instruct_fmt.encode.control import ControlTokens, Occurrence, Pieces
 from instruct_fmt.encode.planned import PlannedEncoder
+from instruct_fmt.encode.seam import Part, Placed, is_clean
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.types import Bools, Ints, Marked, Range
 
 ControlPolicy = Literal["text", "error", "allow"]
+Boundary = Literal["auto", "joint", "split"]
+# So many short stretches in front of seams are remembered with their ids; most are a template's own.
+REMEMBERED, SHORT = 4096, 64
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedRow:
-    """`ids` (int32) and `trained` of one row; `neutralised` where a control token became ordinary text."""
+    """One row.
+
+    Attributes:
+        ids: int32.
+        trained: one flag for each id.
+        neutralised: whether a control token became ordinary text.
+        counts: what was counted on the way, for the report; it corrects the row's own counts.
+    """
 
     ids: npt.NDArray[np.int32]
     trained: Bools
     neutralised: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    row: int
-    start: int
-    end: int
-    text: str
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Encoder:
@@ -52,7 +61,7 @@ class Encoder:
         structural: token strings that no row may write.
         control: what happens to control tokens in a row's text.
         backend: the engine.
-        split: whether the two sides of a cut are encoded apart.
+        boundary: `joint` encodes every row in one piece; `split` also encodes completions apart where nothing crosses.
     """
 
     def __init__(
@@ -61,21 +70,20 @@ class Encoder:
         structural: Sequence[str],
         control: ControlPolicy,
         backend: Backend,
-        *,
-        split: bool,
+        boundary: Boundary,
     ) -> None:
         self.vocabulary = vocabulary
         self.control = ControlTokens(vocabulary, structural)
         self._policy = control
-        self._split = split
+        self._boundary = boundary
         self._backend = backend
         self._continued: Backend = (
             self._backend
             if vocabulary.continuation is vocabulary.backend
             else ReferenceBackend(vocabulary.continuation)
         )
-
-        self.planned = PlannedEncoder(vocabulary, backend, guarded=control != "allow", split=split)
+        self._stretches: dict[tuple[str, bool], Sequence[int]] = {}
+        self.planned = PlannedEncoder(vocabulary, backend, guarded=control != "allow")
 
     @property
     def backend(self) -> str:
@@ -83,31 +91,25 @@ class Encoder:
 
     def encode(self, rows: Sequence[Marked]) -> list[EncodedRow | RowError]:
         """Encode rows; the result for a row does not depend on the others."""
-        results: dict[int, EncodedRow | RowError] = {}
-        parts: list[_Part] = []
-        for place, row in enumerate(rows):
-            try:
-                forbidden = self._forbidden(row)
-                if forbidden:
-                    results[place] = self._slow(row, forbidden)
-                else:
-                    parts += self._parts(place, row)
-            except RowError as error:
-                results[place] = error
-        results.update(self._fast(rows, parts))
-        return [results[place] for place in range(len(rows))]
+        results = self._placed_rows(rows)
+        return [
+            found if isinstance(found, RowError) else self._finished(row, found)
+            for row, found in zip(rows, results, strict=True)
+        ]
 
     def pieces(self, row: Marked) -> Pieces:
         """The ids of a row with the characters of each, its ends included; for policies that look at characters."""
-        forbidden = self._forbidden(row)
+        found = self._placed_rows([row])[0]
+        if isinstance(found, RowError):
+            raise found
         ids: list[int] = []
         starts: list[int] = []
         ends: list[int] = []
-        for part in self._parts(0, row):
-            found = self._part_pieces(part, forbidden)
-            ids += found.ids
-            starts += [start + part.start for start in found.starts]
-            ends += [end + part.start for end in found.ends]
+        for placed in found:
+            pieces = self._part_pieces(placed.part)
+            ids += pieces.ids
+            starts += [start + placed.part.start for start in pieces.starts]
+            ends += [end + placed.part.start for end in pieces.ends]
         prefix, suffix = self._ends(row, ids)
         size = len(row.text)
         return Pieces(
@@ -115,6 +117,74 @@ class Encoder:
             [*[0] * len(prefix), *starts, *[size] * len(suffix)],
             [*[0] * len(prefix), *ends, *[size] * len(suffix)],
         )
+
+    # rows as parts
+
+    def _placed_rows(self, rows: Sequence[Marked]) -> list[list[Placed] | RowError]:
+        """Each row as parts with their ids, cut where its last turn asks for it."""
+        results: list[list[Placed] | RowError] = [[] for _ in rows]
+        cuts = [self._cuts(row) for row in rows]
+        waiting = list(range(len(rows)))
+        while waiting:
+            found = self._placed([rows[place] for place in waiting], [cuts[place] for place in waiting])
+            again = []
+            for place, placed in zip(waiting, found, strict=True):
+                results[place] = placed
+                crossed = None if isinstance(placed, RowError) else self._crossed(rows[place], placed)
+                if crossed is not None:
+                    cuts[place] = sorted({*cuts[place], crossed})
+                    again.append(place)
+            waiting = again
+        return results
+
+    def _cuts(self, row: Marked) -> list[int]:
+        """Where a row is encoded apart whatever its ids are."""
+        if self._boundary == "joint":
+            return []
+        seam = row.seams[-1][:1] if row.seams and self._boundary == "split" else ()
+        cuts = {cut for cut in (*row.cuts, *seam) if 0 < cut < len(row.text)}
+        if seam:  # an added token keeps what follows it apart already
+            cuts -= {end for _, end, _ in self.control.written(row.text)}
+        return sorted(cuts)
+
+    def _crossed(self, row: Marked, placed: Sequence[Placed]) -> int | None:
+        """An end of the row's last turn at which its ids are not those of the text in front."""
+        if self._boundary == "joint" or not row.seams:
+            return None
+        return next((cut for cut in row.seams[-1] if not self._is_clean(placed, cut)), None)
+
+    def _is_clean(self, parts: Sequence[Placed], cut: int) -> bool:
+        return all(is_clean(placed, cut, self._alone) for placed in parts)
+
+    def _alone(self, part: Part) -> Sequence[int]:
+        """The ids of a stretch of text as if nothing followed it."""
+        if part.safely or part.forbidden:
+            return self._part_pieces(part).ids
+        key = part.text, part.continues
+        known = self._stretches.get(key)
+        if known is None:
+            engine: Tokenizer = self.vocabulary.continuation if part.continues else self.vocabulary.backend
+            known = engine.encode(part.text, add_special_tokens=False).ids
+            if len(part.text) <= SHORT and len(self._stretches) < REMEMBERED:
+                self._stretches[key] = known
+        return known
+
+    def _placed(self, rows: Sequence[Marked], cuts: Sequence[Sequence[int]]) -> list[list[Placed] | RowError]:
+        """Rows with their ids, once; those without control tokens of their own together."""
+        results: dict[int, list[Placed] | RowError] = {}
+        parts: list[tuple[int, Part]] = []
+        for place, row in enumerate(rows):
+            try:
+                forbidden = self._forbidden(row)
+                own = _parts(row, cuts[place], forbidden)
+                if forbidden:
+                    results[place] = self._slow(own)
+                else:
+                    parts += [(place, part) for part in own]
+            except RowError as error:
+                results[place] = error
+        results.update(self._fast(rows, parts))
+        return [results[place] for place in range(len(rows))]
 
     def _forbidden(self, row: Marked) -> list[Occurrence]:
         if self._policy == "allow" or not row.from_row:
@@ -131,67 +201,72 @@ class Encoder:
             )
         return found
 
-    def _parts(self, place: int, row: Marked) -> list[_Part]:
-        cuts = [cut for cut in row.cuts if 0 < cut < len(row.text)] if self._split else []
-        edges = [0, *sorted(set(cuts)), len(row.text)]
-        return [_Part(place, start, end, row.text[start:end]) for start, end in pairwise(edges)]
-
-    def _fast(self, rows: Sequence[Marked], parts: list[_Part]) -> list[tuple[int, EncodedRow | RowError]]:
+    def _fast(self, rows: Sequence[Marked], parts: Sequence[tuple[int, Part]]) -> dict[int, list[Placed] | RowError]:
         """Encode all parts in two batches, and put the rows together."""
-        done: dict[tuple[int, int], tuple[npt.NDArray[np.int32], Bools]] = {}
-        errors: dict[int, RowError] = {}
-        for backend, chosen in (
-            (self._backend, [part for part in parts if not self._continues(part)]),
-            (self._continued, [part for part in parts if self._continues(part)]),
-        ):
+        done: dict[tuple[int, int], Placed | RowError] = {}
+        for backend, continues in ((self._backend, False), (self._continued, True)):
+            chosen = [(place, part) for place, part in parts if part.continues == continues]
             if not chosen:
                 continue
-            ids, offsets = backend.encode([part.text for part in chosen])
-            for part, left, right in zip(chosen, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-                try:
-                    done[part.row, part.start] = self._placed(rows[part.row], part, ids[left:right])
-                except RowError as error:
-                    errors[part.row] = error
-        by_row: dict[int, list[_Part]] = {}
-        for part in parts:
-            by_row.setdefault(part.row, []).append(part)
-        return [
-            (place, errors.get(place) or self._together(rows[place], [done[place, part.start] for part in of_row]))
-            for place, of_row in by_row.items()
-        ]
+            ids, offsets = backend.encode([part.text for _, part in chosen])
+            for (place, part), left, right in zip(chosen, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+                done[place, part.start] = self._located(part, ids[left:right])
+        by_row: dict[int, list[Part]] = {}
+        for place, part in parts:
+            by_row.setdefault(place, []).append(part)
+        return {
+            place: self._whole(rows[place], [done[place, part.start] for part in own]) for place, own in by_row.items()
+        }
 
-    def _together(self, row: Marked, parts: Sequence[tuple[npt.NDArray[np.int32], Bools]]) -> EncodedRow | RowError:
+    def _whole(self, row: Marked, found: Sequence[Placed | RowError]) -> list[Placed] | RowError:
         """The row from its parts; anew where a normaliser made control tokens of what shows none."""
-        found = sum(len(self.vocabulary.shown(ids)) for ids, _ in parts)
-        if self._policy == "allow" or found == self.control.count(row.text):
-            return self._joined(row, parts)
+        parts: list[Placed] = []
+        for placed in found:
+            if isinstance(placed, RowError):
+                return placed
+            parts.append(placed)
+        written = sum(len(placed.control) for placed in parts)
+        if self._policy == "allow" or written == self.control.count(row.text):
+            return parts
         try:
-            return self._slow(row, [])
+            return self._slow([placed.part for placed in parts])
         except RowError as error:
             return error
 
-    def _continues(self, part: _Part) -> bool:
-        return part.start > 0
+    def _slow(self, parts: Sequence[Part]) -> list[Placed]:
+        """Parts through the engine that keeps control tokens apart."""
+        return [self._by_offsets(replace(part, safely=True)) for part in parts]
 
-    def _placed(self, row: Marked, part: _Part, ids: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Bools]:
-        ranges = _inside(row.trained, part)
+    def _located(self, part: Part, ids: npt.NDArray[np.int32]) -> Placed | RowError:
+        """The ids of a part with their places: by byte lengths, or by offsets where those do not add up."""
         if self.vocabulary.has_lengths and not self._changed(part.text):
             lengths = self.vocabulary.lengths(ids)
             ends: Ints = np.cumsum(lengths)
             if (int(ends[-1]) if len(ends) else 0) == len(part.text.encode()):
-                starts = ends - lengths
-                return ids, overlaps(starts, ends, byte_ranges(part.text, ranges))
-        found = self._part_pieces(part, [])
-        if found.ids != ids.tolist():
-            raise RowError("offsets", "$", "other ids with offsets than without", "the same", "report this tokenizer")
-        return ids, self._trained(found, ranges)
+                return Placed(part, ids, ends - lengths, ends, True, self.vocabulary.shown(ids))
+        try:
+            placed = self._by_offsets(part)
+        except RowError as error:
+            return error
+        if placed.ids.tolist() != ids.tolist():
+            return RowError("offsets", "$", "other ids with offsets than without", "the same", "report this tokenizer")
+        return placed
 
-    def _trained(self, found: Pieces, ranges: Sequence[Range]) -> Bools:
-        """Trained flags by the characters of each id. A control token is where it begins: it may swallow blanks."""
+    def _by_offsets(self, part: Part) -> Placed:
+        found = self._part_pieces(part)
+        ids = np.asarray(found.ids, np.int32)
         starts, ends = np.asarray(found.starts, np.int64), np.asarray(found.ends, np.int64)
-        control = self.vocabulary.shown(np.asarray(found.ids, np.int32))
+        control = self.vocabulary.shown(ids)
         ends[control] = np.minimum(ends[control], starts[control] + 1)
-        return overlaps(starts, ends, ranges)
+        return Placed(part, ids, starts, ends, False, control)
+
+    def _part_pieces(self, part: Part) -> Pieces:
+        if part.safely or part.forbidden:
+            return self.control.encode(part.text, part.forbidden, continues=part.continues)
+        engine: Tokenizer = self.vocabulary.continuation if part.continues else self.vocabulary.backend
+        encoding = engine.encode(part.text, add_special_tokens=False)
+        check_offsets(encoding.offsets, part.text)
+        return Pieces(encoding.ids, [start for start, _ in encoding.offsets], [end for _, end in encoding.offsets])
 
     def _changed(self, text: str) -> bool:
         """Whether a normaliser changes the text, so that sums of byte lengths could agree by accident."""
@@ -199,36 +274,24 @@ class Encoder:
             return False
         return bool(self.vocabulary.backend.normalizer.normalize_str(text) != text)
 
-    def _part_pieces(self, part: _Part, forbidden: Sequence[Occurrence], *, safely: bool = False) -> Pieces:
-        continues = self._continues(part)
-        inside = [
-            (start - part.start, end - part.start, id)
-            for start, end, id in forbidden
-            if part.start <= start and end <= part.end
-        ]
-        if inside or safely:
-            return self.control.encode(part.text, inside, continues=continues)
-        engine: Tokenizer = self.vocabulary.continuation if continues else self.vocabulary.backend
-        encoding = engine.encode(part.text, add_special_tokens=False)
-        check_offsets(encoding.offsets, part.text)
-        return Pieces(encoding.ids, [start for start, _ in encoding.offsets], [end for _, end in encoding.offsets])
+    # parts as a row
 
-    def _slow(self, row: Marked, forbidden: list[Occurrence]) -> EncodedRow:
-        parts = []
-        for part in self._parts(0, row):
-            found = self._part_pieces(part, forbidden, safely=True)
-            parts.append((np.asarray(found.ids, np.int32), self._trained(found, _inside(row.trained, part))))
-        joined = self._joined(row, parts)
-        return EncodedRow(joined.ids, joined.trained, neutralised=True)
-
-    def _joined(self, row: Marked, parts: Sequence[tuple[npt.NDArray[np.int32], Bools]]) -> EncodedRow:
-        ids = np.concatenate([ids for ids, _ in parts])
-        trained = np.concatenate([trained for _, trained in parts])
+    def _finished(self, row: Marked, parts: Sequence[Placed]) -> EncodedRow:
+        """The row with its trained flags, its ends, and what its seams are."""
+        trained, counts = row.trained, Counter[str]()
+        if row.seams and self._boundary != "joint":
+            left_out = [seam for seam in row.seams[:-1] if not all(self._is_clean(parts, cut) for cut in seam)]
+            trained = tuple(part for part in trained if not any(a <= part[0] and part[1] <= b for a, b in left_out))
+            counts["trained_turns"] -= len(left_out)
+            counts["turns_skipped:seam"] += len(left_out)
+            counts["encoded_apart"] += len(parts) > 1
+        flags = [_flags(placed, trained) for placed in parts]
+        ids = np.concatenate([placed.ids for placed in parts])
         prefix, suffix = self._ends(row, ids[: len(self.vocabulary.prefix)].tolist())
-        if prefix or suffix:
-            ids = np.concatenate([np.asarray(prefix, np.int32), ids, np.asarray(suffix, np.int32)])
-            trained = np.concatenate([np.zeros(len(prefix), np.bool_), trained, np.ones(len(suffix), np.bool_)])
-        return EncodedRow(ids, trained)
+        ends = np.asarray(prefix, np.int32), np.asarray(suffix, np.int32)
+        ids = np.concatenate([ends[0], ids, ends[1]])
+        found = np.concatenate([np.zeros(len(prefix), np.bool_), *flags, np.ones(len(suffix), np.bool_)])
+        return EncodedRow(ids, found, any(placed.part.safely for placed in parts), counts)
 
     def _ends(self, row: Marked, first: list[int]) -> tuple[list[int], list[int]]:
         """The BOS ids that are missing in front, and EOS where it is to be appended."""
@@ -239,12 +302,21 @@ class Encoder:
         return prefix, [eos] if row.eos and eos is not None else []
 
 
-def _inside(ranges: Sequence[Range], part: _Part) -> list[Range]:
-    return [
+def _parts(row: Marked, cuts: Sequence[int], forbidden: Sequence[Occurrence]) -> list[Part]:
+    whole = Part(0, row.text, False, tuple(forbidden))
+    edges = [0, *cuts, len(row.text)]
+    return [whole.cut(start, end, continues=start > 0) for start, end in pairwise(edges)]
+
+
+def _flags(placed: Placed, ranges: Sequence[Range]) -> Bools:
+    """Trained flags by the characters of each id."""
+    part = placed.part
+    inside = [
         (max(start, part.start) - part.start, min(end, part.end) - part.start)
         for start, end in ranges
         if start < part.end and part.start < end
     ]
+    return overlaps(placed.starts, placed.ends, byte_ranges(part.text, inside) if placed.in_bytes else inside)
 
 
 def path_of(row: Marked, at: int) -> str:

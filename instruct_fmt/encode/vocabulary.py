@@ -145,6 +145,11 @@ class Vocabulary:
             return self.backend
         return build(without_prefix(self.spec))
 
+    def ids_of(self, text: str) -> list[int]:
+        """The ids of the beginning of a text."""
+        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        return ids
+
     @cached_property
     def byte_level(self) -> bool:
         return _has(self._decoder, "ByteLevel")

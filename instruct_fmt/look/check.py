@@ -69,7 +69,8 @@ def _of_chat(fmt: Formatter, bench: Bench) -> Iterator[Finding]:
     if "plain" not in probes:
         return
     policy = fmt.settings.history
-    turns = bench.mark("plain turns", history="auto" if policy == "error" else policy)
+    mismatch = fmt.settings.prompt_mismatch
+    turns = bench.mark("plain turns", history="auto" if policy == "error" else policy, prompt_mismatch=mismatch)
     yield from check_ends(fmt, probes["plain"], turns if isinstance(turns, Marked) else None, probes.get("call"))
     yield from check_start(fmt, bench.conversations["plain"], probes["plain"])
     probes.pop("call", None)  # its literals are the format of calls, not headers

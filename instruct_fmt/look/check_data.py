@@ -151,7 +151,10 @@ def _left_out(fmt: Formatter, row: Row, columns: Sequence[str]) -> list[str]:
 
 def _format(tally: _Tally) -> Finding:
     names = ", ".join(f"{name} ({count} rows)" for name, count in tally.formats.most_common())
-    return Finding("note", "format", f"the rows are read as {names}", "format= names another one", "")
+    other = "format= names another one"
+    if "instruction" in tally.formats:
+        other = 'prompt and completion become messages; format="prompt_completion" takes them as ready text'
+    return Finding("note", "format", f"the rows are read as {names}", other, "")
 
 
 def _rejected(fmt: Formatter, tally: _Tally) -> Iterator[Finding]:

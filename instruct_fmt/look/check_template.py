@@ -11,14 +11,15 @@ import jinja2
 
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.look.findings import Finding, Level
-from instruct_fmt.look.probes import Bench, leaves_out, prints_tools
+from instruct_fmt.look.probes import Bench, prints_tools
 from instruct_fmt.template.chat import PYTHON_ERRORS
 from instruct_fmt.template.environment import ClockRead
+from instruct_fmt.template.policy import UNSERVED
 from instruct_fmt.types import Marked
 
 __all__ = ["check_template"]
 
-_FIELDS = {"reasoning": "reasoning_content", "call": "tool_calls"}
+_FIELDS = {"system": "system", "reasoning": "reasoning_content", "call": "tool_calls", "result": "tool"}
 _WORDS = {
     "plain": "a question and its answer",
     "system": "a system message",
@@ -104,29 +105,47 @@ def _before_content(marked: Marked) -> str:
     return marked.text[start:own]
 
 
+_MISMATCHES: dict[str, tuple[Level, str]] = {
+    "as_served": ("note", "the rows are made of the prompt and what the model must write behind it"),
+    "error": ("warning", "such rows are rejected"),
+    "as_rendered": ("warning", "such rows are trained from another start than serving's"),
+}
+
+
 def _mismatches(bench: Bench) -> Iterator[Finding]:
     """Kinds of conversation whose training text does not begin with their generation prompt."""
+    policy = bench.fmt.settings.prompt_mismatch
     for name in ("plain", "reasoning", "call", "result"):
-        error = bench.mark(name, prompt_mismatch="error")
-        if not isinstance(error, RowError) or error.reason != "prompt-not-prefix":
+        served = bench.mark(name, prompt_mismatch="as_served")
+        if isinstance(served, RowError):
+            if served.reason in UNSERVED and not isinstance(bench.mark(name), RowError):
+                yield _unserved(name, served, policy)
             continue
-        rejected = bench.fmt.settings.prompt_mismatch == "error"
-        fate = "such rows are rejected" if rejected else "such rows are trained from another start than serving's"
-        cure = "template_kwargs={'enable_thinking': False} makes the two agree, here and when you serve"
-        yield Finding(
-            "warning",
-            f"prompt-mismatch:{name}",
-            f"{_WORDS[name]}: {error.found}",
-            f"expected {error.expected}, as the model sees it when it is used; {fate}",
-            cure if bench.cured(name) else error.fix,
-        )
+        error = bench.mark(name, prompt_mismatch="error")
+        if isinstance(error, RowError) and error.reason == "prompt-not-prefix":
+            level, fate = _MISMATCHES[policy]
+            yield Finding(
+                level,
+                f"prompt-mismatch:{name}",
+                f"{_WORDS[name]}: {error.found}",
+                f"expected {error.expected}, as the model sees it when it is used; {fate}",
+                "" if policy == "as_served" else error.fix,
+            )
+
+
+def _unserved(name: str, error: RowError, policy: str) -> Finding:
+    """A kind of turn that the template cannot be asked for as it writes it."""
+    fate = _MISMATCHES["error" if policy == "as_served" else policy][1]
+    return Finding(
+        "warning", f"unserved:{name}", f"{_WORDS[name]}: {error.found}", f"expected {error.expected}; {fate}", error.fix
+    )
 
 
 def _history(bench: Bench) -> Iterator[Finding]:
     """Kinds of turns that the template writes otherwise once other turns follow."""
     policy = bench.fmt.settings.history
     for name in ("plain turns", "reasoning turns", "tool turns"):
-        marked = bench.mark(name)
+        marked = bench.mark(name, prompt_mismatch="as_served")
         if isinstance(marked, RowError) or not marked.counts.get("turns_skipped:history"):
             continue
         skipped, earlier = marked.counts["turns_skipped:history"], marked.counts["turns"] - 1
@@ -156,29 +175,20 @@ def _fields(bench: Bench) -> Iterator[Finding]:
     for name in ("system", "reasoning", "tools", "call", "result"):
         outcome = bench.mark(name)
         if isinstance(outcome, RowError):
+            outcome = bench.mark(name, prompt_mismatch="as_served")
+        if isinstance(outcome, RowError):
             if name == "result" and no_calls:
                 continue  # the call in it is named already
             yield _refused(bench, name, outcome)
-        elif _unprinted(name, bench, outcome):
+        elif name == "tools" and not prints_tools(outcome):
             # A template without calls knows no tools either; whether the data has some, a sample of it tells.
             yield Finding(
-                "note" if name == "tools" and no_calls else "warning",
+                "note" if no_calls else "warning",
                 f"drops:{name}",
                 f"{_WORDS[name]}: nothing of it is in the text",
                 "rows are trained as if it were not there, though the answer may refer to it",
                 "use a template that prints it, or leave it out of the data",
             )
-
-
-def _unprinted(name: str, bench: Bench, marked: Marked) -> bool:
-    if name == "tools":
-        return not prints_tools(marked)
-    places = [
-        place
-        for place, message in enumerate(bench.conversations[name].messages)
-        if message["role"] == {"system": "system", "result": "tool"}.get(name)
-    ]
-    return any(leaves_out(marked, place) for place in places)
 
 
 def _refused(bench: Bench, name: str, error: RowError) -> Finding:

@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from instruct_fmt.errors import RowError
+from instruct_fmt.template.policy import Policy
 from instruct_fmt.template.spans import prompt_tail
-from instruct_fmt.template.stops import ANSWERS, CALLS, PROBE_TOOLS, RESULT
-from instruct_fmt.template.turns import NO_THINKING, Marker, Policy
+from instruct_fmt.template.stops import ANSWERS, CALLS, PROBE_TOOLS, RESULT, spelled_out
+from instruct_fmt.template.turns import Marker
 from instruct_fmt.types import Conversation, Marked, Record
 
 if TYPE_CHECKING:
@@ -57,7 +58,13 @@ class Bench:
     def __init__(self, fmt: Formatter, marker: Marker) -> None:
         self.fmt = fmt
         self.template = marker.template
-        self._policy = Policy(prompt_mismatch="as_rendered", append_eos=marker.policy.append_eos)
+        self._policy = replace(
+            marker.policy,
+            train_on="assistant",
+            history="auto",
+            prompt_mismatch="as_rendered",
+            allow_dropped=frozenset(),
+        )
         self._done: dict[tuple[Any, ...], Outcome] = {}
 
     @cached_property
@@ -80,18 +87,7 @@ class Bench:
         try:
             return Marker(self.template, policy).mark(conversation)[-1]
         except RowError as error:
-            return error
-
-    def cured(self, name: str) -> bool:
-        """Whether switching the thinking off makes the last turn's prompt a prefix of the probe."""
-        conversation = self.conversations[name]
-        try:
-            scene = self.template.scene(conversation, NO_THINKING)
-            last = len(conversation.messages) - 1
-            prompt = self.template.trace(scene, last, prompt=True)
-            return self.template.trace(scene).text.startswith(prompt.text)
-        except RowError:
-            return False
+            return RowError(error.reason, error.path, spelled_out(error.found), error.expected, spelled_out(error.fix))
 
     def tail(self) -> str | None:
         """What the template adds to a question to make the model speak; None where it refuses a bare question."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 OVER_LENGTH = "over-length"
+SKIPPED = {"history": "written differently as history", "seam": "a token crosses their ends"}
 _EXAMPLES = 3
 
 
@@ -146,6 +147,17 @@ class Report:
             ("no stop", self._some(count("turns_without_stop", 0), "turns end in no stop")),
             ("EOS", self._some(count("eos_appended", 0), "rows had an EOS appended")),
             ("control", self._some(count("neutralised", 0), "rows held control tokens, encoded as text")),
+            (
+                "seams",
+                self._some(
+                    count("encoded_apart", 0), "rows whose answer is encoded apart, behind the ids of its prompt"
+                ),
+            ),
+            (
+                "assembled",
+                self._some(count("assembled", 0), "rows put together from prompt and answer"),
+            ),
+            ("reasoning", self._reasoning()),
             ("prompt", self._some(count("as_rendered", 0), "rows kept though their prompt is no prefix")),
             ("expanded", self._some(count("expanded", 0), "extra rows, one for each earlier turn")),
             ("rendered by", self._listed("path")),
@@ -165,15 +177,28 @@ class Report:
         return f"{self.counts.get('trained_turns', 0):,} of {turns:,} assistant turns trained" if turns else ""
 
     def _history(self) -> str:
-        skipped = self.counts.get("turns_skipped:history", 0)
+        reasons = self._group("turns_skipped")
+        skipped = sum(reasons.values())
         if not skipped:
             return ""
+        listed = ", ".join(f"{SKIPPED.get(reason, reason)}: {n:,}" for reason, n in sorted(reasons.items()))
+        gained = reasons.get("history", 0) + reasons.get("seam", 0)
         # An upper bound: the row that holds a skipped turn is at least as long as the row it would become.
-        cost = skipped * (self.tokens // self.emitted if self.emitted else 0)
-        return (
-            f"{skipped:,} turns not trained, because the template writes them differently as history; "
-            f'history="expand" would train them in {skipped:,} more rows, up to about {cost:,} tokens'
+        cost = gained * (self.tokens // self.emitted if self.emitted else 0)
+        found = f"{skipped:,} turns not trained, because they do not stand there as they are generated ({listed})"
+        if not gained:
+            return found
+        return f'{found}; history="expand" would train {gained:,} of them in as many rows, up to about {cost:,} tokens'
+
+    def _reasoning(self) -> str:
+        count = self.counts.get
+        facts = (
+            ("reasoning_closed:template", "empty blocks closed by the template"),
+            ("reasoning_closed:option", "empty blocks closed by empty_reasoning"),
+            ("reasoning_restored", "blocks that the template leaves out kept as the row has them"),
+            ("completion_formatted", "turns as completion_format states them"),
         )
+        return "; ".join(self._some(count(name, 0), what) for name, what in facts if count(name, 0))
 
     def _some(self, number: int, what: str) -> str:
         return f"{number:,} {what}" if number else ""

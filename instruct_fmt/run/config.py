@@ -187,7 +187,10 @@ class Config(_Training):
     control_tokens: Literal["text", "error", "allow"] | None = None
     append_eos: Literal["auto", "never"] = "auto"
     stop: Strings | None = None
-    prompt_mismatch: Literal["error", "as_rendered"] = "error"
+    prompt_mismatch: Literal["as_served", "error", "as_rendered"] = "as_served"
+    reasoning: Literal["keep", "strip", "field"] = "keep"
+    empty_reasoning: Literal["error", "close"] = "error"
+    completion_format: str | None = None
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
     now: Annotated[datetime.datetime | None, BeforeValidator(_moment)] = None
     backend: str = "auto"

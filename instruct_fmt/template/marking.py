@@ -19,7 +19,13 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 def mark_turns(
-    trace: TraceIndex, messages: Messages, turns: Sequence[Turn], counts: Counter[str], *, append_eos: bool
+    trace: TraceIndex,
+    messages: Messages,
+    turns: Sequence[Turn],
+    counts: Counter[str],
+    *,
+    append_eos: bool,
+    seams: Sequence[Turn],
 ) -> Marked:
     """The text with its trained turns, the last one in its place.
 
@@ -29,6 +35,7 @@ def mark_turns(
         turns: the trained turns, in order.
         counts: what was counted on the way; the turns are added.
         append_eos: whether EOS comes behind a last turn that does not end in a stop.
+        seams: the turns that must stand behind the ids of their prompts.
     """
     text, last = trace.text, turns[-1]
     prefix = bool(messages[-1].get("prefix"))
@@ -49,7 +56,7 @@ def mark_turns(
         spans=spans_of(trace, ranges, message_name),
         from_row=from_row(trace, messages),
         removable=_removable(trace, messages),
-        cuts=tuple(turn.start for turn in turns),
+        seams=tuple((turn.start, turn.end + turn.behind) for turn in seams),
         eos=eos,
         counts=+counts,
     )

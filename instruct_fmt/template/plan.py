@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instruct_fmt.template.origins import Field
 from instruct_fmt.template.symbolic import BLANKS, PLACEHOLDER, Expression, Guard, Recorder
-from instruct_fmt.template.traced import Field
-from instruct_fmt.types import Bools, Ints, Marked, PlannedRows
+from instruct_fmt.types import Bools, Ints, Marked, PlannedRows, Range
 
 Columns = Mapping[Field, pa.Array]
 Place = tuple[int, int]
@@ -51,11 +51,39 @@ class TokensOfText:
         before: what to write in front of a text for BOS; None where that cannot be written.
         behind: what to write behind a text for EOS; None where that cannot be written.
         control: finds the control tokens of a text: where each ends, and its id.
+        encode: the ids of a text that begins with an added token, or of the beginning of a row.
+        name: the text of an added token.
+        boundary: as `compile` takes it.
     """
 
     before: str | None
     behind: str | None
     control: Callable[[str], Sequence[tuple[int, int]]]
+    encode: Callable[[str], Sequence[int]]
+    name: Callable[[int], str]
+    boundary: str
+
+    def after(self, token: int | None, text: str) -> Sequence[int]:
+        """The ids of a text behind an added token, or of the beginning of a row."""
+        if token is None:
+            return self.encode(text)
+        return self.encode(self.name(token) + text)[1:] if text else ()
+
+    def crosses(self, text: str, cut: int, control: Sequence[tuple[int, int]]) -> bool:
+        """Whether a completion is encoded apart in every row, because of the literal text around its beginning."""
+        before = max(((end, id) for end, id in control if end <= cut), default=(0, None))
+        if before[0] == cut:
+            return False
+        if self.boundary == "split":
+            return True
+        behind = next(((end, id) for end, id in control if end > cut), None)
+        if before[1] is None or behind is None:
+            return False
+        around = text[before[0] : behind[0] - len(self.name(behind[1]))]
+        if PLACEHOLDER.search(around):
+            return False
+        alone, whole = self.after(before[1], text[before[0] : cut]), self.after(before[1], around)
+        return list(whole[: len(alone)]) != list(alone)
 
     def ends(self, marked: Marked) -> tuple[str, str] | None:
         """What to write in front of this text and behind it; None where that cannot be written."""
@@ -75,6 +103,10 @@ class Plan:
             because its turn ends behind it.
         trained: ranges between places; a place is a part's number and an offset inside it, in bytes.
         cuts: places where the text is encoded apart.
+        seams: both ends of each turn that must stand behind the ids of its prompt, the row's last one at the end.
+        seam_of: for each trained range the turn that it belongs to, or -1.
+        tails: for each end of those turns the ids in front of it, since the last control token; None where they are
+            the row's.
         control: places where the template's control tokens end, and their ids.
         ends: what is written in front of each text and behind it, for BOS and EOS.
         pieces: where in the symbolic render each literal and each expression begins, without the ends.
@@ -86,6 +118,9 @@ class Plan:
     spoken: tuple[Field, ...]
     trained: tuple[tuple[Place, Place], ...]
     cuts: tuple[Place, ...]
+    seams: tuple[Place, ...]
+    seam_of: tuple[int, ...]
+    tails: tuple[tuple[int, ...] | None, ...]
     control: tuple[tuple[Place, int], ...]
     ends: tuple[str, str]
     pieces: tuple[tuple[int, str | Expression], ...]
@@ -116,6 +151,9 @@ class Plan:
             texts,
             edges.reshape(size, len(self.trained), 2),
             _at(self.cuts, starts),
+            _at(self.seams, starts).reshape(size, len(self.seams) // 2, 2),
+            np.array(self.seam_of, np.int64),
+            self.tails,
             _at([place for place, _ in self.control], starts),
             np.array([id for _, id in self.control], np.int64),
             self.marked.counts,
@@ -146,6 +184,7 @@ class Plan:
             from_row=tuple(part for part in from_row if part[0] < part[1]),
             removable=tuple(part for part in removable if part[0] < part[1]),
             cuts=tuple(map(at, symbolic.cuts)),
+            seams=tuple((at(start), at(end)) for start, end in symbolic.seams),
         )
 
 
@@ -220,7 +259,12 @@ def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int], tok
     _literal(marked.text[at:], at, parts, places)
     places[len(marked.text)] = (len(parts), 0)
     control = tokens.control(marked.text)
-    edges = {edge for part in marked.trained for edge in part} | set(marked.cuts) | {end for end, _ in control}
+    seams = () if tokens.boundary == "joint" else marked.seams
+    cuts = () if tokens.boundary == "joint" else marked.cuts
+    tails = [_tail(marked.text, edge, control, tokens) for seam in seams for edge in seam]
+    if seams and tokens.crosses(marked.text, seams[-1][0], control):
+        cuts = (*cuts, seams[-1][0])
+    edges = {edge for part in (*marked.trained, *seams) for edge in part} | set(cuts) | {end for end, _ in control}
     if not parts or any(edge not in places for edge in edges):
         return None
     return Plan(
@@ -228,12 +272,31 @@ def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int], tok
         tuple(recorder.guards),
         tuple({part.field.place: part.field for part in parts if _is_spoken(part, speaking)}.values()),
         tuple((places[left], places[right]) for left, right in marked.trained),
-        tuple(places[cut] for cut in marked.cuts if 0 < cut < len(marked.text)),
+        tuple(places[cut] for cut in cuts if 0 < cut < len(marked.text)),
+        tuple(places[edge] for seam in seams for edge in seam),
+        tuple(_inside(part, seams) for part in marked.trained),
+        tuple(tails),
         tuple((places[end], id) for end, id in control),
         ends,
         tuple(_pieces(symbolic.text, expressions)),
         symbolic,
     )
+
+
+def _inside(part: Range, seams: Sequence[Range]) -> int:
+    """The turn that a trained range belongs to; -1 for none."""
+    return next((number for number, (start, end) in enumerate(seams) if start <= part[0] and part[1] <= end), -1)
+
+
+def _tail(text: str, edge: int, control: Sequence[tuple[int, int]], tokens: TokensOfText) -> tuple[int, ...] | None:
+    """The ids of the literal text in front of an end of a turn, since the last control token; none in front of one."""
+    if any(end - len(tokens.name(id)) == edge for end, id in control) or edge == len(text):
+        return ()
+    found = [(end, id) for end, id in control if end <= edge]
+    before = text[found[-1][0] if found else 0 : edge]
+    if PLACEHOLDER.search(before):
+        return None
+    return tuple(tokens.after(found[-1][1] if found else None, before))
 
 
 def _pieces(text: str, expressions: Mapping[str, Expression]) -> Iterator[tuple[int, str | Expression]]:
@@ -256,7 +319,8 @@ def with_ends(marked: Marked, before: str, behind: str) -> Marked:
     if behind:
         trained.append((size, size + len(behind)))
     cuts = tuple(cut + by for cut in marked.cuts)
-    return replace(marked, text=before + marked.text + behind, trained=tuple(trained), cuts=cuts)
+    seams = tuple((start + by, end + by) for start, end in marked.seams)
+    return replace(marked, text=before + marked.text + behind, trained=tuple(trained), cuts=cuts, seams=seams)
 
 
 def _is_spoken(part: str | Expression, speaking: Collection[int]) -> TypeGuard[Expression]:

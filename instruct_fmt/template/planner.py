@@ -19,7 +19,7 @@ from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.plan import Columns, Plan, TokensOfText, Values, with_ends
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import example_shape, leaf_text, leaves
-from instruct_fmt.template.symbolic import recording
+from instruct_fmt.template.symbolic import Refused, recording
 from instruct_fmt.template.symbolic_templates import SymbolicMarker, SymbolicRecord
 from instruct_fmt.template.turns import Marker
 from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record, Text
@@ -135,7 +135,7 @@ class Planner:
             marked = known.plan.fill(texts)
             if marked is None:
                 continue
-            if known.is_due(1) and marked.text != self._plain(example):
+            if known.is_due(1) and marked.text != self._expected(known.plan, example):
                 self._give_up(shape, example)
                 return None
             return marked
@@ -206,7 +206,7 @@ class Planner:
                     return self._chat.plan(example, recorder)
                 if isinstance(example, Record) and self._record is not None:
                     return self._record.plan(example, recorder)
-            except (RowError, TemplateError):
+            except (RowError, TemplateError, Refused):
                 return None
         return None
 
@@ -221,10 +221,19 @@ class Planner:
         for place, text in zip(sample.tolist(), texts, strict=True):
             example = rows.example(place)
             before, behind = known.plan.ends
-            if text != before + self._plain(example) + behind:
+            if text != f"{before}{self._expected(known.plan, example)}{behind}":
                 self._give_up(rows.shape, example)
                 return False
         return True
+
+    def _expected(self, plan: Plan, example: Example) -> str | None:
+        """The text of a row without a plan: as plain Jinja prints it, or put together from its turn's parts."""
+        if not plan.marked.counts.get("assembled"):
+            return self._plain(example)
+        try:
+            return self._mark(example)[0].text
+        except RowError:
+            return None
 
     def _give_up(self, shape: Hashable, example: Example) -> None:
         with self._lock:
@@ -245,7 +254,7 @@ class Planner:
         text = rows.texts[0].as_py()
         if isinstance(example, Conversation) and len(example.messages) > MAX_MARKED:
             before, behind = plan.ends
-            return bool(text == before + self._plain(example) + behind)
+            return bool(text == f"{before}{self._expected(plan, example)}{behind}")
         try:
             expected = self._mark(example)
         except RowError:

@@ -16,11 +16,8 @@ from instruct_fmt.errors import RowError, shown
 from instruct_fmt.template.chat import PYTHON_ERRORS, compile_template, row_error, text_differs
 from instruct_fmt.template.marking import spans_of
 from instruct_fmt.template.spans import TraceIndex
-from instruct_fmt.template.stops import StopFinder
+from instruct_fmt.template.stops import ANSWER, StopFinder
 from instruct_fmt.types import Added, Marked, Range, Record
-
-# Stands for an answer that is empty, to learn where it would begin.
-_PLACEHOLDER = "answer"
 
 
 class RecordTemplate:
@@ -60,7 +57,7 @@ class RecordTemplate:
     def _learn_stop(self, columns: Sequence[str]) -> None:
         """Render placeholders, to see whether the template ends the answer with a special token."""
         try:
-            trace = self.template.trace_record(dict.fromkeys(columns, _PLACEHOLDER), self.variables, self.now)
+            trace = self.template.trace_record(dict.fromkeys(columns, ANSWER), self.variables, self.now)
         except (jinja2.TemplateError, *PYTHON_ERRORS):
             return  # a template may refuse placeholders; then EOS and stop= are what it has
         last = [end for _, end, run in trace.positions() if run.field is not None]
@@ -86,7 +83,7 @@ class RecordTemplate:
         return Marked(
             text=text,
             trained=ranges,
-            spans=spans_of(index, ranges, lambda place: names[place]),
+            spans=spans_of(index, ranges, lambda place: names[place] if place >= 0 else None),
             from_row=tuple(
                 (start, stop, run.field.place in trained) for start, stop, run in index.pieces if run.field is not None
             ),
@@ -164,10 +161,10 @@ class RecordTemplate:
         return (start, limit) if limit == len(index.text) and tail.strip() else (start, end)
 
     def _empty(self, index: TraceIndex, values: Mapping[str, Any], name: str) -> Range:
-        """Where an answer that left no character in the text would begin."""
+        """Where an answer that left no character in the text would begin: where a word stands in its place."""
         if str(values[name]).strip():
             raise self._dropped(name, str(values[name]))
-        probe = TraceIndex(self.template.trace_record({**values, name: _PLACEHOLDER}, self.variables, self.now))
+        probe = TraceIndex(self.template.trace_record({**values, name: ANSWER}, self.variables, self.now))
         body = probe.content(list(values).index(name))
         if body is None or probe.text[: body[0]] + probe.text[body[1] :] != index.text:
             raise RowError(

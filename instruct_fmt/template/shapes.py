@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from instruct_fmt.template.environment import tojson
-from instruct_fmt.template.traced import TOOLS, Field
+from instruct_fmt.template.origins import TOOLS, Field
 from instruct_fmt.types import Conversation, Example, Record
 
 PLANNED_ROLES = frozenset({"system", "user", "assistant", "tool", "developer"})
@@ -48,7 +48,7 @@ def message_shape(message: Mapping[str, Any]) -> Hashable | None:
             if found is None:
                 return None
             calls = found
-        elif type(value) is not str:
+        elif type(value) is not str or not name.isidentifier():
             return None
     return role, tuple(sorted(message)), calls
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -45,7 +46,7 @@ def load(
     ('question', 'answer')
     """
     if template is None:
-        return _of_tokenizer(tokenizer_template)
+        return replace(_of_tokenizer(tokenizer_template), own=True)
     if isinstance(template, os.PathLike):
         return _of_file(Path(template))
     if not isinstance(template, str):

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from instruct_fmt.errors import RowError, shown
+from instruct_fmt.template.origins import Run
 from instruct_fmt.template.provenance import Trace
 from instruct_fmt.template.stops import StopFinder
-from instruct_fmt.template.traced import Run
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 
@@ -29,6 +29,7 @@ class Turn:
         start, end: half-open range of the text, in characters.
         stop: where the stop begins; equal to `end` where the turn has none.
         ranges: what of the turn is trained; one range, or several where `{% generation %}` blocks say so.
+        behind: how much of the text behind its end is the same when it is the last turn.
     """
 
     first: int
@@ -37,6 +38,7 @@ class Turn:
     stop: int
     end: int
     ranges: tuple[tuple[int, int], ...] = ()
+    behind: int = 0
 
     @property
     def stopped(self) -> bool:
@@ -47,7 +49,7 @@ class TraceIndex:
     """A trace with what is asked of it again and again: positions, and which owner prints a message's content."""
 
     def __init__(self, trace: Trace) -> None:
-        self.text = trace.text
+        self.trace, self.text = trace, trace.text
         self.pieces: list[tuple[int, int, Run]] = [piece for piece in trace.positions() if piece[0] < piece[1]]
         owners: dict[int, Counter[int | None]] = {}
         for start, end, run in self.pieces:
@@ -71,6 +73,11 @@ class TraceIndex:
                 first = max(begin, start) if first < 0 else first
                 last = end
         return None if first < 0 else (first, last)
+
+    def owned_end(self, index: int) -> int:
+        """The end of what the iteration of message `index` printed; of the text where it printed nothing."""
+        ends = [end for _, end, run in self.pieces if run.owner == index]
+        return ends[-1] if ends else len(self.text)
 
     def own_literals(self, index: int, start: int) -> int:
         """The end of the literal text of message `index` that follows `start` without a gap."""
@@ -108,6 +115,36 @@ class TraceIndex:
     def has_generation(self) -> bool:
         return any(run.generated for _, _, run in self.pieces)
 
+    def behind_fields(self, limit: int, members: range) -> int:
+        """The end of the last text before `limit` that came from the row, but not from these messages."""
+        ends = (end for _, end, run in self.pieces if run.field is not None and run.field.place not in members)
+        return max((end for end in ends if end <= limit), default=0)
+
+    def first_of(self, index: int, names: Collection[str], start: int) -> int | None:
+        """The first character at or behind `start` of some fields of a message."""
+        for begin, end, run in self.pieces:
+            own = run.field is not None and run.field.place == index and run.field.path[:1]
+            if end > start and own and own[0] in names:
+                return max(begin, start)
+        return None
+
+    def first_offset(self, index: int, path: tuple[str | int, ...], low: int, high: int) -> int | None:
+        """Where the first character stands that was copied from `[low, high)` of a field."""
+        for begin, end, run in self.pieces:
+            if run.field == (index, path) and run.offset >= 0:
+                left, right = max(run.offset, low), min(run.offset + end - begin, high)
+                if left < right:
+                    return begin + left - run.offset
+        return None
+
+    def last_offset(self, index: int, path: tuple[str | int, ...]) -> tuple[int, int]:
+        """The end of what was copied from a field: as an offset in it, and in the text; zeros if nothing was."""
+        found = (0, 0)
+        for begin, end, run in self.pieces:
+            if run.field == (index, path) and run.offset >= 0:
+                found = max(found, (run.offset + end - begin, end))
+        return found
+
 
 def find_turn(trace: TraceIndex, members: range, start: int, stops: StopFinder, *, last: bool) -> Turn:
     """The turn of some messages that begins at `start`: up to the first stop behind its last own character."""
@@ -123,6 +160,22 @@ def find_turn(trace: TraceIndex, members: range, start: int, stops: StopFinder, 
     if last and not trace.text[end:].strip():
         end = len(trace.text)  # EOS comes behind these blanks, so the model must write them
     return Turn(first, index, start, end, end)
+
+
+def part_of(trace: TraceIndex, start: int, end: int) -> Trace:
+    """A stretch of a traced text, with its origins."""
+    runs = []
+    for begin, stop, run in trace.pieces:
+        left, right = max(begin, start), min(stop, end)
+        if left < right:
+            offset = run.offset + left - begin if run.offset >= 0 else -1
+            runs.append(run._replace(size=right - left, offset=offset))
+    return Trace(trace.text[start:end], tuple(runs))
+
+
+def joined_traces(*traces: Trace) -> Trace:
+    """Traced texts, one behind the other."""
+    return Trace("".join(trace.text for trace in traces), tuple(run for trace in traces for run in trace.runs))
 
 
 def prompt_tail(prompt: Trace, plain: Trace) -> str:
@@ -158,7 +211,7 @@ def find_header(trace: TraceIndex, index: int, tail: str) -> int | None:
     For turns whose prompt is no prefix of the text: history, or a think prefill that the text lacks.
     """
     own = trace.content(index)
-    limit = own[0] if own else len(trace.text)
+    limit = own[0] if own else trace.owned_end(index)
     marks = [m.start() for m in re.finditer(r"[<\[]", tail)] + [m.end() for m in re.finditer(r"\n", tail)]
     for size in sorted({*marks, len(tail)}, reverse=True):
         head = tail[:size]
@@ -213,12 +266,22 @@ def dropped_fields(trace: TraceIndex, turn: Turn, index: int, message: Mapping[s
     for path, text in _spoken_fields(message):
         paths = [(name,) for name in REASONING] if path[0] in REASONING else [path]
         gaps = min((_gaps(text, inside, each) for each in paths), key=len)
-        if any(gap not in literals for gap in gaps):
+        if any(gap not in literals for gap in gaps) and not _named_by_id(message, path, text, inside):
             missing.append((_shown_path(path), " … ".join(gaps)))
     content = message.get("content")
     if isinstance(content, str) and content and not content.strip() and not inside:
         missing.append((".content", content))
     return missing
+
+
+def _named_by_id(
+    message: Mapping[str, Any], path: tuple[str | int, ...], name: str, inside: list[tuple[Run, int, int]]
+) -> bool:
+    """Whether a call's name stands in its id, which is printed: ``functions.look:0``."""
+    if path[0] != "tool_calls" or path[-1] != "name" or not isinstance(path[1], int):
+        return False
+    id = message["tool_calls"][path[1]].get("id")
+    return isinstance(id, str) and name in id and not _gaps(id, inside, (*path[:2], "id"))
 
 
 def _spoken_fields(message: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:

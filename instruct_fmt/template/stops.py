@@ -9,30 +9,53 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from instruct_fmt.template.blocks import closers_of
 from instruct_fmt.types import Added
 
 # What an end-of-turn marker looks like where the tokenizer has no token of its own for it.
 _MARKER = re.compile(r"<[|｜][^<>]{1,60}[|｜]>|</?[A-Za-z_][^<>\s]{0,60}>|\[/?[A-Z_]{2,30}\]")
 
-_USER = {"role": "user", "content": "question"}
-_CALL = {"name": "probe", "arguments": {"key": "value"}}
-_TEXT_CALL = {"name": "probe", "arguments": '{"key": "value"}'}
+# A marker with which a call ends, and those that only close what the call has opened: </x>, <x|>, <|x_end|>.
+_LAST = re.compile(r"<[^<>\s]{1,60}>\Z")
+_ANY = re.compile(r"<[^<>\s]{1,60}>")
+_CLOSING = re.compile(r"</|<[^|｜]*[|｜]>|.*end", re.IGNORECASE)
+
+# What probes say. No template can know these words by chance, so none does anything to them that it does not do to any
+# text; one that holds one of them is refused. Letters and digits only: a name must be an identifier, an id have nine.
+ANSWER, QUESTION, SYSTEM, THOUGHT, RESULT_WORD = "qvzkjwrtb", "zkqxvwjtr", "wjqzvkxbt", "jvxqkzwrb", "kqjzxvwtb"
+NAME, CALL_ID, KEY, VALUE = "zqxjvkwbt", "kzjqv0001", "xzqvjkwbr", "vjqkxzwtr"
+WORDS = {
+    ANSWER: "answer",
+    QUESTION: "question",
+    SYSTEM: "system",
+    THOUGHT: "thought",
+    RESULT_WORD: "result",
+    NAME: "probe",
+    CALL_ID: "probe0001",
+    KEY: "key",
+    VALUE: "value",
+}
+"""The words of probes and what they mean."""
+
+_USER = {"role": "user", "content": QUESTION}
+_CALL = {"name": NAME, "arguments": {KEY: VALUE}}
+_TEXT_CALL = {"name": NAME, "arguments": f'{{"{KEY}": "{VALUE}"}}'}
 
 
 def _call(function: dict[str, Any], **content: Any) -> dict[str, Any]:
-    call = {"id": "probe0001", "type": "function", "function": function}
+    call = {"id": CALL_ID, "type": "function", "function": function}
     return {"role": "assistant", **content, "tool_calls": [call]}
 
 
 # Conversations whose last turn shows how a kind of turn ends. The first list: answers; the second: tool calls.
 ANSWERS: tuple[list[dict[str, Any]], ...] = (
-    [_USER, {"role": "assistant", "content": "answer"}],
-    [{"role": "system", "content": "system"}, _USER, {"role": "assistant", "content": "answer"}],
+    [_USER, {"role": "assistant", "content": ANSWER}],
+    [{"role": "system", "content": SYSTEM}, _USER, {"role": "assistant", "content": ANSWER}],
     [
-        {"role": "user", "content": [{"type": "text", "text": "question"}]},
-        {"role": "assistant", "content": [{"type": "text", "text": "answer"}]},
+        {"role": "user", "content": [{"type": "text", "text": QUESTION}]},
+        {"role": "assistant", "content": [{"type": "text", "text": ANSWER}]},
     ],
-    [_USER, {"role": "assistant", "content": "answer", "reasoning_content": "thought", "thinking": "thought"}],
+    [_USER, {"role": "assistant", "content": ANSWER, "reasoning_content": THOUGHT, "thinking": THOUGHT}],
 )
 PARTS = ANSWERS[2]
 CALLS: tuple[list[dict[str, Any]], ...] = (
@@ -42,22 +65,39 @@ CALLS: tuple[list[dict[str, Any]], ...] = (
     [_USER, _call(_TEXT_CALL, content="")],
     [_USER, _call(_TEXT_CALL, content=None)],
 )
-RESULT = {"role": "tool", "name": "probe", "tool_call_id": "probe0001", "content": "result"}
-AFTER_CALLS = tuple([*call, RESULT, {"role": "assistant", "content": "answer"}] for call in CALLS)
+RESULT = {"role": "tool", "name": NAME, "tool_call_id": CALL_ID, "content": RESULT_WORD}
+AFTER_CALLS = tuple([*call, RESULT, {"role": "assistant", "content": ANSWER}] for call in CALLS)
 PROBE_TOOLS = [
     {
         "type": "function",
         "function": {
-            "name": "probe",
-            "description": "probe",
+            "name": NAME,
+            "description": NAME,
             "parameters": {
                 "type": "object",
-                "properties": {"key": {"type": "string", "description": "key"}},
-                "required": ["key"],
+                "properties": {KEY: {"type": "string", "description": KEY}},
+                "required": [KEY],
             },
         },
     }
 ]
+
+
+def spelled_out(text: str) -> str:
+    """A message about a probe, with what its words mean in their place."""
+    for word, meaning in WORDS.items():
+        text = text.replace(word, meaning)
+    return text
+
+
+def _unwrapped(own: str, lead: str) -> str:
+    """The text behind a turn, less the marker that closes what was opened right before it, if one more follows."""
+    opener = _LAST.search(lead.rstrip())
+    for closer in closers_of(opener[0]) if opener else ():
+        rest = own.lstrip().removeprefix(closer)
+        if len(rest) < len(own.lstrip()) and _ANY.match(rest.lstrip()):
+            return rest
+    return own
 
 
 class StopFinder:
@@ -75,15 +115,21 @@ class StopFinder:
         by_length = sorted((token.content for token in added if token.content.strip()), key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, by_length)) or "(?!)")
 
-    def learn(self, own: str, behind: str, *, answer: bool) -> None:
+    def learn(self, own: str, behind: str, *, answer: bool, opening: tuple[str, str] = ("", "")) -> None:
         """Add the stop that a probe shows.
 
         Args:
             own: the literal text that the probe's turn prints behind its last character.
             behind: the literal text that follows the turn.
             answer: whether the turn is an answer; what ends a tool call must be a special token.
+            opening: the literal text behind what was said before, and that in front of the last that the turn says.
         """
-        if self.first(own, 0, len(own)) is not None:
+        own = _unwrapped(own, opening[1])
+        known = self.first(own, 0, len(own))
+        if known is not None:
+            marker = _ANY.match(own.lstrip())
+            if marker is not None and own.find(marker[0]) < known[0] and opening[0].lstrip().startswith(marker[0]):
+                self.stops.append(marker[0])  # it ends what others say, too, and comes before EOS
             return
         if own.strip():
             special = [token for token in self.tokens_in(own) if self.is_special(token)]
@@ -95,6 +141,10 @@ class StopFinder:
                 markers = special or self.tokens_in(own) or _MARKER.findall(own)
                 self.stops.append(markers[0] if markers else own.strip())
                 return
+        last = _LAST.search(own.rstrip())
+        if last is not None and not _CLOSING.match(last[0]) and self.first(behind, 0, len(behind)) is None:
+            self.stops.append(last[0])  # no token of this tokenizer, and nothing else ends the call
+            return
         special = [token for token in self.tokens_in(behind) if self.is_special(token)]
         markers = special or (_MARKER.findall(behind) if answer else [])
         if markers and self.first(behind, 0, len(behind)) is None:
@@ -106,6 +156,10 @@ class StopFinder:
 
     def is_special(self, token: str) -> bool:
         return self._special[token]
+
+    def is_stop(self, marker: str) -> bool:
+        """Whether a marker ends a turn."""
+        return marker in self.stops
 
     def first(self, text: str, start: int, stop: int) -> tuple[int, int] | None:
         """The first stop in `text[start:stop]`, the longest where several begin there."""

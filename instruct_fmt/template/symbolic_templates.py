@@ -7,22 +7,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from instruct_fmt.template.chat import ChatTemplate, Scene
+import jinja2
+
+from instruct_fmt.template.chat import PYTHON_ERRORS, ChatTemplate, Scene, row_error
+from instruct_fmt.template.job import Job
+from instruct_fmt.template.marking import speaks
+from instruct_fmt.template.origins import TOOLS, Field
 from instruct_fmt.template.owners import SPEAKING, message_of
 from instruct_fmt.template.plan import Plan, TokensOfText, answered, make_plan
-from instruct_fmt.template.provenance import TracedTemplate
+from instruct_fmt.template.policy import Policy
+from instruct_fmt.template.provenance import Trace, TracedTemplate
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import leaf_text, leaves, message_shape, with_leaves
-from instruct_fmt.template.spans import TraceIndex, Turn, find_turn
+from instruct_fmt.template.spans import REASONING, TraceIndex, Turn, find_turn
+from instruct_fmt.template.speech import Speech
 from instruct_fmt.template.symbolic import (
+    BLANKS,
     PLACEHOLDER,
     Expression,
     Guard,
     Recorder,
+    Refused,
     Symbolic,
     SymbolicEnvironment,
     SymbolicObject,
@@ -30,8 +39,7 @@ from instruct_fmt.template.symbolic import (
     symbolic,
     symbolic_object,
 )
-from instruct_fmt.template.traced import TOOLS, Field
-from instruct_fmt.template.turns import Job, Marker, Policy
+from instruct_fmt.template.turns import Marker
 from instruct_fmt.types import Conversation, Record
 
 
@@ -65,18 +73,47 @@ class _SymbolicChat(ChatTemplate):
         self.__dict__.update(template.__dict__)
         self.template = _SymbolicTemplate(template.template.text)
 
-    def scene(self, conversation: Conversation, extra: Mapping[str, Any] | None = None) -> Scene:
+    def scene(self, conversation: Conversation) -> Scene:
         messages, shown = [], []
         for index, message in enumerate(conversation.messages):
-            values = with_leaves(message, index, _symbol)
+            values = self._printable(with_leaves(message, index, _symbol))
             messages.append(message_of(values, index, message["role"] in SPEAKING))
             shown.append(_shown(values))
         tools = [symbolic_object(tool, Field(TOOLS, (place,))) for place, tool in enumerate(conversation.tools or ())]
-        variables = {**self.variables, **(extra or {}), "tools": tools or None, "documents": None}
+        variables = {**self.variables, "tools": tools or None, "documents": None}
         return Scene(messages, variables, shown, variables)
 
-    def proven(self, scene: Scene) -> Any:
-        return self.trace(scene)
+    def _printable(self, values: dict[str, Any]) -> Mapping[str, Any]:
+        """A call as the template needs it; whether it has content is a guard."""
+        content = values.get("content", "")
+        if "tool_calls" not in values or bool(content):
+            return values
+        return self.printable({**values, "content": ""} if "content" in values else values)
+
+    def proven(self, scene: Scene, count: int | None = None, *, prompt: bool = False) -> Trace:
+        return self.trace(scene, count, prompt=prompt)
+
+
+class _SymbolicSpeech(Speech):
+    """A turn whose answers are guards."""
+
+    def __init__(self, job: _KindsOfTurns, members: range) -> None:
+        super().__init__(job.messages, members)
+        self._recorder, self._symbols = job.recorder, job.scene.messages[members[0]]
+
+    def reasons(self) -> bool:
+        fields = [self._symbols[name] for name in REASONING if name in self._symbols]
+        return any(bool(field.strip()) for field in fields)
+
+    def opens(self, opener: str) -> bool:
+        content = self._symbols.get("content", "")
+        found = bool(content.lstrip().startswith(opener))
+        if found:
+            raise Refused("a content that opens a block of reasoning")
+        return False
+
+    def opens_block(self) -> bool:
+        return any(self.opens(mark) for mark in "<[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +123,14 @@ class _Proof:
     Attributes:
         first: the turn's first message.
         lead: from the turn's start to its content, in characters; None where it is left out of the loss.
+        behind: how much of what follows the turn is the same when it is the last one, in characters.
         guards: what the proof asked.
         counts: what it counted.
     """
 
     first: int
     lead: int | None
+    behind: int
     guards: tuple[Guard, ...]
     counts: Counter[str]
 
@@ -112,19 +151,29 @@ class _KindsOfTurns(Job):
 
     def __init__(self, template: ChatTemplate, policy: Policy, conversation: Conversation, recorder: Recorder) -> None:
         super().__init__(template, policy, conversation)
-        self._recorder = recorder
+        self.recorder = recorder
         self._texts = {field: leaf_text(value) for field, value in leaves(conversation)}
+        self._groups: list[range] = []
         self._kinds: dict[range, Hashable | None] = {}
         self._there: Counter[Hashable] = Counter()
         self._met: Counter[Hashable] = Counter()
         self._proofs: dict[Hashable, _Proof] = {}
 
     def groups(self, chosen: Sequence[int]) -> list[range]:
-        """The chosen messages as turns, whose kinds are looked at."""
-        groups = super().groups(chosen)
-        self._kinds = {members: self._kind(members) for members in groups}
+        """The chosen messages as turns."""
+        self._groups = super().groups(chosen)
+        return self._groups
+
+    def last_turn(self, members: range) -> Turn:
+        """The last turn, behind which the text is known and the kinds of the others are looked at."""
+        turn = super().last_turn(members)
+        self._kinds = {members: self._kind(members) for members in self._groups[:-1]}
         self._there = Counter(self._kinds.values())
-        return groups
+        return turn
+
+    def speech(self, members: range) -> Speech:
+        """What the messages of a turn say, as guards."""
+        return _SymbolicSpeech(self, members)
 
     def turn(self, members: range) -> Turn | None:
         """The trained turn of some messages, proven or of a kind that is proven."""
@@ -135,18 +184,19 @@ class _KindsOfTurns(Job):
         follows = known is not None and all(answered(guard, self._texts) for guard in guards)
         due = times & (times - 1) == 0 or times == self._there[kind]  # a power of two, or the last
         if known is not None and follows and not due:
-            self._recorder.guards.update(dict.fromkeys(guards))
+            self.recorder.guards.update(dict.fromkeys(guards))
             self.counts.update(known.counts)
             return self._like(known, members)
-        asked, counted = len(self._recorder.guards), self.counts.copy()
+        asked, counted = len(self.recorder.guards), self.counts.copy()
         turn = super().turn(members)
         content = self.index.content(members[0])
         if kind is not None and content is not None:
             lead = None if turn is None else content[0] - turn.start
             if known is not None and follows and lead != known.lead:
-                self._recorder.refused.append("turns of one kind differ")
-            new = tuple(self._recorder.guards)[asked:]
-            self._proofs[kind] = _Proof(members[0], lead, new, self.counts - counted)
+                self.recorder.refused.append("turns of one kind differ")
+            new = tuple(self.recorder.guards)[asked:]
+            behind = 0 if turn is None else turn.behind
+            self._proofs[kind] = _Proof(members[0], lead, behind, new, self.counts - counted)
         return turn
 
     def _like(self, known: _Proof, members: range) -> Turn | None:
@@ -154,18 +204,28 @@ class _KindsOfTurns(Job):
         if known.lead is None or content is None:
             return None
         turn = find_turn(self.index, members, content[0] - known.lead, self.template.stops, last=False)
-        return self.checked(turn, last=False)
+        return self.checked(replace(turn, behind=known.behind), last=False)
 
-    def _same(self, turn: Turn, alone: TraceIndex, model: Turn) -> bool:
-        same = super()._same(turn, alone, model)
-        texts = self.index.text[turn.start : turn.stop], alone.text[model.start : model.stop]
-        if not same and self._unstripped(texts[0]) == self._unstripped(texts[1]):
-            self._recorder.refused.append("a turn may differ by blanks that some rows do not have")
-        return same
+    def agrees(self, text: str) -> bool:
+        found = super().agrees(text)
+        if not found and self._unstripped(self.index.text[: len(text)]) == self._unstripped(text):
+            self.recorder.refused.append("a turn may differ by blanks that some rows do not have")
+        return found
+
+    def _unprinted(self) -> list[int]:
+        """Messages that are left out, because this row says nothing there: so must the plan's other rows."""
+        found = super()._unprinted()
+        blank = [Expression(Field(place, ("content",)), (("both", BLANKS),)) for place in found]
+        self.recorder.guards.update({Guard("filled", content, "", False): None for content in blank})
+        for content in self.recorder.placeholders:
+            place, path = content.field
+            if path == ("content",) and place >= 0 and not speaks(self.messages[place]) and _takes_words(content):
+                self.recorder.refused.append("what is stripped from a message may be all that it says")
+        return found
 
     def _unstripped(self, text: str) -> str:
         """A symbolic text without regard to what is stripped from its fields."""
-        known = self._recorder.expressions()
+        known = self.recorder.expressions()
         return PLACEHOLDER.sub(lambda match: repr(known[match[0]].field) if match[0] in known else match[0], text)
 
     def _kind(self, members: range) -> Hashable | None:
@@ -176,7 +236,7 @@ class _KindsOfTurns(Job):
         left, right = self.index.content(first), self.index.content(behind)
         if left is None or right is None:
             return None
-        known = self._recorder.expressions()
+        known = self.recorder.expressions()
         shown: list[Hashable] = [message_shape(message) for message in self.conversation.messages[first : behind + 1]]
         for start, end, run in self.index.pieces:
             if left[0] <= start and end <= right[0]:
@@ -185,6 +245,11 @@ class _KindsOfTurns(Job):
                 printed = known.get(text) if run.field is not None else None
                 shown.append((owner, run.generated, text if printed is None else _moved(printed, -first)))
         return tuple(shown)
+
+
+def _takes_words(expression: Expression) -> bool:
+    """Whether more than blanks is stripped from a field."""
+    return any(set(characters) - set(BLANKS) for _, characters in expression.strips)
 
 
 def _moved(expression: Expression, by: int) -> Expression:
@@ -222,7 +287,7 @@ class SymbolicMarker:
         roles = [message["role"] in SPEAKING for message in conversation.messages]
         if any(left and right for left, right in pairwise(roles)):
             return None  # whether one continues the other depends on more than guards
-        found = self._symbolic.mark(conversation)
+        found = self._symbolic.mark_plainly(conversation)
         speaking = [place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING]
         return make_plan(found[0], recorder, speaking, self._tokens) if len(found) == 1 else None
 
@@ -252,4 +317,7 @@ class SymbolicRecord(RecordTemplate):
 
     def _index(self, values: Mapping[str, Any]) -> TraceIndex:
         assert self._compiled is not None
-        return TraceIndex(self._compiled.trace_values({**self.variables, **self._values}, self.now))
+        try:
+            return TraceIndex(self._compiled.trace_values({**self.variables, **self._values}, self.now))
+        except (jinja2.TemplateError, *PYTHON_ERRORS) as error:  # symbols are not always what a template expects
+            raise row_error(error, "$") from error

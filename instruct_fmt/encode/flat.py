@@ -1,0 +1,174 @@
+"""Many rows in flat arrays: before they are encoded, with their ids, and with their trained flags.
+
+In: `PlannedRows`, a few groups of them. Out: `FlatRows`, `Tokens`, `EncodedRows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from instruct_fmt.encode.ragged import Ragged, offsets_of, taken
+from instruct_fmt.types import Bools, Ints, PlannedRows
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Encoded rows: row i is `ids[offsets[i]:offsets[i + 1]]`, and `trained` likewise.
+
+    Attributes:
+        ids: int32.
+        trained: one flag for each id.
+        offsets: int64, an entry more than rows.
+        places: the rows' places in their batch, ascending.
+        groups: for each row the number of its group.
+        left_out: for each row how many of its turns are left out because its ids do not break at their ends.
+        apart: for each row whether its last turn is encoded apart from its prompt.
+    """
+
+    ids: npt.NDArray[np.int32]
+    trained: Bools
+    offsets: Ints
+    places: Ints
+    groups: Ints
+    left_out: Ints
+    apart: Bools
+
+    def take(self, rows: Ints) -> EncodedRows:
+        """Some of the rows, in the order asked for."""
+        places, offsets = taken(self.offsets, rows)
+        return EncodedRows(
+            self.ids[places],
+            self.trained[places],
+            offsets,
+            self.places[rows],
+            self.groups[rows],
+            self.left_out[rows],
+            self.apart[rows],
+        )
+
+    @classmethod
+    def none(cls) -> EncodedRows:
+        """No rows."""
+        none = np.zeros(0, np.int64)
+        flags = np.zeros(0, np.bool_)
+        return cls(np.zeros(0, np.int32), flags, np.zeros(1, np.int64), none, none, none, flags)
+
+    @classmethod
+    def merged(cls, parts: Sequence[EncodedRows]) -> EncodedRows:
+        """Rows of several encodings, in the order of the batch."""
+        if len(parts) == 1:
+            return parts[0]
+        sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+        found = cls(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.trained for part in parts]),
+            offsets_of(sizes),
+            np.concatenate([part.places for part in parts]),
+            np.concatenate([part.groups for part in parts]),
+            np.concatenate([part.left_out for part in parts]),
+            np.concatenate([part.apart for part in parts]),
+        )
+        return found.take(np.argsort(found.places, kind="stable"))
+
+
+@dataclass(frozen=True, slots=True)
+class FlatRows:
+    """All groups together, in the order of the batch.
+
+    Attributes:
+        trained: ranges, and the turn of each.
+        seams: ends of turns, and the number of the tail in front of each; -1 where a field of the row is in it.
+        control: where control tokens end, and their ids.
+        tails: the ids of literal texts.
+    """
+
+    texts: pa.Array
+    trained: Ragged
+    cuts: Ragged
+    seams: Ragged
+    control: Ragged
+    places: Ints
+    groups: Ints
+    tails: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, groups: Sequence[PlannedRows]) -> FlatRows:
+        control = [
+            np.stack([rows.control, np.broadcast_to(rows.control_ids, rows.control.shape)], axis=-1) for rows in groups
+        ]
+        tails = dict.fromkeys(tail for rows in groups for tail in rows.tails if tail is not None)
+        numbers: dict[tuple[int, ...] | None, int] = {None: -1, **{tail: number for number, tail in enumerate(tails)}}
+        trained = [_beside(rows.trained, rows.seam_of) for rows in groups]
+        seams = [
+            _beside(rows.seams.reshape(len(rows.places), len(rows.tails), 1), [numbers[tail] for tail in rows.tails])
+            for rows in groups
+        ]
+        places = np.concatenate([rows.places for rows in groups])
+        found = cls(
+            pa.concat_arrays([rows.texts for rows in groups]) if len(groups) > 1 else groups[0].texts,
+            Ragged.of(trained),
+            Ragged.of([rows.cuts for rows in groups]),
+            Ragged.of(seams),
+            Ragged.of(control),
+            places,
+            np.repeat(np.arange(len(groups)), [len(rows.places) for rows in groups]),
+            tuple(tails),
+        )
+        return found if len(groups) == 1 else found.take(np.argsort(places, kind="stable"))
+
+    def take(self, rows: Ints) -> FlatRows:
+        return FlatRows(
+            self.texts.take(pa.array(rows)),
+            self.trained.take(rows),
+            self.cuts.take(rows),
+            self.seams.take(rows),
+            self.control.take(rows),
+            self.places[rows],
+            self.groups[rows],
+            self.tails,
+        )
+
+    @property
+    def starts(self) -> Ints:
+        """Where each text begins in the buffer of texts, and where the last one ends, in bytes."""
+        return bytes_of(self.texts)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Rows with their ids, and where each id ends in the buffer of texts, in bytes."""
+
+    rows: FlatRows
+    ids: npt.NDArray[np.int32]
+    offsets: Ints
+    ends: Ints
+
+
+def only(rows: EncodedRows, right: Bools) -> EncodedRows:
+    """Some of the rows."""
+    if right.all():
+        return rows
+    return rows.take(np.flatnonzero(right))
+
+
+def _beside(values: Ints, numbers: Ints | Sequence[int]) -> Ints:
+    """Values of a group of rows, each with its number; shape (rows, values, … + 1)."""
+    column = np.broadcast_to(np.asarray(numbers, np.int64)[:, None], (*values.shape[:2], 1))
+    return np.concatenate([values, column], axis=-1)
+
+
+def bytes_of(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], Ints]:
+    """The buffer of texts, and where each begins in it, and the last one ends; no text is cut off before the first."""
+    edges: Ints = np.frombuffer(texts.buffers()[1], np.int64)[: len(texts) + 1]
+    return np.frombuffer(texts.buffers()[2] or b"", np.uint8)[: edges[-1]], edges
+
+
+def pieces_of(texts: pa.Array, edges: Ints) -> pa.Array:
+    """The pieces of all rows, in order, over the same buffer."""
+    buffers = texts.buffers()
+    return pa.Array.from_buffers(pa.large_string(), len(edges) - 1, [None, pa.py_buffer(edges), buffers[2]])

@@ -1,0 +1,35 @@
+"""What is trained of a conversation, and why a turn may not be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+History = Literal["auto", "as_rendered", "last", "expand", "error"]
+# Why a turn cannot be served; an earlier turn is left out under that name.
+UNSERVED = frozenset(
+    {
+        "empty-reasoning",
+        "reasoning-closed",
+        "block-twice",
+        "guard",
+        "no-turn",
+        "no-prompt",
+        "prefill-unknown",
+        "field-dropped",
+        "field-order",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is trained of a conversation; the names are those of `compile`."""
+
+    train_on: str | tuple[str, ...] = "assistant"
+    history: History = "auto"
+    prompt_mismatch: Literal["as_served", "error", "as_rendered"] = "as_served"
+    empty_reasoning: Literal["error", "close"] = "error"
+    completion_format: str | None = None
+    allow_dropped: frozenset[str] = frozenset()
+    append_eos: bool = True
