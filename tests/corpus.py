@@ -204,6 +204,9 @@ def _judge_ids(verdict: Verdict, evidence: Evidence, tokenizer: PreTrainedTokeni
     theirs = list(tokenizer(evidence.text, add_special_tokens=False)["input_ids"])
     if verdict.kind == "markers" or list(ids[: len(theirs)]) == theirs:
         return
+    prompt = tokenizer(evidence.prompt(evidence.assistants[-1]) or "", add_special_tokens=False)["input_ids"]
+    if theirs[: len(prompt)] != prompt and list(ids[: len(prompt)]) == prompt:
+        return  # a token would cross the seam, so that the answer is encoded apart
     missing = Counter(tokenizer.convert_ids_to_tokens(theirs)) - Counter(tokenizer.convert_ids_to_tokens(ids))
     lost = [token for token in missing if token in tokenizer.get_added_vocab()]
     if not lost or verdict.kind != "tools" or {"<think>", "</think>"} & set(lost):

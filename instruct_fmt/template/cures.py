@@ -151,7 +151,7 @@ def _with_named_ids(conversation: Conversation) -> Conversation:
             ids[call.get("id")] = f"functions.{name}:{len(ids)}"
             calls.append({**call, "id": ids[call.get("id")]})
         changed = {**message, "tool_calls": calls} if calls else dict(message)
-        if message.get("tool_call_id") in ids:
+        if "tool_call_id" in message and message["tool_call_id"] in ids:
             changed["tool_call_id"] = ids[message["tool_call_id"]]
         messages.append(changed)
     return replace(conversation, messages=messages)
