@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SWITCHED = UNSERVED - {"guard"}
 _FORMED = frozenset(["block-twice", "field-dropped", "field-order", "guard", "prefill-unknown"])
 MOST = 3
-"""So many cures are named; the first that works is also the first to be tried on the next row."""
+"""So many cures are named: the first that work on the row, whatever worked on others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +65,17 @@ class Cures:
 
     def __init__(self, template: ChatTemplate, policy: Policy) -> None:
         self._template, self._policy = template, policy
-        self._proven: list[Cure] = []
 
     def with_fix(self, error: RowError, conversation: Conversation, marker: Marker) -> RowError:
         """The error with a fix that was tried on the row; as it is where none was found."""
         found: list[Cure] = []
-        candidates = dict.fromkeys(self._candidates(error, conversation))
-        known = [cure for cure in self._proven if cure in candidates]
-        for cure in known or candidates:
-            if cure not in found and cure.works(marker, conversation):
+        for cure in dict.fromkeys(self._candidates(error, conversation)):
+            if cure.works(marker, conversation):
                 found.append(cure)
             if len(found) == MOST:
                 break
-        if known and not found:
-            self._proven.clear()
-            return self.with_fix(error, conversation, marker)
         if not found:
             return error
-        self._proven = found
         fix = "; or ".join(f"{cure.code} {cure.about}" for cure in found)
         return RowError(error.reason, error.path, error.found, error.expected, fix)
 
