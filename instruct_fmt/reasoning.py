@@ -14,8 +14,11 @@ from typing import Any
 from instruct_fmt.types import Conversation, Message
 
 NAMES = ("reasoning_content", "thinking", "reasoning")
-_WORD = r"think\w*|thought\w*|reason\w*"
-_OPENER = re.compile(rf"\s*(?:<(?P<tag>{_WORD})>|\[(?P<mark>{_WORD})\])", re.IGNORECASE)
+_STEMS = "|".join(f"{stem}|{stem.title()}|{stem.upper()}" for stem in ("think", "thought", "reason"))
+_WORD = rf"(?:{_STEMS})\w*"
+_OPENER = re.compile(rf"\s*(?:<(?P<tag>{_WORD})>|\[(?P<mark>{_WORD})\])")
+BEGINS = rf"^[<\[](?:{_STEMS})"
+"""What every content with such a block begins with, blanks aside; as Python and Arrow read it alike."""
 
 
 def opener(content: str) -> str | None:

@@ -38,7 +38,8 @@ class Ground:
         places = [own for member in members if (own := whole.content(member)) is not None]
         first = min((start for start, _ in places), default=len(whole.text))
         lead = whole.behind_fields(first, members)
-        turn = find_turn(whole, members, lead, stops, last=True)
+        # A turn that says nothing begins with what the template prints for it; the stop before that is another's.
+        turn = find_turn(whole, members, lead if places else max(lead, whole.owned_start(members)), stops, last=True)
         start = min(first, turn.stop)
         end = max((end for _, end in places), default=start)
         return cls(prompt, whole, members, prompt.behind_fields(len(prompt.text), members), lead, start, end, turn)

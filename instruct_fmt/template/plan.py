@@ -6,6 +6,7 @@ for, their texts, and what of them is trained, without a Python object for each 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ _ASK = {
     "contains": lambda column, value: pc.match_substring(column, value),
     "starts": lambda column, value: pc.starts_with(column, value),
     "ends": lambda column, value: pc.ends_with(column, value),
+    "matches": lambda column, value: pc.match_substring_regex(column, value),
     "equals": lambda column, value: pc.equal(column, pa.scalar(value, pa.large_string())),
 }
 
@@ -38,6 +40,7 @@ _ANSWER: Mapping[str, Callable[[str, str], bool]] = {
     "contains": lambda text, value: value in text,
     "starts": str.startswith,
     "ends": str.endswith,
+    "matches": lambda text, value: re.search(value, text) is not None,
     "equals": str.__eq__,
     "filled": lambda text, value: bool(text),
 }

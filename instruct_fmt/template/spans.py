@@ -74,6 +74,10 @@ class TraceIndex:
                 last = end
         return None if first < 0 else (first, last)
 
+    def owned_start(self, members: range) -> int:
+        """Where the iterations of some messages begin to print; 0 where they print nothing."""
+        return next((start for start, _, run in self.pieces if run.owner in members), 0)
+
     def owned_end(self, index: int) -> int:
         """The end of what the iteration of message `index` printed; of the text where it printed nothing."""
         ends = [end for _, end, run in self.pieces if run.owner == index]

@@ -46,7 +46,8 @@ class Expression(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """A question about an expression and its answer: ``filled``, ``contains``, ``starts``, ``ends`` or ``equals``."""
+    """A question about an expression and its answer: ``filled``, ``contains``, ``starts``, ``ends``,
+    ``matches`` or ``equals``."""
 
     question: str
     subject: Expression

@@ -5,6 +5,7 @@ In: one row of a shape. Out: the `Plan` of all rows of that shape for which its 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any
 
 import jinja2
 
+from instruct_fmt.reasoning import BEGINS
 from instruct_fmt.template.chat import PYTHON_ERRORS, ChatTemplate, Scene, row_error
 from instruct_fmt.template.job import Job
 from instruct_fmt.template.marking import speaks
@@ -113,7 +115,14 @@ class _SymbolicSpeech(Speech):
         return False
 
     def opens_block(self) -> bool:
-        return any(self.opens(mark) for mark in "<[")
+        content = self._symbols.get("content", "").lstrip()
+        if not isinstance(content, Symbolic):
+            return False
+        if re.search(BEGINS, content._actual):
+            raise Refused("a content that may open a block of reasoning")
+        assert content._node is not None
+        self._recorder.guards[Guard("matches", content._node, BEGINS, False)] = None
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +224,8 @@ class _KindsOfTurns(Job):
     def _unprinted(self) -> list[int]:
         """Messages that are left out, because this row says nothing there: so must the plan's other rows."""
         found = super()._unprinted()
-        blank = [Expression(Field(place, ("content",)), (("both", BLANKS),)) for place in found]
+        fields = [Field(place, ("content",)) for place in found]
+        blank = [Expression(field, (("both", BLANKS),)) for field in fields if field in self._texts]
         self.recorder.guards.update({Guard("filled", content, "", False): None for content in blank})
         for content in self.recorder.placeholders:
             place, path = content.field
