@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SWITCHED = UNSERVED - {"guard"}
 _FORMED = frozenset(["block-twice", "field-dropped", "field-order", "guard", "prefill-unknown"])
+_LETS_GO = re.compile(r",? or (?:pass|let it go with) allow_dropped=\[['\"](\w+)['\"]\]")
 MOST = 3
 """So many cures are named: the first that work on the row, whatever worked on others."""
 
@@ -54,10 +55,10 @@ class Cure:
         changed = replace(changed, template_kwargs={**changed.template_kwargs, **dict(self.variables)})
         policy = replace(marker.policy, **dict(self.options))
         try:
-            marker.with_policy(policy).mark_plainly(changed)
+            rows = marker.with_policy(policy).mark_plainly(changed)
         except (RowError, TemplateError):
             return False
-        return True
+        return all(row.eos or any(start < end for start, end in row.trained) for row in rows)
 
 
 class Cures:
@@ -75,9 +76,19 @@ class Cures:
             if len(found) == MOST:
                 break
         if not found:
-            return error
+            return self._without_untried(error, conversation, marker)
         fix = "; or ".join(f"{cure.code} {cure.about}" for cure in found)
         return RowError(error.reason, error.path, error.found, error.expected, fix)
+
+    def _without_untried(self, error: RowError, conversation: Conversation, marker: Marker) -> RowError:
+        """The error, without the words that let a field go where the row does not come out with that either."""
+        named = _LETS_GO.search(error.fix)
+        if named is None:
+            return error
+        allowed = marker.policy.allow_dropped | {named[1]}
+        if Cure("", "", (("allow_dropped", allowed),)).works(marker, conversation):
+            return error
+        return RowError(error.reason, error.path, error.found, error.expected, _LETS_GO.sub("", error.fix))
 
     def _candidates(self, error: RowError, conversation: Conversation) -> Iterator[Cure]:
         reason = error.reason
