@@ -59,14 +59,23 @@ def documents(value: object, path: Path) -> list[dict[str, Any]] | None:
 
 def _wrapped(item: dict[str, Any], path: Path, text_key: str) -> dict[str, Any]:
     """A tool or a call in its wrapped form, with the JSON text under `text_key` decoded."""
+    if text_key == "arguments":
+        item = _without_null(item)
     inner = item.get("function")
     if inner is None and isinstance(item.get("name"), str) and item.get("type", "function") == "function":
         outer = {key: item[key] for key in _ENVELOPE if key in item}
         inner = {key: value for key, value in item.items() if key != "type" and key not in outer}
         item = {"type": "function", **outer, "function": inner}
+    if isinstance(inner, dict) and text_key == "arguments":
+        inner = item["function"] = _without_null(inner)
     if isinstance(inner, dict):
         value = inner.get(text_key)
         found = decoded(value) if isinstance(value, str) else None
         if isinstance(found, dict):
-            inner[text_key] = plain(found, ((path, "function"), text_key), keep_null=True)
+            inner[text_key] = plain(found, ((path, "function"), text_key))
     return item
+
+
+def _without_null(call: dict[str, Any]) -> dict[str, Any]:
+    """A call's own members, of which null says that there is none; what is inside its arguments is not looked at."""
+    return {name: value for name, value in call.items() if value is not None}
