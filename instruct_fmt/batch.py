@@ -15,7 +15,7 @@ import pyarrow as pa
 from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
 from instruct_fmt.errors import Rejection, RowError
-from instruct_fmt.types import Bools, EncodedBatch, Ints, Marked, Unread
+from instruct_fmt.types import Bools, EncodedBatch, Ints, Marked, Unread, add_unread
 
 Numbered = tuple[Ints, pa.Table]
 Fit = Callable[[int, Encoder, Marked, EncodedRow], EncodedRow]
@@ -65,8 +65,7 @@ class Batch:
         self.counts.update(block.counts)
         for rejection in block.rejected:
             self._reject(rejection)
-        for path, found in block.unread:
-            self.note(path, found)
+        add_unread(self.unread, block.unread)
 
     def reject(self, error: RowError, number: int) -> None:
         """A row that is left out."""
@@ -74,7 +73,7 @@ class Batch:
 
     def note(self, path: str, found: Unread) -> None:
         """Something that nothing read."""
-        self.unread[path] = self.unread[path] + found if path in self.unread else found
+        add_unread(self.unread, [(path, found)])
 
     def finish(self, fit: Fit) -> EncodedBatch:
         """Encode what waits, and put everything in order.

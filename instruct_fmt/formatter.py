@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from instruct_fmt.encode.vocabulary import Vocabulary
     from instruct_fmt.look.findings import Findings
     from instruct_fmt.look.preview import Preview
+    from instruct_fmt.mapping import Tally
     from instruct_fmt.pipeline import Pipeline
     from instruct_fmt.run.local import Prepared
     from instruct_fmt.tokenizer import TokenizerReference
@@ -242,6 +243,13 @@ class Formatter:
     def fingerprint(self) -> str:
         """One hash of `facts`."""
         return hashlib.sha256("\n".join(self.facts().values()).encode()).hexdigest()
+
+    @cached_property
+    def tally(self) -> Tally:
+        """The rows that were mapped in this process so far; it is no part of the formatter's state."""
+        from instruct_fmt.mapping import Tally
+
+        return Tally()
 
     @property
     def stop(self) -> Stop:

@@ -6,10 +6,12 @@ In: an Arrow table, a batch or a row, as `datasets` hands them out. Out: a table
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from instruct_fmt.adapt import table_rows
 from instruct_fmt.errors import RowError, TooManyRejected
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("instruct_fmt")
 
+# A call of so many rows is judged by itself.
+_ENOUGH = 100
 # Columns whose value is a list in a single row too.
 _LISTS = ("messages", "conversations", "prompt", "completion", "history", "tools", "documents", "chosen", "rejected")
 
@@ -36,9 +40,10 @@ def mapped(formatter: Formatter, rows: Any, formatting: ModuleType | None) -> An
         return logged(formatter, formatter.encode_batch(rows)).table
     lazy = formatting is not None and isinstance(rows, formatting.LazyDict)
     batch = isinstance(rows, formatting.LazyBatch) if lazy and formatting is not None else _is_batch(rows, formatter)
+    untouched = lazy and len(rows.keys_to_format) == len(rows.pa_table.column_names)
     if not batch:
-        return _row(formatter, dict(rows))
-    if lazy and len(rows.keys_to_format) == len(rows.pa_table.column_names):  # nobody has touched it
+        return _row(formatter, table_rows(rows.pa_table)[0] if untouched else dict(rows))
+    if untouched:
         return logged(formatter, formatter.encode_batch(rows.pa_table)).table
     columns = list(rows)
     values = [rows[name] for name in columns]
@@ -47,20 +52,51 @@ def mapped(formatter: Formatter, rows: Any, formatting: ModuleType | None) -> An
     return result.table if lazy else _columns(result.table)
 
 
+class Tally:
+    """The rows of all calls of one formatter in one process, and what of them was rejected. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._rows = self._rejected = 0
+        self._unread: set[str] = set()
+        self._lock = Lock()
+
+    def add(self, rows: int, rejected: int) -> tuple[int, int]:
+        """Count a call; returns the rows so far, and the rejected ones among them."""
+        with self._lock:
+            self._rows += rows
+            self._rejected += rejected
+            return self._rows, self._rejected
+
+    def new(self, unread: Iterable[str]) -> list[str]:
+        """Those of the paths that nothing reads that were not told before."""
+        with self._lock:
+            found = [path for path in unread if path not in self._unread]
+            self._unread.update(found)
+            return found
+
+
 def logged(formatter: Formatter, batch: EncodedBatch) -> EncodedBatch:
-    """Log the rejected rows of a call; more than `max_rejected` of a call of some size is an error.
+    """Log what is rejected, and what nothing reads; more than `max_rejected` of the rows so far is an error.
 
     Raises:
-        TooManyRejected: too many rows of this call were rejected.
+        TooManyRejected: too many rows were rejected, of this call, or of all calls so far.
     """
     counted = [rejection for rejection in batch.rejected if rejection.reason != "over-length"]
     for rejection in batch.rejected:
         logger.warning("dropped: %s", rejection.to_error())
+    for path in formatter.tally.new(batch.unread):
+        found = batch.unread[path]
+        logger.warning("read by nothing: %s, such as %s in row %d of a batch", path, found.example, found.row)
     rows, share = batch.counts["rows"], formatter.settings.max_rejected
-    if rows >= 100 and len(counted) > share * rows:
+    all_rows, all_rejected = formatter.tally.add(rows, len(counted))
+    if not counted:
+        return batch
+    of_call = rows >= _ENOUGH and len(counted) > share * rows
+    if of_call or all_rejected > share * all_rows:
+        found_share = f"{len(counted)} of {rows} rows of a batch" if of_call else f"{all_rejected} of {all_rows} rows"
         raise TooManyRejected(
-            f"{len(counted)} of {rows} rows of a batch rejected, more than max_rejected={share}; the first: "
-            f"{counted[0].to_error()}; fmt.prepare(dataset) lists all of them"
+            f"{found_share} rejected, more than max_rejected={share}; the first: {counted[0].to_error()}; "
+            "fmt.prepare(dataset) lists all of them"
         )
     return batch
 

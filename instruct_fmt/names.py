@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
+
+from instruct_fmt.errors import Change
 
 _ALIKE = 0.75
 _SHORTEST_STEM = 4
@@ -29,6 +31,20 @@ def hint(name: str, options: Iterable[str]) -> str:
     """The same as a half sentence for a message; empty where there is none."""
     near = nearest_name(name, options)
     return f" (did you mean {near!r}?)" if near is not None else ""
+
+
+def meant_fields(name: str, value: object) -> Iterator[Change]:
+    """What a message's field that nothing reads may be, the likeliest first.
+
+    >>> [change.code for change in meant_fields("thought", "hmm")][0]
+    "field_map={'reasoning_content': 'thought'}"
+    """
+    thinks = any(word in name.lower() for word in ("think", "thought", "reason", "cot"))
+    called = "call" in name.lower() or not isinstance(value, str)
+    for ours, likely in (("tool_calls", called), ("reasoning_content", thinks), ("content", not called)):
+        if likely:
+            yield Change(f"field_map={{{ours!r}: {name!r}}}", f"reads it as `{ours}`", {"field_map": {ours: name}})
+    yield Change(f"allow_dropped=[{name!r}]", "lets it go", {"allow_dropped": (name,)})
 
 
 def _alike(name: str, option: str) -> float:

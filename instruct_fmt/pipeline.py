@@ -37,6 +37,7 @@ from instruct_fmt.encode.flat import only
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import Change, DataError, InstructFmtError, Rejection, RowError, UsageError, shown
 from instruct_fmt.fit.length import truncate, truncate_prompt
+from instruct_fmt.names import hint
 from instruct_fmt.reasoning import reasoned
 from instruct_fmt.settings import Settings, changed_settings
 from instruct_fmt.template.chat import ChatTemplate
@@ -50,6 +51,7 @@ from instruct_fmt.template.shapes import PLANNED_ROLES, calls_shape, example_sha
 from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
 from instruct_fmt.template.turns import Marker
+from instruct_fmt.template.variables import RESERVED, SPECIAL_TOKENS
 from instruct_fmt.threads import in_order, rows_at_a_time
 from instruct_fmt.tokenizer import generation_stops
 from instruct_fmt.types import (
@@ -92,6 +94,7 @@ class Pipeline:
         if source.kind == "chat" and source.text:
             template = ChatTemplate(source.text, self.variables, settings.now, self.declared, vocabulary.added)
             self.chat = Marker(template, _policy(settings, self.append_eos))
+            _check_variables(settings.template_kwargs, source)
         elif source.kind == "record":
             _refuse_options_of_chats(settings)
         self._records: dict[tuple[str, ...] | None, RecordTemplate] = {}
@@ -389,9 +392,9 @@ class Pipeline:
         if not error.changes:
             return error
         worked = [change for change in error.changes if self._works(change, row, columns)]
-        fix = "; or ".join(f"{change.code} {change.about}" for change in worked)
+        fix = "; or ".join([error.fix, *(f"{change.code} {change.about}" for change in worked)])
         if not worked:
-            fix = f"{error.fix} (options that were tried on the row do not help)"
+            fix = f"{fix}; no option that was tried on the row helps"
         return RowError(error.reason, error.path, error.found, error.expected, fix, error.row)
 
     def _works(self, change: Change, row: Row, columns: Sequence[str]) -> bool:
@@ -508,6 +511,26 @@ def _refuse_options_of_chats(settings: Settings) -> None:
             raise UsageError(
                 f"{name}: found {getattr(settings, name)!r} with a record template; expected a chat template, whose "
                 f"turns it is about; fix: leave {name} out"
+            )
+
+
+def _check_variables(given: Mapping[str, Any], source: TemplateSource) -> None:
+    """Template variables that a chat template does not read would be ignored.
+
+    Raises:
+        UsageError: names the nearest one that it reads.
+    """
+    for name in given:
+        if name in RESERVED:
+            raise UsageError(
+                f"template_kwargs: found {name!r}, which the formatter sets itself; expected other variables; "
+                "fix: leave it out"
+            )
+        if name not in source.variables and name not in SPECIAL_TOKENS:
+            known = ", ".join(map(repr, sorted(source.variables))) or "none"
+            raise UsageError(
+                f"template_kwargs: found {name!r}{hint(name, source.variables)}, which the template {source.name!r} "
+                f"does not read; expected variables that it reads: {known}; fix: correct the name, or leave it out"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -88,9 +88,9 @@ class TemplateSource:
     columns: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
     own: bool = False
-    variables: frozenset[str] = frozenset()
-    roles: frozenset[str] = frozenset()
-    mentioned: frozenset[str] = frozenset()
+    variables: frozenset[str] = field(default=frozenset(), compare=False)
+    roles: frozenset[str] = field(default=frozenset(), compare=False)
+    mentioned: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +172,12 @@ class EncodedBatch:
     rejected: list[Rejection]
     counts: Counter[str]
     unread: Mapping[str, Unread] = field(default_factory=dict)
+
+
+def add_unread(found: dict[str, Unread], more: Iterable[tuple[str, Unread]]) -> None:
+    """Add what nothing read of more rows."""
+    for path, other in more:
+        found[path] = found[path] + other if path in found else other
 
 
 Range = tuple[int, int]

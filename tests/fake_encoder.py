@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +25,7 @@ class FakeSettings:
     template: str = "1"
     tokenizer: str = "1"
     options: str = "1"
+    field_map: Mapping[str, str] = field(default_factory=dict)
     trained: bool = True
 
 

@@ -83,7 +83,8 @@ def test_text_rows_and_batches_are_told_apart(fmt: Formatter) -> None:
     assert [list(row) for row in batch["input_ids"]] == [list(single["input_ids"])] * 2
 
 
-def test_a_batch_drops_rows_and_says_so(fmt: Formatter, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_drops_rows_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    fmt = ifmt.compile(None, "embedded", max_rejected=0.5)
     data = _dataset([*ROWS, BAD])
     with caplog.at_level(logging.WARNING, "instruct_fmt"):
         mapped = data.map(fmt, batched=True, remove_columns=data.column_names, load_from_cache_file=False)
@@ -102,6 +103,16 @@ def test_too_many_rejected_rows_stop_a_map(fmt: Formatter) -> None:
         fmt(pa.table({"messages": [row["messages"] for row in [*ROWS, *[BAD] * 100]]}))
 
 
+@pytest.mark.parametrize("batch_size", [10, 51, 1000])
+def test_rejected_rows_are_counted_over_a_run_of_small_batches(batch_size: int) -> None:
+    data = _dataset([*(ROWS * 50)[:50], BAD])
+    options: dict[str, Any] = {"batched": True, "batch_size": batch_size, "remove_columns": data.column_names}
+    with pytest.raises(TooManyRejected, match=r"1 of 51 rows rejected, more than max_rejected=0\.01"):
+        data.map(ifmt.compile(None, "embedded"), load_from_cache_file=False, **options)
+    mapped = data.map(ifmt.compile(None, "embedded", max_rejected=0.02), load_from_cache_file=False, **options)
+    assert len(mapped) == 50
+
+
 def test_the_fingerprint_is_the_same_before_and_after_use(fmt: Formatter) -> None:
     from datasets.fingerprint import Hasher
 
@@ -116,7 +127,7 @@ def test_the_fingerprint_is_the_same_before_and_after_use(fmt: Formatter) -> Non
 
 @pytest.mark.parametrize(
     "changed",
-    [{"template": "chatml"}, {"max_length": 100}, {"history": "expand"}, {"template_kwargs": {"a": 1}}],
+    [{"template": "chatml"}, {"max_length": 100}, {"history": "expand"}, {"template_kwargs": {"eos_token": "x"}}],
     ids=str,
 )
 def test_a_change_changes_the_fingerprint(changed: dict[str, Any], fmt: Formatter) -> None:

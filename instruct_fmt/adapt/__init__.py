@@ -30,7 +30,7 @@ from instruct_fmt.adapt.canonical import Dialect, dataset_path, with_dataset_pat
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
 from instruct_fmt.adapt.prompt_completion import Texts
-from instruct_fmt.adapt.roles import Roles, added_roles
+from instruct_fmt.adapt.roles import added_roles
 from instruct_fmt.adapt.shapes import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
 from instruct_fmt.adapt.system import Unplaced, looked_at
 from instruct_fmt.errors import RowError
@@ -169,15 +169,11 @@ def _dialect(kind: pa.DataType, known: Fields, asked: Asked, source: TemplateSou
     """The dialect of all rows of a column; None where each row tells its own."""
     value: Any = getattr(kind, "value_type", None)
     members = {member.name for member in value} if isinstance(value, pa.StructType) else set()
-    openai, sharegpt = messages.dialects(known, _roles(asked, source))
+    openai, sharegpt = messages.dialects(known, asked, source)
     if ("role" in members) == ("from" in members):
         return None
     found = openai if "role" in members else sharegpt
     return found if asked.format is None or (asked.format == "sharegpt") == (found is sharegpt) else None
-
-
-def _roles(asked: Asked, source: TemplateSource) -> Roles:
-    return Roles(asked.roles, source.roles)
 
 
 def _conversational(
@@ -189,8 +185,7 @@ def _conversational(
     beside = find_extras(known, asked.system)
     if found == "alpaca":
         return alpaca.adapter(known, beside)
+    spoken = messages.dialects(known, asked, source)
     if found in ("prompt_completion", "instruction"):
-        return prompt_completion.adapter(
-            known, beside, _roles(asked, source), prompt_completion.reader(texts, known, beside, asked)
-        )
-    return messages.adapter(known, beside, _roles(asked, source), found if asked.format else None)
+        return prompt_completion.adapter(known, beside, spoken, prompt_completion.reader(texts, known, beside, asked))
+    return messages.adapter(known, beside, spoken, found if asked.format else None)

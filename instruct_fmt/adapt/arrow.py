@@ -84,7 +84,7 @@ def _has_structs(kind: pa.DataType) -> bool:
 
 
 def _decoder(kind: pa.DataType) -> _Decode | None:
-    """What decodes the JSON values inside a value of this type, and drops Arrow's nulls; None where it holds neither."""
+    """What decodes JSON inside a value of this type and drops Arrow's nulls; None where it has neither."""
     if isinstance(kind, pa.JsonType):
         return _json
     if pa.types.is_struct(kind):

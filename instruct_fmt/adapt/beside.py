@@ -73,7 +73,7 @@ class Beside:
                 f"{shown(row[self.label])}: the row shows what not to write",
                 "rows that show what to write; preferences are not supported",
                 f"leave such rows out, as dataset.filter(lambda row: row[{self.label!r}]) does",
-                changes=[_let_go(self.label, "if the column says something else, reads the rows without it")],
+                changes=[_let_go(self.label, "reads the rows without it, if it says something else")],
             )
         if self.weight is not None and not _is_one(row.get(self.weight)):
             raise RowError(

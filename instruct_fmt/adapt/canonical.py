@@ -19,6 +19,7 @@ from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.roles import CALL, Roles
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, text
 from instruct_fmt.errors import Change, RowError, shown
+from instruct_fmt.names import meant_fields
 from instruct_fmt.types import Conversation, Message
 
 Flags = tuple[bool | None, ...]
@@ -27,6 +28,7 @@ Flags = tuple[bool | None, ...]
 REASONING = ("reasoning_content", "thinking", "reasoning")
 FLAGS = frozenset({"train", "weight", "loss_weight", "loss"})
 # A message with nothing but these says nothing at all.
+_SAYING = frozenset({"tool_calls", *REASONING})
 _BARE = frozenset({"role", "name", "tool_call_id", "prefix", "id"})
 IS_TEXT: Mapping[str, str] = {"content": ""}
 """The names of a message that is one text of the row's, a column or a member of a pair."""
@@ -41,6 +43,7 @@ class Dialect:
         role, content: its names of these two fields.
         rename: its names of other fields → ours.
         roles: what its roles mean.
+        mentioned: the names that the template uses; it may print a field of such a name.
         linked: whether results follow their calls without a word on which is whose.
     """
 
@@ -48,6 +51,7 @@ class Dialect:
     content: str = "content"
     rename: Mapping[str, str] = field(default_factory=dict)
     roles: Roles = field(default_factory=Roles)
+    mentioned: frozenset[str] = frozenset()
     linked: bool = False
 
     @cached_property
@@ -136,9 +140,30 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message
             else:
                 _add(message, name, item, (path, key))
                 names = _named(names, name, key)
-    if "content" not in message and not message.keys() - _BARE:
-        text(None, (path, dialect.content))
+    if "content" not in message:
+        _check_says(message, path, dialect)
     return _with_reasoning(message), flag, names
+
+
+def _check_says(message: Message, path: Path, dialect: Dialect) -> None:
+    """A message without content says something else.
+
+    Raises:
+        RowError: ``null-field`` where it says nothing, ``field-dropped`` where nothing reads what it says.
+    """
+    others = message.keys() - _BARE
+    if others & (_SAYING | dialect.mentioned):
+        return
+    for name in others:
+        raise RowError(
+            "field-dropped",
+            at((path, name)),
+            f"{shown(message[name])}, which nothing reads, in a message that says nothing else",
+            "words in a field that the template prints",
+            "rename the field, or take the message out",
+            changes=list(meant_fields(name, message[name])),
+        )
+    text(None, (path, dialect.content))
 
 
 def _as_dict(value: object, path: Path) -> dict[str, Any]:
@@ -172,7 +197,7 @@ def _unknown_role(written: str, path: str, roles: Roles) -> RowError:
         f"{shown(written)}{told}",
         "'user', 'assistant', 'system', 'developer', 'tool', a usual name of one of them, or a role that the template "
         "has a branch for",
-        f"correct the role, or say what it means with roles={{{written!r}: {guess!r}}}",
+        "correct the role",
         changes=[
             Change(f"roles={{{written!r}: {role!r}}}", about, {"roles": {written: role}})
             for role, about in ((guess, "says what it means"), (written, "prints it as it is"))

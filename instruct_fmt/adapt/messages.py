@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.canonical import Dialect, canonical_messages, message_list, message_paths
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import MESSAGE, Fields
 from instruct_fmt.adapt.roles import CALL, Roles
 from instruct_fmt.adapt.sharegpt import link_results
 from instruct_fmt.adapt.values import decoded, root
-from instruct_fmt.types import Conversation
+from instruct_fmt.types import Conversation, TemplateSource
 
 _TAG_ROLES = {
     "user_tag": "user",
@@ -22,26 +23,26 @@ _TAG_ROLES = {
 }
 
 
-def dialects(fields: Fields, roles: Roles) -> tuple[Dialect, Dialect]:
+def dialects(fields: Fields, asked: Asked, source: TemplateSource) -> tuple[Dialect, Dialect]:
     """How this dataset writes messages: in OpenAI's way, and in ShareGPT's."""
     mapped = fields.mapped
     rename = {mapped[name]: name for name in MESSAGE[2:] if name in mapped}
     tags = {mapped[tag]: role for tag, role in _TAG_ROLES.items() if tag in mapped}
-    roles = Roles({**roles.added, **tags}, roles.own)
-    openai = Dialect(mapped.get("role", "role"), mapped.get("content", "content"), rename, roles)
+    roles, mentioned = Roles({**asked.roles, **tags}, source.roles), source.mentioned
+    openai = Dialect(mapped.get("role", "role"), mapped.get("content", "content"), rename, roles, mentioned)
     role, content = mapped.get("role", "from"), mapped.get("content", "value")
-    return openai, Dialect(role, content, rename, roles, linked=True)
+    return openai, Dialect(role, content, rename, roles, mentioned, linked=True)
 
 
 def adapter(
-    fields: Fields, extras: Extras, roles: Roles, format: str | None
+    fields: Fields, extras: Extras, spoken: tuple[Dialect, Dialect], format: str | None
 ) -> tuple[Sequence[str], Callable[[Mapping[str, Any]], Conversation]]:
     """Make the adapter of a dataset with a list of messages.
 
     Args:
         fields: the columns and what the user says about them.
         extras: the columns beside the messages.
-        roles: what roles mean.
+        spoken: how messages may be written: in OpenAI's way, and in ShareGPT's.
         format: ``messages``, ``sharegpt``, or None: the first message of each row tells.
 
     Returns:
@@ -52,7 +53,7 @@ def adapter(
     """
     column = fields.need("messages", format or "messages")
     path = root(column)
-    openai, sharegpt = dialects(fields, roles)
+    openai, sharegpt = spoken
     fixed = {"messages": openai, "sharegpt": sharegpt}.get(format or "")
 
     def adapt(row: Mapping[str, Any]) -> Conversation:

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from instruct_fmt.adapt.asked import Asked
-from instruct_fmt.adapt.canonical import IS_TEXT, Canonical, canonical_messages, message_list, message_paths
+from instruct_fmt.adapt.canonical import IS_TEXT, Canonical, Dialect, canonical_messages, message_list, message_paths
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import Fields
-from instruct_fmt.adapt.messages import dialects, is_sharegpt
-from instruct_fmt.adapt.roles import Roles
+from instruct_fmt.adapt.messages import is_sharegpt
 from instruct_fmt.adapt.sharegpt import link_results
 from instruct_fmt.adapt.system import Unplaced
 from instruct_fmt.adapt.values import Path, at, bad_field, root, text
@@ -50,14 +49,14 @@ def reader(texts: Texts, fields: Fields, extras: Extras, asked: Asked) -> Reader
 
 
 def adapter(
-    fields: Fields, extras: Extras, roles: Roles, read: Reader
+    fields: Fields, extras: Extras, spoken: tuple[Dialect, Dialect], read: Reader
 ) -> tuple[Sequence[str], Callable[[Row], Conversation | Text]]:
     """Make the adapter. Messages of the prompt are never trained; the completion is as the formatter says.
 
     Args:
         fields: the columns and what the user says about them.
         extras: the columns beside them.
-        roles: what roles mean.
+        spoken: how messages may be written: in OpenAI's way, and in ShareGPT's.
         read: reads a row whose prompt and completion are text.
 
     Returns:
@@ -80,7 +79,7 @@ def adapter(
             raise bad_field(root(column), value, "prompt and completion alike", f"make both {other}")
         return conversation(row)
 
-    openai, sharegpt = dialects(fields, roles)
+    openai, sharegpt = spoken
 
     def conversation(row: Row) -> Conversation:
         values = message_list(row.get(prompt), root(prompt))

@@ -51,13 +51,16 @@ class Preview:
     Attributes:
         rows: the pieces of each row; one row, or more where the history policy is ``expand``.
         stop: what ends a generated turn, for the header.
+        unread: what nothing read of the row.
     """
 
     rows: tuple[tuple[Piece, ...], ...]
     stop: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join(line for pieces in self.rows for line in (self._header(pieces), _ansi(pieces)))
+        lines = [line for pieces in self.rows for line in (self._header(pieces), _ansi(pieces))]
+        return "\n".join([*lines, *self._unread()])
 
     def __repr__(self) -> str:
         return f"<Preview: {'; '.join(self._header(pieces) for pieces in self.rows)}>"
@@ -70,7 +73,11 @@ class Preview:
 
     def plain(self) -> str:
         """The same without colours, for a log: trained stretches between ⟦ and ⟧, tokens not told apart."""
-        return "\n".join(line for pieces in self.rows for line in (self._header(pieces), _marked(pieces)))
+        lines = [line for pieces in self.rows for line in (self._header(pieces), _marked(pieces))]
+        return "\n".join([*lines, *self._unread()])
+
+    def _unread(self) -> list[str]:
+        return [f"read by nothing: {line}" for line in self.unread]
 
     def rich(self) -> Text:
         """The same as a `rich.text.Text`."""
@@ -82,6 +89,8 @@ class Preview:
             for part, piece, shade in _parts(pieces):
                 style = f"black on {_HEX[piece.trained][shade]}" + (" bold" if piece.special else "")
                 text.append(part, style=None if part == "\n" else style)
+        for line in self._unread():
+            text.append(f"\n{line}", "yellow")
         return text
 
     def _repr_html_(self) -> str:
@@ -89,7 +98,7 @@ class Preview:
             f'<div style="font-family:monospace">{html.escape(self._header(pieces))}'
             f'<pre style="white-space:pre-wrap;color:#000">{_html(pieces)}</pre></div>'
             for pieces in self.rows
-        )
+        ) + "".join(f"<div>{html.escape(line)}</div>" for line in self._unread())
 
     def _header(self, pieces: Sequence[Piece]) -> str:
         trained = [piece.trained for piece in pieces]
@@ -120,7 +129,9 @@ def preview(fmt: Formatter, row: Mapping[str, Any]) -> Preview:
     if batch.rejected:
         raise batch.rejected[0].to_error()
     rows = zip(*(batch.table[name].to_pylist() for name in ("input_ids", "labels")), strict=True)
-    return Preview(tuple(tuple(_pieces(fmt.tokenizer, ids, labels)) for ids, labels in rows), tuple(fmt.stop.strings))
+    unread = tuple(f"{path}: {found.example}" for path, found in batch.unread.items())
+    pieces = tuple(tuple(_pieces(fmt.tokenizer, ids, labels)) for ids, labels in rows)
+    return Preview(pieces, tuple(fmt.stop.strings), unread)
 
 
 def _pieces(tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> Iterator[Piece]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from instruct_fmt.errors import REASONS, Rejection
+from instruct_fmt.types import Unread
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 OVER_LENGTH = "over-length"
 SKIPPED = {"history": "written differently as history", "seam": "a token crosses their ends"}
 _EXAMPLES = 3
+UNREAD = "read by nothing:"
+
+
+def unread_lines(unread: Mapping[str, Unread]) -> list[str]:
+    """What nothing read, the most frequent first; empty where everything was read.
+
+    >>> unread_lines({"$.source": Unread(2, 0, "'web'")})
+    ['read by nothing:', "  $.source (2 rows): such as 'web' in row 0"]
+    """
+    listed = sorted(unread.items(), key=lambda item: (-item[1].rows, item[0]))
+    lines = [f"  {path} ({found.rows:,} rows): such as {found.example} in row {found.row}" for path, found in listed]
+    return [UNREAD, *lines] if lines else []
 
 
 def first_examples(rejections: Iterable[Rejection]) -> dict[str, tuple[Rejection, ...]]:
@@ -40,6 +53,7 @@ class Report:
         examples: the first few rejected rows of each reason.
         cache: ``cache hit``, ``miss: …`` with what changed, or empty where nothing was looked up.
         output: the folder that holds the result; empty where there is none.
+        unread: what nothing read of the rows: path → how often, and the first.
 
     >>> from collections import Counter
     >>> report = Report.of("sample", Counter(rows=2, emitted=2, tokens=40, trained_tokens=10))
@@ -54,11 +68,18 @@ class Report:
     examples: Mapping[str, tuple[Rejection, ...]] = field(default_factory=dict)
     cache: str = ""
     output: str = ""
+    unread: Mapping[str, Unread] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, counts: Mapping[str, int], rejections: Iterable[Rejection] = ()) -> Report:
-        """A report from counts and rejected rows."""
-        return cls(name, dict(counts), first_examples(rejections))
+    def of(
+        cls,
+        name: str,
+        counts: Mapping[str, int],
+        rejections: Iterable[Rejection] = (),
+        unread: Mapping[str, Unread] | None = None,
+    ) -> Report:
+        """A report from counts, rejected rows, and what nothing read."""
+        return cls(name, dict(counts), first_examples(rejections), unread=dict(unread or {}))
 
     @property
     def rows(self) -> int:
@@ -110,12 +131,14 @@ class Report:
             "trained_tokens": self.trained_tokens,
             "trained_share": self.trained_share,
             "counts": dict(self.counts),
+            "unread": {path: asdict(found) for path, found in self.unread.items()},
             "examples": {reason: [rejection.to_dict() for rejection in rows] for reason, rows in self.examples.items()},
         }
 
     def __str__(self) -> str:
         width = max(len(label) for label, _ in self.facts())
         lines = [self._headline(), *(f"  {label.ljust(width)}  {value}" for label, value in self.facts())]
+        lines.extend(f"  {line}" for line in unread_lines(self.unread))
         for reason, count in self._all_rejected():
             lines.append(f"  {reason} ({count:,} rows): {REASONS.get(reason, '')}")
             lines.extend(f"    {example.to_error()}" for example in self.examples.get(reason, ()))
@@ -129,6 +152,8 @@ class Report:
         text = Text(self._headline(), style="bold")
         for label, value in self.facts():
             text.append(f"\n  {label.ljust(width)}  ", "not bold dim").append(value, "not bold")
+        for line in unread_lines(self.unread):
+            text.append(f"\n  {line}", "not bold yellow" if line == UNREAD else "not bold")
         for reason, count in self._all_rejected():
             text.append(f"\n  {reason} ({count:,} rows): {REASONS.get(reason, '')}", "not bold yellow")
             for example in self.examples.get(reason, ()):
@@ -158,6 +183,7 @@ class Report:
                 self._some(count("assembled", 0), "rows put together from prompt and answer"),
             ),
             ("reasoning", self._reasoning()),
+            ("nulls", self._nulls()),
             ("prompt", self._some(count("as_rendered", 0), "rows kept though their prompt is no prefix")),
             ("expanded", self._some(count("expanded", 0), "extra rows, one for each earlier turn")),
             ("rendered by", self._listed("path")),
@@ -199,6 +225,14 @@ class Report:
             ("completion_formatted", "turns as completion_format states them"),
         )
         return "; ".join(self._some(count(name, 0), what) for name, what in facts if count(name, 0))
+
+    def _nulls(self) -> str:
+        """Keys that Arrow filled in; the source may have written a few of these nulls itself."""
+        found = self._group("null")
+        if not found:
+            return ""
+        paths = ", ".join(sorted(found)[:_EXAMPLES]) + (", …" if len(found) > _EXAMPLES else "")
+        return f"{sum(found.values()):,} null members of structs left out, as absent: {paths}"
 
     def _some(self, number: int, what: str) -> str:
         return f"{number:,} {what}" if number else ""

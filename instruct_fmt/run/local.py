@@ -35,6 +35,8 @@ from instruct_fmt.run.work import (
     split,
 )
 from instruct_fmt.run.worker import run_parts
+from instruct_fmt.types import Unread, add_unread
+from instruct_fmt.unread import named_fields
 
 __all__ = ["Options", "Prepared", "Source", "prepare", "prepare_sources"]
 
@@ -197,11 +199,12 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
             sources = [_spilled(source, staging.work, number) for number, source in enumerate(sources)]
         job = Job(tuple(sources), staging.work, features[0], batch_size, options.output_format)
         parts = split(sizes, 1 if num_proc == 1 else min(batches, num_proc * _PARTS_PER_WORKER))
-        counts = _encode(job, parts, num_proc, options.progress)
+        counts, unread = _encode(job, parts, num_proc, options.progress)
         ledger = _gather_ledger(job, parts, staging.result)
+        _check_named(sources, counts)
         _check_result(sources, counts, ledger)
         files = _gather_files(job, parts, staging.result)
-        done = dataclasses.replace(new, counts=dict(counts), files=files)
+        done = dataclasses.replace(new, counts=dict(counts), unread=unread, files=files)
         if options.output_format == "arrow":
             store.write_dataset_files(staging.result, list(files), job.features, new.key)
         done.write(staging.result)
@@ -215,11 +218,15 @@ def _batch_size(sources: Sequence[Source]) -> int:
     return max(1, _BATCH_BYTES * rows // max(size, 1))
 
 
-def _encode(job: Job, parts: list[Part], num_proc: int, progress: bool) -> Counter[str]:
+def _encode(job: Job, parts: list[Part], num_proc: int, progress: bool) -> tuple[Counter[str], dict[str, Unread]]:
     total = sum(part.stop - part.start for part in parts)
     with datasets.utils.tqdm(total=total, unit="rows", desc="Preparing", disable=not progress) as bar:
         done = run_parts(job, parts, num_proc, bar.update)
-    return sum((part.counts for part in done), Counter())
+    unread: dict[str, Unread] = {}
+    for found in done:
+        about = f"{job.sources[found.part.source].name}, " if len(job.sources) > 1 else ""
+        add_unread(unread, ((f"{about}{path}", said) for path, said in found.unread.items()))
+    return sum((found.counts for found in done), Counter()), unread
 
 
 def _spilled(source: Source, work: Path, number: int) -> Source:
@@ -258,6 +265,18 @@ def _gather_files(job: Job, parts: list[Part], result: Path) -> dict[str, int]:
     return sizes
 
 
+def _check_named(sources: Sequence[Source], counts: Counter[str]) -> None:
+    """Refuse a name for a field of messages that no row of any dataset has."""
+    for source in sources:
+        field_map = source.fmt.settings.field_map
+        for ours in named_fields(field_map):
+            if not counts[f"named:{ours}"] and counts["emitted"]:
+                raise UsageError(
+                    f"field_map[{ours!r}]: found {field_map[ours]!r}, which no message of {source.name} has; expected "
+                    "the name of a field; fix: correct it, or leave it out"
+                )
+
+
 def _check_result(sources: Sequence[Source], counts: Counter[str], ledger: list[tuple[str, Rejection]]) -> None:
     report = Report.of("", counts, (rejection for _, rejection in ledger))
     rejected = sum(report.rejected.values())
@@ -290,6 +309,6 @@ def _open(target: Path, found: Manifest, output_format: OutputFormat, about: Rep
     if not found.counts:
         found = manifest.read(target) or found
     rejected = read_ledger(target / LEDGER_NAME)
-    report = Report.of(about.name, found.counts, rejected)
+    report = Report.of(about.name, found.counts, rejected, found.unread)
     report = dataclasses.replace(report, cache=about.cache, output=about.output)
     return Prepared(store.load(target, output_format), report, rejected)

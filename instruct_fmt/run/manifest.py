@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from instruct_fmt.errors import Rejection
 from instruct_fmt.threads import in_order
+from instruct_fmt.types import Unread
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,6 +41,7 @@ class Manifest:
         versions: package versions, for the reader.
         output: format (``arrow`` or ``parquet``) and columns.
         counts: the numbers of the report.
+        unread: what nothing read of the rows: path → how often, and the first.
         files: for each data file its size in bytes.
         layout: version of this file's own layout.
     """
@@ -48,6 +50,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     output: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, Unread] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     layout: int = _LAYOUT
 
@@ -84,8 +87,9 @@ def read(folder: Path) -> Manifest | None:
     """The manifest in a folder; None where there is none or it cannot be read."""
     try:
         found = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        return Manifest(**found)
-    except (OSError, ValueError, TypeError):
+        unread = {path: Unread(**said) for path, said in found.pop("unread", {}).items()}
+        return Manifest(**found, unread=unread)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from instruct_fmt.run.manifest import write_ledger
-from instruct_fmt.types import EncodedBatch
+from instruct_fmt.types import EncodedBatch, Unread, add_unread
 
 OutputFormat = Literal["arrow", "parquet"]
 COLUMNS = ("input_ids", "labels")
@@ -77,10 +77,16 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A finished part. Its files are `data_file` (missing where no row was emitted) and `ledger_file`."""
+    """A finished part. Its files are `data_file` (missing where no row was emitted) and `ledger_file`.
+
+    Attributes:
+        counts: the numbers of `EncodedBatch.counts`.
+        unread: what nothing read of its rows.
+    """
 
     part: Part
     counts: Counter[str]
+    unread: dict[str, Unread] = field(default_factory=dict)
 
 
 def split(sizes: list[int], pieces: int) -> list[Part]:
@@ -111,6 +117,7 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
     source = job.sources[part.source]
     rows = source.dataset.with_format("arrow")
     counts: Counter[str] = Counter()
+    unread: dict[str, Unread] = {}
     # One table is written while the next one is made.
     with ExitStack() as stack, ThreadPoolExecutor(1, "instruct_fmt") as aside:
         writer: Any = None
@@ -119,6 +126,7 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
             table: pa.Table = rows[start : min(start + job.batch_size, part.stop)]
             batch = source.fmt.encode_batch(table, start)
             counts.update(batch.counts)
+            add_unread(unread, batch.unread.items())
             write_ledger(ledger_file(job.folder, part), batch.rejected)
             if writing is not None:
                 writing.result()
@@ -128,7 +136,7 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
             progress(table.num_rows)
         if writing is not None:
             writing.result()
-    return Done(part, counts)
+    return Done(part, counts, unread)
 
 
 def output_features(dataset: datasets.Dataset, keep_columns: tuple[str, ...]) -> datasets.Features:

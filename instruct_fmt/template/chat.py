@@ -18,6 +18,7 @@ from instruct_fmt.template.blocks import Blocks
 from instruct_fmt.template.completion import Completions
 from instruct_fmt.template.environment import BudgetExceeded, ClockRead, OriginLost, RaisedByTemplate
 from instruct_fmt.template.forms import ClosingForms
+from instruct_fmt.template.owners import Owners
 from instruct_fmt.template.provenance import (
     Trace,
     TracedTemplate,
@@ -118,10 +119,12 @@ class ChatTemplate:
             TemplateError: the template reads a clock that is not pinned.
         """
         messages = list(scene.messages if count is None else scene.messages[:count])
+        owners = Owners()
+        variables = {**scene.variables, "add_generation_prompt": prompt}
         try:
-            return self.template.trace_chat(messages, {**scene.variables, "add_generation_prompt": prompt}, self.now)
+            return self.template.trace_chat(messages, variables, self.now, owners)
         except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
-            raise row_error(error, "$.messages") from error
+            raise row_error(error, _place(owners)) from error
 
     def proven(self, scene: Scene, count: int | None = None, *, prompt: bool = False) -> Trace:
         """`trace`, compared with the plain rendering.
@@ -315,6 +318,12 @@ def compile_template(text: str) -> TracedTemplate:
             f"template line {error.lineno}: {error.message}; found {shown(line)}; "
             "expected Jinja2 as transformers' chat templates use it; fix: correct the template"
         ) from error
+
+
+def _place(owners: Owners) -> str:
+    """The path of the message whose turn it was, as far as that is known."""
+    place = owners.item if owners.owner is None else max(owners.owner, -1 - owners.owner)
+    return "$.messages" if place is None else f"$.messages[{place}]"
 
 
 def row_error(error: Exception, path: str) -> RowError | TemplateError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from instruct_fmt.errors import Change, RowError, shown
+from instruct_fmt.errors import RowError, shown
+from instruct_fmt.names import meant_fields
 from instruct_fmt.template.origins import DOCUMENTS, MIXED, TOOLS, VARIABLES, Field, Run
 from instruct_fmt.template.shapes import leaves
 from instruct_fmt.template.spans import REASONING
@@ -167,24 +168,14 @@ def check_silent(messages: Sequence[Mapping[str, Any]], printed: Printed, allow_
                 f"$.messages[{place}].{name}",
                 f"{shown(value)}, which nothing reads, in a message that says nothing else",
                 "words in a field that the template prints",
-                f"rename the field, or take the message out; or let it go with allow_dropped=[{name!r}]",
-                changes=list(_meant(name, value)),
+                "rename the field, or take the message out",
+                changes=list(meant_fields(name, value)),
             )
 
 
 def says_elsewhere(message: Mapping[str, Any]) -> bool:
     """Whether a message has fields that may be all that it says."""
     return any(name not in _ELSEWHERE for name in message)
-
-
-def _meant(name: str, value: Any) -> Iterator[Change]:
-    """What a field may be, the likeliest first."""
-    thinks = any(word in name.lower() for word in ("think", "thought", "reason", "cot"))
-    called = "call" in name.lower() or not isinstance(value, str)
-    for ours, likely in (("tool_calls", called), ("reasoning_content", thinks), ("content", not called)):
-        if likely:
-            yield Change(f"field_map={{{ours!r}: {name!r}}}", f"reads it as `{ours}`", {"field_map": {ours: name}})
-    yield Change(f"allow_dropped=[{name!r}]", "lets it go", {"allow_dropped": (name,)})
 
 
 def shown_path(path: Sequence[str | int]) -> str:

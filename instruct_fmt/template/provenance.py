@@ -243,18 +243,22 @@ class TracedTemplate:
         messages: Iterable[TracedMessage],
         variables: Mapping[str, Any],
         now: datetime | None = None,
+        owners: Owners | None = None,
     ) -> Trace:
-        """Render traced messages; `variables` hold everything else, traced where it comes from the row."""
-        return self.trace_values({**variables, "messages": TracedMessages(messages)}, now)
+        """Render traced messages; `variables` hold everything else, traced where it comes from the row.
+
+        Where that fails, `owners` tell whose turn it was.
+        """
+        return self.trace_values({**variables, "messages": TracedMessages(messages)}, now, owners)
 
     def trace_record(self, values: Mapping[str, Any], variables: Mapping[str, Any], now: datetime | None) -> Trace:
         """Render a record: the field of each value is its place among `values`, its path its name."""
         traced = {name: trace_value(value, place, (name,)) for place, (name, value) in enumerate(values.items())}
         return self.trace_values({**variables, **traced}, now)
 
-    def trace_values(self, variables: Mapping[str, Any], now: datetime | None) -> Trace:
+    def trace_values(self, variables: Mapping[str, Any], now: datetime | None, owners: Owners | None = None) -> Trace:
         """Render with values that are traced already."""
-        token = owners_now.set(Owners())
+        token = owners_now.set(owners or Owners())
         try:
             with limits(now) as budget:
                 context = self._traced.new_context(dict(variables))
