@@ -98,7 +98,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message
             if is_call:
                 # A message of ShareGPT always has text, and many templates fail where there is none at all.
                 message["content"] = ""
-                message["tool_calls"] = calls_of_text(item, (path, key))
+                message["tool_calls"] = tools.calls_of_text(item, (path, key))
             elif type(item) is str and item.isascii():
                 message["content"] = item
             else:
@@ -151,16 +151,6 @@ def _add(message: Message, name: str, value: Any, path: Path) -> None:
         raise bad_field(path, value, f"one {name} in a message", "remove the other, or choose with field_map")
     else:
         message[text(name, path)] = plain(value, path)
-
-
-def calls_of_text(value: object, path: Path) -> list[dict[str, Any]]:
-    """The calls that a message of a calling role holds as JSON text: one object, or a list of them."""
-    calls = tools.tool_calls(value, path)
-    if calls and all(isinstance(call.get("function"), dict) for call in calls):
-        return calls
-    expected = "JSON such as {'name': …, 'arguments': {…}}, or a list of such objects"
-    fix = "repair the JSON, or give the message the role of an answer"
-    raise RowError("bad-tools", at(path), f"{type(value).__name__} {shown(value)}", expected, fix)
 
 
 def _flag(value: object, before: bool | None, path: Path) -> bool:
