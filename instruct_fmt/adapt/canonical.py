@@ -12,11 +12,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from instruct_fmt.adapt import tools
+from instruct_fmt.adapt import parts, tools
 from instruct_fmt.adapt.content import content
-from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, text
+from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, root, text
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.types import Conversation, Message
 
@@ -50,6 +50,14 @@ class Dialect:
     any_case: bool = False
 
 
+class Canonical(NamedTuple):
+    """The messages of a row, for each a flag (trained, not trained, or None: not said) and where it comes from."""
+
+    messages: list[Message]
+    flags: Flags
+    paths: tuple[str, ...]
+
+
 def message_list(value: object, path: Path) -> list[Any]:
     """The messages of a row: a list, or the JSON text of one.
 
@@ -67,28 +75,35 @@ def message_list(value: object, path: Path) -> list[Any]:
     raise RowError("no-messages", at(path), "an empty list", "at least one message", "leave such rows out")
 
 
-def canonical_messages(values: Sequence[Any], path: Path, dialect: Dialect) -> tuple[list[Message], Flags]:
-    """All messages of a row, and for each True, False or None: trained, not trained, not said.
+def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> Canonical:
+    """All messages of a row's column. One that holds results of tools beside text becomes several.
 
     Raises:
         RowError: with the path of the field that cannot be used.
     """
-    messages = []
-    flags = []
+    messages: list[Message] = []
+    flags: list[bool | None] = []
+    paths: Sequence[str] = message_paths(column, len(values))
     for i, value in enumerate(values):
-        message, flag = canonical_message(value, (path, i), dialect)
-        messages.append(message)
-        flags.append(flag)
-    return messages, tuple(flags)
+        path = (root(column), i)
+        message, flag, pieces = canonical_message(value, path, dialect)
+        made = parts.split(message, pieces, path) if pieces else [message]
+        if pieces:
+            place = len(messages)
+            paths = (*paths[:place], *(at(piece.path) for piece in pieces), *paths[place + 1 :])
+        messages += made
+        flags += [flag] * len(made)
+    return Canonical(messages, tuple(flags), tuple(paths))
 
 
-def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message, bool | None]:
-    """One message and its flag. Keys keep the order of the row."""
+def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message, bool | None, Sequence[parts.Piece]]:
+    """One message, its flag, and the messages that its parts make of it, if any. Keys keep the order of the row."""
     if type(value) is not dict:
         value = _as_dict(value, path)
     role, is_call = _role(value.get(dialect.role), path, dialect)
     message: Message = {}
     flag: bool | None = None
+    said: parts.Parts | None = None
     for key, item in value.items():
         if item is None:
             continue
@@ -102,7 +117,8 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message
             elif type(item) is str and item.isascii():
                 message["content"] = item
             else:
-                message["content"] = content(item, (path, key), role)
+                said = None if isinstance(item, str) else parts.read(item, (path, key), role)
+                message["content"] = content(item, (path, key), role) if said is None else said.content
         else:
             name = dialect.rename.get(key, key)
             if name in FLAGS:
@@ -111,7 +127,9 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message
                 _add(message, name, item, (path, key))
     if "content" not in message and not message.keys() - _BARE:
         text(None, (path, dialect.content))
-    return _with_reasoning(message), flag
+    if said is not None:
+        parts.into(message, said, REASONING)
+    return _with_reasoning(message), flag, () if said is None else said.pieces
 
 
 def _as_dict(value: object, path: Path) -> dict[str, Any]:

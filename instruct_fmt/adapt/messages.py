@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from instruct_fmt.adapt.canonical import CALL, Dialect, canonical_messages, message_list, message_paths
+from instruct_fmt.adapt.canonical import CALL, Dialect, canonical_messages, message_list
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import MESSAGE, Fields
 from instruct_fmt.adapt.sharegpt import ROLES, link_results
@@ -50,10 +50,10 @@ def adapter(fields: Fields, extras: Extras, format: str | None) -> Callable[[Map
     def adapt(row: Mapping[str, Any]) -> Conversation:
         values = message_list(row.get(column), path)
         dialect = fixed or (sharegpt if is_sharegpt(values[0]) else openai)
-        messages, flags = canonical_messages(values, path, dialect)
+        messages, flags, paths = canonical_messages(values, column, dialect)
         if dialect.any_case:
             link_results(messages)
-        return extras.conversation(messages, flags, message_paths(column, len(messages)), row)
+        return extras.conversation(messages, flags, paths, row)
 
     return adapt
 

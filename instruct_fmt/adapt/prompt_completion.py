@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from instruct_fmt.adapt.asked import Asked
-from instruct_fmt.adapt.canonical import canonical_messages, message_list, message_paths
+from instruct_fmt.adapt.canonical import canonical_messages, message_list
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import Fields
 from instruct_fmt.adapt.messages import dialects, is_sharegpt
@@ -78,15 +78,13 @@ def adapter(fields: Fields, extras: Extras, read: Reader) -> Callable[[Row], Con
     def conversation(row: Row) -> Conversation:
         values = message_list(row.get(prompt), root(prompt))
         dialect = sharegpt if is_sharegpt(values[0]) else openai
-        before, _ = canonical_messages(values, root(prompt), dialect)
-        after, flags = canonical_messages(
-            message_list(row.get(completion), root(completion)), root(completion), dialect
-        )
-        messages = before + after
+        before = canonical_messages(values, prompt, dialect)
+        after = canonical_messages(message_list(row.get(completion), root(completion)), completion, dialect)
+        messages = before.messages + after.messages
         if dialect.any_case:
             link_results(messages)
-        paths = message_paths(prompt, len(before)) + message_paths(completion, len(after))
-        return extras.conversation(messages, (False,) * len(before) + flags, paths, row)
+        flags = (False,) * len(before.messages) + after.flags
+        return extras.conversation(messages, flags, before.paths + after.paths, row)
 
     return adapt
 

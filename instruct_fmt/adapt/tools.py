@@ -68,7 +68,7 @@ def tool_calls(value: object, path: Path) -> list[dict[str, Any]] | None:
 
 
 def calls_of_text(value: object, path: Path) -> list[dict[str, Any]]:
-    """The calls that a message of a calling role holds as JSON text: one object, or a list of them.
+    """The calls that a message of a calling role, or a part, holds as JSON text: one object, or a list of them.
 
     Raises:
         RowError: as `tool_calls`, with the path of the text; ``bad-tools`` where there is no call.
@@ -76,7 +76,7 @@ def calls_of_text(value: object, path: Path) -> list[dict[str, Any]]:
     found = objects(value, path, "bad-tools", _CALLS)
     if not found or not all(isinstance(_function(call).get("name"), str) for call in found):
         expected = "JSON such as {'name': …, 'arguments': {…}}, or a list of such objects"
-        fix = "repair the JSON, or give the message the role of an answer"
+        fix = "repair the JSON, or make it the text of an answer"
         raise RowError("bad-tools", at(path), f"{type(value).__name__} {shown(value)}", expected, fix)
     try:
         return [_call(call, place) for call, place in zip(found, _places(found, value, path), strict=True)]
