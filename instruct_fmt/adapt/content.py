@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, plain, text
-from instruct_fmt.errors import RowError
+from instruct_fmt.errors import RowError, shown
 
 # Roles that carry results: their content may be structured data, which templates write as JSON.
 RESULT_ROLES = frozenset({"tool", "function", "ipython", "tool_response", "observation", "environment"})
@@ -79,10 +79,13 @@ def part_text(part: object, path: Path) -> str:
     key = text_key(part)
     if is_text or (kind is None and part.get(key) is not None):
         return text(part.get(key), (path, key))
-    fix = (
-        "take the part out, write it as a part of type 'text', or, where it lists tools, move it to the column `tools`"
+    raise RowError(
+        "bad-field",
+        at(path),
+        f"a part of type {kind!r}" if isinstance(kind, str) else f"dict {shown(dict(part))}",
+        "a part of type 'text'",
+        "take the part out, or write it as a part of type 'text'; schemas of tools belong into the column `tools`",
     )
-    raise bad_field(path, part, "a part of type 'text'", fix)
 
 
 def text_key(part: object) -> str:

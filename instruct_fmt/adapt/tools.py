@@ -77,7 +77,7 @@ def calls_of_text(value: object, path: Path) -> list[dict[str, Any]]:
     if not found or not all(isinstance(_function(call).get("name"), str) for call in found):
         expected = "JSON such as {'name': …, 'arguments': {…}}, or a list of such objects"
         fix = "repair the JSON, or make it the text of an answer"
-        raise RowError("bad-tools", at(path), f"{type(value).__name__} {shown(value)}", expected, fix)
+        raise _unreadable(path, value, expected, fix)
     try:
         return [_call(call, place) for call, place in zip(found, _places(found, value, path), strict=True)]
     except RowError as error:
