@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,9 +30,14 @@ CALL = st.fixed_dictionaries(
 TOOL = {"name": "find", "description": "Finds.", "parameters": {"type": "object", "properties": {}}}
 ANTHROPIC = {"name": "find", "description": "Finds.", "input_schema": {"type": "object", "properties": {}}}
 # Arguments as text: of an object, encoded once or again; of none; and of no object.
-ENCODED = st.sampled_from(
-    [json.dumps, json.dumps, lambda value: json.dumps(json.dumps(value)), lambda _: "null", lambda _: "", lambda _: "x"]
-)
+TIMES: dict[str, Callable[[Any], str]] = {
+    "once": json.dumps,
+    "twice": lambda value: json.dumps(json.dumps(value)),
+    "null": lambda _: "null",
+    "empty": lambda _: "",
+    "no object": lambda _: "x",
+}
+ENCODED = st.sampled_from(["once", "once", *TIMES])
 
 
 def _rows(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
@@ -93,7 +99,7 @@ def _sharegpt(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()):
             calls = draw(st.lists(CALL, min_size=1, max_size=2))
             if draw(st.booleans()):
-                encode = draw(ENCODED)
+                encode = TIMES[draw(ENCODED)]
                 calls = [{"name": call["name"], "parameters": encode(call["arguments"])} for call in calls]
             as_text = json.dumps(calls[0] if len(calls) == 1 else calls)
             said.append({"from": "function_call", "value": draw(st.sampled_from([as_text, as_text, "no JSON", None]))})
@@ -120,7 +126,7 @@ def _openai(draw: st.DrawFn) -> dict[str, Any]:
         answer: dict[str, Any] = {"role": "assistant", "content": draw(st.one_of(TEXT, st.none()))}
         if draw(st.booleans()):
             calls = draw(st.lists(CALL, max_size=2))
-            encode = draw(ENCODED)
+            encode = TIMES[draw(ENCODED)]
             answer["tool_calls"] = [
                 {"id": "1", "type": "function", "function": {**call, "arguments": encode(call["arguments"])}}
                 for call in calls
