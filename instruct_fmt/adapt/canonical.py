@@ -87,12 +87,14 @@ def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> 
     for i, value in enumerate(values):
         path = (root(column), i)
         message, flag, pieces = canonical_message(value, path, dialect)
-        made = parts.split(message, pieces, path) if pieces else [message]
         if pieces:
             place = len(messages)
             paths = (*paths[:place], *(at(piece.path) for piece in pieces), *paths[place + 1 :])
-        messages += made
-        flags += [flag] * len(made)
+            messages += parts.split(message, pieces, path)
+            flags += [flag] * len(pieces)
+        else:
+            messages.append(message)
+            flags.append(flag)
     return Canonical(messages, tuple(flags), tuple(paths))
 
 
