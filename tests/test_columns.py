@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,16 @@ CALL = st.fixed_dictionaries(
     {"name": st.sampled_from(["find", "say"]), "arguments": st.dictionaries(st.sampled_from("ab"), TEXT, max_size=2)}
 )
 TOOL = {"name": "find", "description": "Finds.", "parameters": {"type": "object", "properties": {}}}
+ANTHROPIC = {"name": "find", "description": "Finds.", "input_schema": {"type": "object", "properties": {}}}
+# Arguments as text: of an object, encoded once or again; of none; and of no object.
+TIMES: dict[str, Callable[[Any], str]] = {
+    "once": json.dumps,
+    "twice": lambda value: json.dumps(json.dumps(value)),
+    "null": lambda _: "null",
+    "empty": lambda _: "",
+    "no object": lambda _: "x",
+}
+ENCODED = st.sampled_from(["once", "once", *TIMES])
 
 
 def _rows(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
@@ -87,12 +98,15 @@ def _sharegpt(draw: st.DrawFn) -> dict[str, Any]:
         said.append({"from": draw(st.sampled_from(["human", "Human", "user"])), "value": draw(TEXT)})
         if draw(st.booleans()):
             calls = draw(st.lists(CALL, min_size=1, max_size=2))
+            if draw(st.booleans()):
+                encode = TIMES[draw(ENCODED)]
+                calls = [{"name": call["name"], "parameters": encode(call["arguments"])} for call in calls]
             as_text = json.dumps(calls[0] if len(calls) == 1 else calls)
             said.append({"from": "function_call", "value": draw(st.sampled_from([as_text, as_text, "no JSON", None]))})
             said += [{"from": "observation", "value": draw(TEXT)}] * draw(st.integers(0, 2))
         said.append({"from": draw(st.sampled_from(["gpt", "assistant", "somebody"])), "value": draw(TEXT)})
     tools = draw(
-        st.sampled_from([None, "", "[]", json.dumps([TOOL]), json.dumps([TOOL, TOOL]), json.dumps(TOOL), "no"])
+        st.sampled_from([None, "", "[]", json.dumps([TOOL]), json.dumps([TOOL, ANTHROPIC]), json.dumps(TOOL), "no"])
     )
     return {"conversations": said, "tools": tools}
 
@@ -112,8 +126,9 @@ def _openai(draw: st.DrawFn) -> dict[str, Any]:
         answer: dict[str, Any] = {"role": "assistant", "content": draw(st.one_of(TEXT, st.none()))}
         if draw(st.booleans()):
             calls = draw(st.lists(CALL, max_size=2))
+            encode = TIMES[draw(ENCODED)]
             answer["tool_calls"] = [
-                {"id": "1", "type": "function", "function": {**call, "arguments": json.dumps(call["arguments"])}}
+                {"id": "1", "type": "function", "function": {**call, "arguments": encode(call["arguments"])}}
                 for call in calls
             ]
             messages.append(answer)
@@ -124,7 +139,10 @@ def _openai(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()):
             answer["reasoning_content"] = draw(TEXT)
         messages.append(answer)
-    return {"messages": messages, "tools": draw(st.sampled_from([None, [], [json.dumps(TOOL)]]))}
+    return {
+        "messages": messages,
+        "tools": draw(st.sampled_from([None, [], [json.dumps(TOOL)], [json.dumps(ANTHROPIC)], ["{}"]])),
+    }
 
 
 @SETTINGS

@@ -44,7 +44,7 @@ def adapter(fields: Fields, extras: Extras) -> tuple[Sequence[str], Callable[[Ma
         messages.append({"role": "user", "content": question})
         messages.append({"role": "assistant", "content": text(row.get(output), root(output))})
         size = len(messages)
-        return extras.conversation(Canonical(messages, (None,) * size, (IS_TEXT,) * size, linked=False), paths, row)
+        return extras.conversation(Canonical(messages, (None,) * size, (IS_TEXT,) * size, paths), row)
 
     own = (instruction, output, context, history)
     return (*(name for name in own if name is not None), *extras.columns), adapt

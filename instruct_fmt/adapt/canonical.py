@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from instruct_fmt.adapt import tools
+from instruct_fmt.adapt import parts, tools
 from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.roles import CALL, Roles
-from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, text
+from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, root, text
 from instruct_fmt.errors import Change, RowError, shown
 from instruct_fmt.names import meant_fields
 from instruct_fmt.types import Conversation, Message
@@ -74,12 +74,21 @@ class Dialect:
 
 
 class Canonical(NamedTuple):
-    """The messages of a row, for each a flag (trained, not trained, or None: not said) and the names of its fields."""
+    """The messages of a row.
+
+    Attributes:
+        messages: in canonical form.
+        flags: for each True, False or None: trained, not trained, not said.
+        names: for each our names of its fields → the dataset's.
+        paths: for each where it comes from.
+        linked: whether results follow their calls without a word on which is whose.
+    """
 
     messages: list[Message]
     flags: Flags
     names: tuple[Mapping[str, str], ...]
-    linked: bool
+    paths: tuple[str, ...]
+    linked: bool = False
 
 
 def message_list(value: object, path: Path) -> list[Any]:
@@ -99,26 +108,54 @@ def message_list(value: object, path: Path) -> list[Any]:
     raise RowError("no-messages", at(path), "an empty list", "at least one message", "leave such rows out")
 
 
-def canonical_messages(values: Sequence[Any], path: Path, dialect: Dialect) -> Canonical:
-    """All messages of a row.
+def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> Canonical:
+    """All messages of a row's column. One that holds results of tools beside text becomes several.
 
     Raises:
         RowError: with the path of the field that cannot be used.
     """
-    found = [canonical_message(value, (path, i), dialect) for i, value in enumerate(values)]
-    names = tuple(names for _, _, names in found)
-    linked = dialect.linked or any(own.get("tool_calls") == dialect.content for own in names)
-    return Canonical([message for message, _, _ in found], tuple(flag for _, flag, _ in found), names, linked)
+    messages: list[Message] = []
+    flags: list[bool | None] = []
+    names: list[Mapping[str, str]] = []
+    linked = dialect.linked
+    paths: Sequence[str] = message_paths(column, len(values))
+    for i, value in enumerate(values):
+        path = (root(column), i)
+        found = canonical_message(value, path, dialect)
+        linked = linked or found.is_call
+        if found.pieces:
+            place = len(messages)
+            paths = (*paths[:place], *(at(piece.path) for piece in found.pieces), *paths[place + 1 :])
+            messages += parts.split(found.message, found.pieces, path)
+            flags += [found.flag] * len(found.pieces)
+            names += [piece.names for piece in found.pieces]
+        else:
+            messages.append(found.message)
+            flags.append(found.flag)
+            names.append(found.names)
+    return Canonical(messages, tuple(flags), tuple(names), tuple(paths), linked)
 
 
-def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message, bool | None, Mapping[str, str]]:
-    """One message, its flag and its names. Keys keep the order of the row."""
+class _Read(NamedTuple):
+    """One message, its flag, the names of its fields, the messages that its parts make of it, if any, and whether its
+    text is a call."""
+
+    message: Message
+    flag: bool | None
+    names: Mapping[str, str]
+    pieces: Sequence[parts.Piece]
+    is_call: bool
+
+
+def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
+    """One message. Keys keep the order of the row."""
     if type(value) is not dict:
         value = _as_dict(value, path)
     role, is_call = _role(value.get(dialect.role), path, dialect)
     message: Message = {}
     flag: bool | None = None
     names = dialect.names_of_call if is_call else dialect.names
+    said: parts.Parts | None = None
     for key, item in value.items():
         if item is None:
             continue
@@ -128,11 +165,12 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message
             if is_call:
                 # A message of ShareGPT always has text, and many templates fail where there is none at all.
                 message["content"] = ""
-                message["tool_calls"] = calls_of_text(item, (path, key))
+                message["tool_calls"] = tools.calls_of_text(item, (path, key))
             elif type(item) is str and item.isascii():
                 message["content"] = item
             else:
-                message["content"] = content(item, (path, key), role)
+                said = None if isinstance(item, str) else parts.read(item, (path, key), role)
+                message["content"] = content(item, (path, key), role) if said is None else said.content
         else:
             name = dialect.rename.get(key, key)
             if name in FLAGS:
@@ -142,7 +180,10 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message
                 names = _named(names, name, key)
     if "content" not in message:
         _check_says(message, path, dialect)
-    return _with_reasoning(message), flag, names
+    if said is not None:
+        parts.into(message, said, REASONING)
+        names = {**dict.fromkeys(("tool_calls", *REASONING), dialect.content), **names}
+    return _Read(_with_reasoning(message), flag, names, () if said is None else said.pieces, is_call)
 
 
 def _check_says(message: Message, path: Path, dialect: Dialect) -> None:
@@ -230,16 +271,6 @@ def _add(message: Message, name: str, value: Any, path: Path) -> None:
         raise bad_field(path, value, f"one {name} in a message", "remove the other, or choose with field_map")
     else:
         message[text(name, path)] = plain(value, path)
-
-
-def calls_of_text(value: object, path: Path) -> list[dict[str, Any]]:
-    """The calls that a message of a calling role holds as JSON text: one object, or a list of them."""
-    calls = tools.tool_calls(value, path)
-    if calls and all(isinstance(call.get("function"), dict) for call in calls):
-        return calls
-    expected = "JSON such as {'name': …, 'arguments': {…}}, or a list of such objects"
-    fix = "repair the JSON, or give the message the role of an answer"
-    raise RowError("bad-tools", at(path), f"{type(value).__name__} {shown(value)}", expected, fix)
 
 
 def _flag(value: object, before: bool | None, path: Path) -> bool:

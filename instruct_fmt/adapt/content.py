@@ -1,4 +1,7 @@
-"""The content of a message in (text or parts), one string out; parts that are not text are refused."""
+"""The content of a message in (text or parts), one string out; parts that are not text are refused.
+
+Parts that are reasoning, calls or results of tools are read by `parts`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, plain, text
-from instruct_fmt.errors import RowError
+from instruct_fmt.errors import RowError, shown
 
 # Roles that carry results: their content may be structured data, which templates write as JSON.
 RESULT_ROLES = frozenset({"tool", "function", "ipython", "tool_response", "observation", "environment"})
@@ -36,13 +39,13 @@ def content(value: object, path: Path, role: str) -> Any:
         return text(value, path)
     if isinstance(value, Mapping):
         kept = role in RESULT_ROLES and not _is_part(value)
-        return plain(value, path) if kept else _part(value, path)
+        return plain(value, path) if kept else part_text(value, path)
     parts = as_list(value)
     if parts is None:
         raise bad_field(path, value, "text, null, or a list of text parts", "convert the content to text")
     if role in RESULT_ROLES and not all(map(_is_part, parts)):
         return plain(value, path)
-    return "".join([_part(part, (path, i)) for i, part in enumerate(parts)])
+    return "".join([part_text(part, (path, i)) for i, part in enumerate(parts)])
 
 
 def _is_part(part: object) -> bool:
@@ -52,8 +55,12 @@ def _is_part(part: object) -> bool:
     return isinstance(kind, str) and (kind in _TEXT_TYPES or _media(part, kind) is not None)
 
 
-def _part(part: object, path: Path) -> str:
-    """The text of one part."""
+def part_text(part: object, path: Path) -> str:
+    """The text of one part.
+
+    Raises:
+        RowError: as `content`.
+    """
     if isinstance(part, str):
         return text(part, path)
     if not isinstance(part, Mapping):
@@ -69,14 +76,23 @@ def _part(part: object, path: Path) -> str:
             "text parts only; images, audio, video and files are not supported",
             "leave rows with media out of the dataset, or take the part out",
         )
-    if is_text or kind is None:
-        for key in _TEXT_KEYS:
-            if part.get(key) is not None:
-                return text(part[key], (path, key))
-    if is_text:
-        text(None, (path, "text"))
-    fix = "move reasoning to `reasoning_content`, calls to `tool_calls`"
-    raise bad_field(path, part, "a part of type 'text'", fix)
+    key = text_key(part)
+    if is_text or (kind is None and part.get(key) is not None):
+        return text(part.get(key), (path, key))
+    raise RowError(
+        "bad-field",
+        at(path),
+        f"a part of type {kind!r}" if isinstance(kind, str) else f"dict {shown(dict(part))}",
+        "a part of type 'text'",
+        "take the part out, or write it as a part of type 'text'; schemas of tools belong into the column `tools`",
+    )
+
+
+def text_key(part: object) -> str:
+    """The name under which a part has its text; nothing where it is the text."""
+    if not isinstance(part, Mapping):
+        return ""
+    return next((key for key in _TEXT_KEYS if part.get(key) is not None), "text")
 
 
 def _media(part: Mapping[str, Any], kind: object) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from instruct_fmt.adapt import tools as tool_forms
 from instruct_fmt.adapt.canonical import IS_TEXT, Canonical
+from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.fields import Fields
-from instruct_fmt.adapt.values import at, object_of, root, text
+from instruct_fmt.adapt.values import Path, as_list, at, object_of, root, text
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Conversation, Message
 
@@ -47,7 +48,7 @@ class Extras:
         found = (self.system, self.tools, self.documents, self.template_kwargs, *self.media)
         return tuple(name for name in found if name is not None)
 
-    def conversation(self, found: Canonical, paths: tuple[str, ...], row: Mapping[str, Any]) -> Conversation:
+    def conversation(self, found: Canonical, row: Mapping[str, Any]) -> Conversation:
         """Put a row's parts together.
 
         Raises:
@@ -55,7 +56,7 @@ class Extras:
         """
         for column in self.media:
             _refuse_media(row.get(column), column)
-        messages, flags, names, _ = found
+        messages, flags, names, paths, _ = found
         front = self._system(messages, row)
         if front is not None:
             source, prompt = front
@@ -77,7 +78,7 @@ class Extras:
         """The path and the text of a system prompt that is not among the messages."""
         value = row.get(self.system) if self.system else None
         path = root(self.system or "system")
-        prompt = "" if value is None else text(value, path)
+        prompt = "" if value is None else _system_text(value, path)
         if not prompt and self.default_system is None:
             return None
         own = next((message for message in messages if message["role"] in _SYSTEM_ROLES), None)
@@ -104,6 +105,14 @@ def find_extras(fields: Fields, system: str | None) -> Extras:
         template_kwargs=fields.find("chat_template_kwargs"),
         media=tuple(name for field in _MEDIA if (name := fields.find(field))),
     )
+
+
+def _system_text(value: object, path: Path) -> str:
+    """The text of a system prompt; Anthropic writes it as a list of text parts."""
+    if as_list(value) is None:
+        return text(value, path)
+    found: str = content(value, path, "system")
+    return found
 
 
 def _refuse_media(value: Any, column: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from instruct_fmt.adapt.asked import Asked
-from instruct_fmt.adapt.canonical import Dialect, canonical_messages, message_list, message_paths
+from instruct_fmt.adapt.canonical import Dialect, canonical_messages, message_list
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import MESSAGE, Fields
 from instruct_fmt.adapt.roles import CALL, Roles
@@ -59,10 +59,10 @@ def adapter(
     def adapt(row: Mapping[str, Any]) -> Conversation:
         values = message_list(row.get(column), path)
         dialect = fixed or (sharegpt if is_sharegpt(values[0]) else openai)
-        found = canonical_messages(values, path, dialect)
+        found = canonical_messages(values, column, dialect)
         if found.linked:
             link_results(found.messages)
-        return extras.conversation(found, message_paths(column, len(values)), row)
+        return extras.conversation(found, row)
 
     return (column, *extras.columns), adapt
 

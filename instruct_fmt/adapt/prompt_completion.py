@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from instruct_fmt.adapt.asked import Asked
-from instruct_fmt.adapt.canonical import IS_TEXT, Canonical, Dialect, canonical_messages, message_list, message_paths
+from instruct_fmt.adapt.canonical import IS_TEXT, Canonical, Dialect, canonical_messages, message_list
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import Fields
 from instruct_fmt.adapt.messages import is_sharegpt
@@ -84,17 +84,18 @@ def adapter(
     def conversation(row: Row) -> Conversation:
         values = message_list(row.get(prompt), root(prompt))
         dialect = sharegpt if is_sharegpt(values[0]) else openai
-        before = canonical_messages(values, root(prompt), dialect)
-        answers = message_list(row.get(completion), root(completion))
-        after = canonical_messages(answers, root(completion), dialect)
-        flags = (False,) * len(before.messages) + after.flags
-        linked = before.linked or after.linked
-        found = Canonical(before.messages + after.messages, flags, before.names + after.names, linked)
-        if linked:
-            link_results(found.messages)
-        return extras.conversation(
-            found, message_paths(prompt, len(values)) + message_paths(completion, len(answers)), row
+        before = canonical_messages(values, prompt, dialect)
+        after = canonical_messages(message_list(row.get(completion), root(completion)), completion, dialect)
+        found = Canonical(
+            before.messages + after.messages,
+            (False,) * len(before.messages) + after.flags,
+            before.names + after.names,
+            before.paths + after.paths,
+            before.linked or after.linked,
         )
+        if found.linked:
+            link_results(found.messages)
+        return extras.conversation(found, row)
 
     return (prompt, completion, *extras.columns), adapt
 
@@ -111,8 +112,8 @@ def _messages(extras: Extras, markers: Sequence[str]) -> Reader:
             if marked is not None:
                 raise _marked(marked[0], root(column))
             messages.append({"role": role, "content": content})
-        found = Canonical(messages, (None, None), (IS_TEXT, IS_TEXT), linked=False)
-        return extras.conversation(found, (at(root(prompt)), at(root(completion))), row)
+        paths = (at(root(prompt)), at(root(completion)))
+        return extras.conversation(Canonical(messages, (None, None), (IS_TEXT, IS_TEXT), paths), row)
 
     return read
 

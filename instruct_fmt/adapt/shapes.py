@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instruct_fmt.adapt.arrow import table_rows
-from instruct_fmt.adapt.canonical import Dialect, calls_of_text
-from instruct_fmt.adapt.tools import tool_calls, tools
+from instruct_fmt.adapt.canonical import Dialect
+from instruct_fmt.adapt.tools import calls_of_text, tool_calls, tools
 from instruct_fmt.adapt.values import root
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Bools, Ints
