@@ -20,6 +20,7 @@ from instruct_fmt.adapt import (
     Asked,
     ShapedRows,
     added_roles,
+    allowed_names,
     column_of,
     filled_nulls,
     find_shapes,
@@ -143,7 +144,7 @@ class Pipeline:
             field_map=settings.field_map,
             format=settings.format,
             system=settings.system,
-            allow_dropped=frozenset(settings.allow_dropped),
+            allow_dropped=allowed_names(settings.allow_dropped),
             roles=added_roles(settings.roles),
             markers=() if said or self.chat is None else self._markers(self.chat),
         )
@@ -405,6 +406,14 @@ class Pipeline:
             return False
         return all(encoded.trained.any() for encoded in found)
 
+    def reads(self, change: Change, row: Row, path: str) -> bool:
+        """Whether with a change of the call a row comes out, and what stands at `path` is read."""
+        try:
+            batch = self._changed(change).run([row], list(row), 0)
+        except InstructFmtError:
+            return False
+        return bool(batch.table.num_rows) and not batch.rejected and path not in batch.unread
+
     def _changed(self, change: Change) -> Pipeline:
         """The same with other settings; what does not depend on them is shared."""
         key = repr(change.settings)
@@ -541,6 +550,6 @@ def _policy(settings: Settings, append_eos: bool) -> Policy:
         prompt_mismatch=cast("Any", settings.prompt_mismatch),
         empty_reasoning=cast("Any", settings.empty_reasoning),
         completion_format=settings.completion_format,
-        allow_dropped=frozenset(settings.allow_dropped),
+        allow_dropped=allowed_names(settings.allow_dropped),
         append_eos=append_eos,
     )

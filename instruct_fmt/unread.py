@@ -97,9 +97,11 @@ def _path(example: Example, field: Field, columns: Mapping[str, str]) -> str:
         name = str(path[0])
         return f"$.{columns.get(name, name)}"
     if place in _BESIDE:
-        name = _BESIDE[place]
-        inside = shown_path(path)
-        return f"$.{example.columns.get(name, name)}" + (inside if inside.startswith("[") else f".{inside}")
+        column = example.columns.get(_BESIDE[place], _BESIDE[place])
+        if place == VARIABLES:
+            return f"$.{column}.{path[0]}"
+        inside = shown_path(path[1:])
+        return f"$.{column}[].{inside}" if inside else f"$.{column}"
     name, inside = str(path[0]), shown_path(path[1:])
     told = dataset_path(example, place, name, inside if inside.startswith("[") or not inside else f".{inside}")
     return re.sub(r"\[\d+\]", f"[{example.messages[place]['role']}]", told, count=1)

@@ -157,9 +157,10 @@ def test_what_the_template_leaves_out_of_the_data() -> None:
     refused = found(doctor(SILENT, data=rows), "rejected:field-dropped")
     assert "1 of 3 (33.3%) rows rejected; row 1, $.messages[0].content" in refused.what
     findings = doctor(SILENT, data=rows, allow_dropped=["system"])
-    assert "1 of 3 (33.3%) rows have system messages" in found(findings, "unprinted:system-messages").what
-    assert "such as row 2" in found(findings, "unprinted:tools").what
-    assert not [code for code in doctor(None, data=rows[:2]).codes if code.startswith("unprinted")]
+    system = found(findings, "unread:$.messages[system].content")
+    assert "in 1 of 3 (33.3%) rows, such as 'Be kind.' in row 1" in system.what
+    assert "in row 2" in found(findings, "unread:$.tools").what
+    assert not [code for code in doctor(None, data=rows[:2]).codes if code.startswith("unread")]
 
 
 def test_turns_of_the_data() -> None:

@@ -30,7 +30,7 @@ from instruct_fmt.adapt.canonical import Dialect, dataset_path, with_dataset_pat
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
 from instruct_fmt.adapt.prompt_completion import Texts
-from instruct_fmt.adapt.roles import added_roles
+from instruct_fmt.adapt.roles import added_roles, allowed_names
 from instruct_fmt.adapt.shapes import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
 from instruct_fmt.adapt.system import Unplaced, looked_at
 from instruct_fmt.errors import RowError
@@ -42,6 +42,7 @@ __all__ = [
     "Distinct",
     "ShapedRows",
     "added_roles",
+    "allowed_names",
     "column_of",
     "dataset_path",
     "filled_nulls",

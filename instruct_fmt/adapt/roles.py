@@ -6,9 +6,10 @@ template has a branch of its own passes as it is; what nobody knows is refused, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from instruct_fmt.adapt.fields import MESSAGE
 from instruct_fmt.errors import UsageError
 from instruct_fmt.names import nearest_name
 
@@ -96,6 +97,26 @@ def added_roles(roles: Mapping[str, str]) -> dict[str, str]:
             )
         found[written] = meant
     return found
+
+
+def allowed_names(names: Sequence[str]) -> frozenset[str]:
+    """The roles and fields that may be left out, roles under every name as templates know them.
+
+    Raises:
+        UsageError: a name that nothing has, but that is nearly a role's or a usual field's.
+
+    >>> sorted(allowed_names(["Human", "thought"]))
+    ['Human', 'thought', 'user']
+    """
+    known = {*TABLE, *MESSAGE, "content", "tools", "documents", "thinking", "reasoning"}
+    for name in names:
+        near = None if plain_name(name) in known else nearest_name(plain_name(name), sorted(known))
+        if near is not None:
+            raise UsageError(
+                f"allow_dropped: found {name!r} (did you mean {near!r}?); expected roles such as 'system', and fields "
+                f"of messages such as 'name'; fix: allow_dropped=[{near!r}]"
+            )
+    return frozenset(names) | {TABLE[plain_name(name)] for name in names if plain_name(name) in TABLE}
 
 
 def _shown() -> list[str]:

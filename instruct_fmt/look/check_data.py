@@ -5,6 +5,7 @@ In: a formatter and a dataset. Out: findings; every number is counted on rows th
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,13 +19,15 @@ from instruct_fmt.errors import DataError, Rejection, UsageError
 from instruct_fmt.formatter import Formatter
 from instruct_fmt.look.check_ends import NAME_THE_STOP
 from instruct_fmt.look.findings import Finding, Level
-from instruct_fmt.look.probes import leaves_out, prints_tools
+from instruct_fmt.names import meant_fields
 from instruct_fmt.pipeline import Pipeline
-from instruct_fmt.types import Conversation
+from instruct_fmt.types import Unread, add_unread
 
 __all__ = ["check_data"]
 
 _OVER_LENGTH = "over-length"
+# Fields that name a message and say nothing by themselves.
+_LABELS = ("name", "id", "tool_call_id")
 Row = Mapping[str, Any]
 
 
@@ -39,16 +42,36 @@ class _Tally:
     trained: list[int] = field(default_factory=list)
     seen: Counter[bytes] = field(default_factory=Counter)
     too_long: Counter[str] = field(default_factory=Counter)
-    unprinted: dict[str, list[int]] = field(default_factory=dict)
+    unread: dict[str, Unread] = field(default_factory=dict)
+    examples: dict[str, Row] = field(default_factory=dict)
+    has_history: bool = False
 
 
-def check_data(fmt: Formatter, dataset: Any, rows: int) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a sample of the data comes to.
+
+    Attributes:
+        findings: about its rows.
+        has_history: whether any row has more than one turn of the model's.
+    """
+
+    findings: list[Finding]
+    has_history: bool
+
+
+def check_data(fmt: Formatter, dataset: Any, rows: int) -> Sample:
     """Findings about a sample of `rows` rows, spread evenly where the dataset has a length, else the first.
 
     Raises:
         UsageError: `dataset` is nothing that has rows.
     """
     tally = _Tally()
+    findings = list(_findings(fmt, dataset, rows, tally))
+    return Sample(findings, tally.has_history)
+
+
+def _findings(fmt: Formatter, dataset: Any, rows: int, tally: _Tally) -> Iterator[Finding]:
     unlimited = fmt.pipeline
     if fmt.settings.max_length is not None:
         unlimited = Pipeline(replace(fmt.settings, max_length=None), fmt.source, fmt.vocabulary)
@@ -67,6 +90,7 @@ def check_data(fmt: Formatter, dataset: Any, rows: int) -> Iterator[Finding]:
         yield from _lengths(fmt, tally)
         yield from _trained(tally)
         yield from _contents(tally)
+    yield from _unread(fmt, tally)
 
 
 def _sample(dataset: Any, rows: int) -> Iterator[tuple[int, Row]]:
@@ -116,9 +140,10 @@ def _count(fmt: Formatter, unlimited: Pipeline, number: int, row: Row, tally: _T
     tally.trained += trained
     if limit is not None and any(size > limit for size in sizes):
         tally.too_long[_cut(fmt, row, number, sum(trained))] += 1
-    if sizes:
-        for name in _left_out(fmt, row, columns):
-            tally.unprinted.setdefault(name, []).append(number)
+    tally.has_history |= batch.counts["turns"] > 1
+    add_unread(tally.unread, batch.unread.items())
+    for path in batch.unread:
+        tally.examples.setdefault(path, row)
 
 
 def _cut(fmt: Formatter, row: Row, number: int, trained: int) -> str:
@@ -129,24 +154,6 @@ def _cut(fmt: Formatter, row: Row, number: int, trained: int) -> str:
     if not batch.table.num_rows or batch.rejected:
         return "dropped"
     return "answer cut" if batch.counts["trained_tokens"] < trained else "shortened"
-
-
-def _left_out(fmt: Formatter, row: Row, columns: Sequence[str]) -> list[str]:
-    """Messages and tools of a conversation of which nothing is in the text."""
-    example = fmt.pipeline.read(row, columns)
-    if not isinstance(example, Conversation):
-        return []
-    marked = fmt.pipeline.mark(example, columns)[-1]  # with history="expand" the last one holds the whole row
-    found = [
-        f"{message['role']} messages"
-        for place, message in enumerate(example.messages)
-        if str(message.get("content") or "").strip() and message["role"] != "assistant" and leaves_out(marked, place)
-    ]
-    last = max((span.owner for span in marked.spans if isinstance(span.owner, int)), default=-1)
-    complete = fmt.settings.history != "expand" or last == len(example.messages) - 1
-    if example.tools and not prints_tools(marked):
-        found.append("tools")
-    return sorted(set(found)) if complete else []
 
 
 def _format(tally: _Tally) -> Finding:
@@ -236,14 +243,6 @@ def _trained(tally: _Tally) -> Iterator[Finding]:
 def _contents(tally: _Tally) -> Iterator[Finding]:
     """What is odd about the rows themselves."""
     rows = tally.counts["rows"]
-    for name, numbers in sorted(tally.unprinted.items()):
-        yield Finding(
-            "warning",
-            f"unprinted:{name.replace(' ', '-')}",
-            f"{_share(len(numbers), rows)} rows have {name} of which nothing is in the text, such as row {numbers[0]}",
-            "they are trained as if these were not there",
-            "use a template that prints them, or leave them out of the data",
-        )
     control = tally.counts["neutralised"]
     if control:
         yield Finding(
@@ -262,6 +261,31 @@ def _contents(tally: _Tally) -> Iterator[Finding]:
             "repeated rows are learnt by heart",
             "remove them, if they are not meant",
         )
+
+
+def _unread(fmt: Formatter, tally: _Tally) -> Iterator[Finding]:
+    """What nothing read: a warning where the model should have said it."""
+    rows = tally.counts["rows"]
+    for path, found in sorted(tally.unread.items(), key=lambda item: (-item[1].rows, item[0])):
+        spoken = "[assistant]" in path and path.rpartition(".")[2] not in _LABELS
+        yield Finding(
+            "warning" if spoken else "note",
+            f"unread:{path}",
+            f"{path} says something in {_share(found.rows, rows)} rows, such as {found.example} in row {found.row}",
+            "nothing reads it: the rows are trained as if it were not there",
+            _cure(fmt, path, tally.examples[path]),
+        )
+
+
+def _cure(fmt: Formatter, path: str, row: Row) -> str:
+    """What gets a field of a message read, tried on a row that has it."""
+    remove = "use a template that prints it, or remove it"
+    match = re.fullmatch(r"\$\.\w+\[\w+\]\.(\w+)", path)
+    if match is None or match[1] in (*_LABELS, "reasoning_content", "thinking", "reasoning"):
+        return remove
+    changes = [change for change in meant_fields(match[1], "") if "field_map" in change.settings]
+    worked = [change for change in changes if fmt.pipeline.reads(change, row, path)]
+    return "; or ".join([*(f"{change.code} {change.about}" for change in worked), remove])
 
 
 def _share(part: int, whole: int) -> str:

@@ -21,7 +21,7 @@ from instruct_fmt.types import Conversation, Marked, Record
 if TYPE_CHECKING:
     from instruct_fmt.formatter import Formatter
 
-__all__ = ["Bench", "ProbeRecord", "leaves_out", "prints_tools"]
+__all__ = ["Bench", "ProbeRecord", "prints_tools"]
 
 Outcome = Marked | RowError
 
@@ -121,11 +121,6 @@ class ProbeRecord:
             return cls(values, marked, template.prompt(Record(values)).text)
         except RowError as error:
             return cls(values, error, "")
-
-
-def leaves_out(marked: Marked, place: int) -> bool:
-    """Whether nothing of the content of message `place` is in the text."""
-    return not any(span.owner == place and span.kind.startswith("content") for span in marked.spans)
 
 
 def prints_tools(marked: Marked) -> bool:

@@ -52,7 +52,7 @@ def unread(example: Example, printed: Collection[tuple[int, Any]], mentioned: Co
     prefixes = {(place, path[:size]) for place, path in known if place != MIXED for size in range(len(path) + 1)}
     return [
         leaf
-        for leaf in _leaves(example, mentioned)
+        for leaf in _leaves(example, known, mentioned)
         if not _is_printed(leaf.field, known, prefixes)
         and not (isinstance(leaf.value, str) and any(leaf.value.strip() in part for part in mixed))
     ]
@@ -66,7 +66,8 @@ def _is_printed(field: Field, known: Collection[Any], prefixes: Collection[Any])
     return (place, path) in prefixes or any((place, path[:size]) in known for size in range(len(path)))
 
 
-def _leaves(example: Conversation | Record, mentioned: Collection[str]) -> Iterator[Leaf]:
+def _leaves(example: Conversation | Record, known: Printed, mentioned: Collection[str]) -> Iterator[Leaf]:
+    """Everything that an example says; of a tool or a document of which nothing is printed, the whole."""
     if isinstance(example, Record):
         for place, (name, value) in enumerate(example.values.items()):
             yield from _texts(value, place, (name,))
@@ -74,7 +75,11 @@ def _leaves(example: Conversation | Record, mentioned: Collection[str]) -> Itera
     for place, message in enumerate(example.messages):
         yield from _of_message(message, place, example.messages, mentioned)
     for place, values in ((TOOLS, example.tools), (DOCUMENTS, example.documents)):
-        yield from _texts(values or (), place, ())
+        for number, value in enumerate(values or ()):
+            if any(found == place and path[:1] in ((), (number,)) for found, path in known):
+                yield from _texts(value, place, (number,))
+            else:
+                yield Leaf(Field(place, (number,)), value)
     for name in example.template_kwargs:
         if name not in mentioned:
             yield Leaf(Field(VARIABLES, (name,)), example.template_kwargs[name])
