@@ -15,7 +15,7 @@ import pyarrow as pa
 from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
 from instruct_fmt.errors import Rejection, RowError
-from instruct_fmt.types import Bools, EncodedBatch, Ints, Marked
+from instruct_fmt.types import Bools, EncodedBatch, Ints, Marked, Unread
 
 Numbered = tuple[Ints, pa.Table]
 Fit = Callable[[int, Encoder, Marked, EncodedRow], EncodedRow]
@@ -32,6 +32,7 @@ class Block:
         left: for each row that went in whether it is still to be done.
         tried: for each row that went in whether it had a plan.
         rejected: rows among them that are left out.
+        unread: what nothing read of them.
     """
 
     numbers: Ints
@@ -40,6 +41,7 @@ class Block:
     left: Bools
     tried: Bools
     rejected: Sequence[Rejection] = field(default=())
+    unread: Sequence[tuple[str, Unread]] = ()
 
 
 class Batch:
@@ -48,6 +50,7 @@ class Batch:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
+        self.unread: dict[str, Unread] = {}
         self._waiting: list[tuple[int, Encoder, Marked]] = []
         self._blocks: list[Numbered] = []
         self._others: list[Numbered] = []
@@ -62,10 +65,16 @@ class Batch:
         self.counts.update(block.counts)
         for rejection in block.rejected:
             self._reject(rejection)
+        for path, found in block.unread:
+            self.note(path, found)
 
     def reject(self, error: RowError, number: int) -> None:
         """A row that is left out."""
         self._reject(Rejection.from_error(error, number))
+
+    def note(self, path: str, found: Unread) -> None:
+        """Something that nothing read."""
+        self.unread[path] = self.unread[path] + found if path in self.unread else found
 
     def finish(self, fit: Fit) -> EncodedBatch:
         """Encode what waits, and put everything in order.
@@ -79,11 +88,11 @@ class Batch:
         if others:
             blocks = _merged(blocks, *_sorted(others))
         if not blocks:
-            return EncodedBatch(empty_table(), np.zeros(0, np.int64), self.rejected, +self.counts)
+            return EncodedBatch(empty_table(), np.zeros(0, np.int64), self.rejected, +self.counts, self.unread)
         rows = np.concatenate([numbers for numbers, _ in blocks])
         table = _concatenated([table for _, table in blocks])
         self.counts["expanded"] = len(rows) - 1 - int(np.count_nonzero(np.diff(rows)))
-        return EncodedBatch(table, rows, self.rejected, +self.counts)
+        return EncodedBatch(table, rows, self.rejected, +self.counts, self.unread)
 
     def _reject(self, rejection: Rejection) -> None:
         self.counts[f"rejected:{rejection.reason}"] += 1

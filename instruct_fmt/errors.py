@@ -13,8 +13,9 @@ InstructFmtError
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class InstructFmtError(Exception):
@@ -41,6 +42,17 @@ class DataError(InstructFmtError):
     """Data that cannot be used."""
 
 
+class Change(NamedTuple):
+    """A change of the call that may cure a row: `code` as Python writes it, what it does, and the settings it adds to.
+
+    A mapping or a tuple among the settings is added to what is there; anything else takes its place.
+    """
+
+    code: str
+    about: str
+    settings: Mapping[str, Any]
+
+
 class RowError(DataError):
     """One row that cannot be encoded.
 
@@ -51,9 +63,19 @@ class RowError(DataError):
         expected: what would have been right.
         fix: what the user can do.
         row: the row's index in the dataset; inner stages leave it out, the outer layer adds it.
+        changes: changes of the call that are worth trying on the row; what works is named in place of `fix`.
     """
 
-    def __init__(self, reason: str, path: str, found: str, expected: str, fix: str, row: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        path: str,
+        found: str,
+        expected: str,
+        fix: str,
+        row: int | None = None,
+        changes: Sequence[Change] = (),
+    ) -> None:
         if reason not in REASONS:
             raise ValueError(f"unknown reason code {reason!r}")
         super().__init__(reason, path, found, expected, fix, row)
@@ -63,6 +85,7 @@ class RowError(DataError):
         self.expected = expected
         self.fix = fix
         self.row = row
+        self.changes = tuple(changes)
 
     def __str__(self) -> str:
         where = "" if self.row is None else f"row {self.row}, "
@@ -80,7 +103,9 @@ class NothingToLearn(DataError):
 REASONS: dict[str, str] = {
     "bad-field": "a field has the wrong type or is missing",
     "null-field": "a field that must hold text is null",
-    "bad-role": "a message has a role that is not known",
+    "bad-role": "a message has no role",
+    "unknown-role": "a message has a role that nobody knows",
+    "not-preferred": "the row is an example of what not to write",
     "bad-tools": "tools or tool arguments cannot be read",
     "media": "images, audio and video in content are not supported",
     "no-messages": "the conversation is empty",

@@ -59,6 +59,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     system: str | None = None,
     allow_dropped: Sequence[str] = (),
     field_map: Mapping[str, str] | None = None,
+    roles: Mapping[str, str] | None = None,
 ) -> Formatter:
     """Compile a template and a tokenizer into a formatter for `datasets.map`.
 
@@ -104,6 +105,8 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
         allow_dropped: fields of a trained message, such as ``reasoning_content``, and roles, such as ``system``, that
             the template may leave out.
         field_map: names of the dataset's fields, such as ``{"messages": "dialog", "role": "speaker"}``.
+        roles: more names of roles, such as ``{"critic": "user"}``; the same word twice is a role that the template
+            prints as it is. The usual names of each role are known.
 
     Raises:
         UsageError: an option that cannot work.
@@ -156,6 +159,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
         system=system,
         allow_dropped=allow_dropped,
         field_map=field_map,
+        roles=roles,
     )
     formatter = Formatter(chosen, str(tokenizer) if named else None)
     formatter.__dict__.update(vocabulary=vocabulary, source=source)
@@ -325,7 +329,7 @@ class Formatter:
         from instruct_fmt.types import Prompt
 
         columns = list(row)
-        example = self.pipeline.adapter(columns, row)[1](row)
+        example = self.pipeline.read(row, columns)
         marked = self.pipeline.prompt(example, columns, turn)
         encoded = self.pipeline.encoder(type(example), columns).encode([marked])[0]
         if isinstance(encoded, RowError):
@@ -334,7 +338,7 @@ class Formatter:
 
     def _marked(self, row: Row) -> Marked:
         columns = list(row)
-        found = self.pipeline.mark(self.pipeline.adapter(columns, row)[1](row), columns)
+        found = self.pipeline.mark(self.pipeline.read(row, columns), columns)
         return found[-1]
 
     def __call__(self, rows: Any) -> Any:

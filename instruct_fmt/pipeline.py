@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Literal, cast
@@ -18,10 +19,13 @@ from instruct_fmt.adapt import (
     Adapter,
     Asked,
     ShapedRows,
+    added_roles,
     column_of,
+    filled_nulls,
     find_shapes,
     make_adapter,
     table_rows,
+    value_at,
     with_dataset_path,
 )
 from instruct_fmt.batch import Batch, Block, counted
@@ -31,10 +35,10 @@ from instruct_fmt.encode.control import ControlTokens
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
 from instruct_fmt.encode.flat import only
 from instruct_fmt.encode.vocabulary import Vocabulary
-from instruct_fmt.errors import DataError, Rejection, RowError, UsageError
+from instruct_fmt.errors import Change, DataError, InstructFmtError, Rejection, RowError, UsageError, shown
 from instruct_fmt.fit.length import truncate, truncate_prompt
 from instruct_fmt.reasoning import reasoned
-from instruct_fmt.settings import Settings
+from instruct_fmt.settings import Settings, changed_settings
 from instruct_fmt.template.chat import ChatTemplate
 from instruct_fmt.template.headers import role_headers
 from instruct_fmt.template.origins import TOOLS, Field
@@ -48,9 +52,22 @@ from instruct_fmt.template.text import mark_text
 from instruct_fmt.template.turns import Marker
 from instruct_fmt.threads import in_order, rows_at_a_time
 from instruct_fmt.tokenizer import generation_stops
-from instruct_fmt.types import Bools, Conversation, EncodedBatch, Example, Ints, Marked, Record, TemplateSource, Text
+from instruct_fmt.types import (
+    Bools,
+    Conversation,
+    EncodedBatch,
+    Example,
+    Ints,
+    Marked,
+    Record,
+    TemplateSource,
+    Text,
+    Unread,
+)
+from instruct_fmt.unread import check_named, of_plans, of_row
 
 Row = Mapping[str, Any]
+_MAX_CHANGES = 32
 
 
 class Pipeline:
@@ -80,7 +97,9 @@ class Pipeline:
         self._records: dict[tuple[str, ...] | None, RecordTemplate] = {}
         self._encoders: dict[type[Example], Encoder] = {}
         self._planners: dict[tuple[str, ...], Planner] = {}
-        self._adapters: dict[tuple[str, ...], tuple[str, Adapter]] = {}
+        self._adapters: dict[tuple[str, ...], Adapter] = {}
+        self._changes: dict[str, Pipeline] = {}
+        self.asked  # noqa: B018  # what cannot work fails here
 
     @property
     def stops(self) -> list[str]:
@@ -89,25 +108,27 @@ class Pipeline:
             return list(self.chat.template.stops.stops)
         return list(self.record_template(None).stops.stops) if self.source.kind == "record" else self.declared
 
-    def adapter(self, columns: Sequence[str], sample: Row | None) -> tuple[str, Adapter]:
-        """The input format's name and its adapter, for these columns."""
+    def adapter(self, columns: Sequence[str], sample: Row | None) -> Adapter:
+        """What reads rows with these columns."""
         key = tuple(columns)
         if key not in self._adapters:
-            name, adapt = make_adapter(key, sample, self.source, self.asked)
-            self._adapters[key] = name, self._reasoned(adapt)
+            self._adapters[key] = make_adapter(key, sample, self.source, self.asked)
         return self._adapters[key]
 
-    def _reasoned(self, adapt: Adapter) -> Adapter:
-        """The adapter, with the reasoning of conversations where the option wants it."""
+    def read(self, row: Row, columns: Sequence[str], counts: Counter[str] | None = None) -> Example:
+        """A row as an example, its reasoning as the option wants it; fields that `field_map` names are counted.
+
+        Raises:
+            RowError: the row cannot be used.
+            UsageError: the columns fit no format, or the row lacks what was named.
+        """
+        example = self.adapter(columns, row)(row)
+        if self.settings.field_map:
+            named = check_named(example, self.settings.field_map)
+            if counts is not None:
+                counts.update(f"named:{name}" for name in named)
         how = self.settings.reasoning
-        if how == "keep":
-            return adapt
-
-        def adapted(row: Row) -> Example:
-            example = adapt(row)
-            return reasoned(example, how) if isinstance(example, Conversation) else example
-
-        return adapted
+        return reasoned(example, how) if how != "keep" and isinstance(example, Conversation) else example
 
     @cached_property
     def asked(self) -> Asked:
@@ -120,6 +141,7 @@ class Pipeline:
             format=settings.format,
             system=settings.system,
             allow_dropped=frozenset(settings.allow_dropped),
+            roles=added_roles(settings.roles),
             markers=() if said or self.chat is None else self._markers(self.chat),
         )
 
@@ -199,9 +221,19 @@ class Pipeline:
         """
         batch, rows = Batch(), list(rows)
         batch.counts["rows"] = len(rows)
+        self._note_columns(batch, rows, columns, first_row)
         numbers = np.arange(first_row, first_row + len(rows))
         self._run_rows(batch, rows, columns, numbers, np.zeros(len(rows), np.bool_))
         return self._finish(batch, columns)
+
+    def _note_columns(self, batch: Batch, rows: Sequence[Row], columns: Sequence[str], first_row: int) -> None:
+        """List the columns that nothing reads."""
+        if not rows:
+            return
+        beside = self.adapter(columns, rows[0]).beside
+        for number, row in enumerate(rows, first_row):
+            for name, value in beside.said_in(row):
+                batch.note(f"$.{name}", Unread(1, number, shown(value)))
 
     def run_one(self, row: Row) -> list[EncodedRow]:
         """Encode a single row; with `history="expand"` it makes several.
@@ -211,7 +243,13 @@ class Pipeline:
             UsageError: the columns fit no format.
         """
         columns = list(row)
-        example = self.adapter(columns, row)[1](row)
+        try:
+            return self._encode_one(row, columns)
+        except RowError as error:
+            raise self._with_tried_fix(error, row, columns) from error
+
+    def _encode_one(self, row: Row, columns: Sequence[str]) -> list[EncodedRow]:
+        example = self.read(row, columns)
         encoder = self.encoder(type(example), columns)
         planned = self.planner(columns).one(example)
         found = [planned] if planned is not None else self.mark(example, columns)
@@ -230,6 +268,12 @@ class Pipeline:
         """`run` for a table: rows of plain shape stay columns, the others become Python rows."""
         batch, columns = Batch(), table.column_names
         batch.counts["rows"] = table.num_rows
+        batch.counts.update({f"null:{path}": count for path, count in filled_nulls(table).items()})
+        if table.num_rows:
+            for name, said in self.adapter(columns, None).beside.said(table):
+                first = int(np.argmax(said))
+                value = shown(value_at(table, name, first))
+                batch.note(f"$.{name}", Unread(int(np.count_nonzero(said)), first_row + first, value))
         left, tried = np.ones(table.num_rows, np.bool_), np.zeros(table.num_rows, np.bool_)
         starts = range(0, table.num_rows, rows_at_a_time(table.num_rows, table.nbytes))
         self._ready(columns)
@@ -281,16 +325,16 @@ class Pipeline:
 
     def _example(self, table: pa.Table, places: Ints, place: int) -> Example:
         row = table_rows(table.slice(int(places[place]), 1))[0]
-        return self.adapter(table.column_names, row)[1](row)
+        return self.read(row, table.column_names)
 
     def _run_rows(self, batch: Batch, rows: Sequence[Row], columns: Sequence[str], numbers: Ints, tried: Bools) -> None:
         """Encode Python rows, those with a plan together, the others one by one; `tried` ones are others."""
         examples: list[Example | None] = []
         for row, number in zip(rows, numbers.tolist(), strict=True):
             try:
-                examples.append(self.adapter(columns, row)[1](row))
+                examples.append(self.read(row, columns, batch.counts))
             except RowError as error:
-                batch.reject(error, number)
+                batch.reject(self._with_tried_fix(error, row, columns), number)
                 examples.append(None)
         chances = [None if was_tried else example for example, was_tried in zip(examples, tried.tolist(), strict=True)]
         block = self._run_plans(self.planner(columns).shapes(chances), columns, numbers)
@@ -299,11 +343,16 @@ class Pipeline:
             example = examples[place]
             if example is None:
                 continue
+            number = int(numbers[place])
             try:
-                for marked in self.mark(example, columns):
-                    batch.add(int(numbers[place]), self.encoder(type(example), columns), marked)
+                found = self.mark(example, columns)
             except RowError as error:
-                batch.reject(error, int(numbers[place]))
+                batch.reject(self._with_tried_fix(error, rows[place], columns), number)
+                continue
+            for marked in found:
+                batch.add(number, self.encoder(type(example), columns), marked)
+            for path, unread in of_row(example, found, self.source, self.settings.columns, number):
+                batch.note(path, unread)
 
     def _run_plans(self, shapes: Sequence[ShapeGroup], columns: Sequence[str], numbers: Ints) -> Block:
         """Encode the rows that have a plan; `numbers` are the numbers of all rows in the dataset."""
@@ -332,7 +381,41 @@ class Pipeline:
         left_out, apart = int(rows.left_out.sum()), int(np.count_nonzero(rows.apart))
         counts.update({"trained_turns": -left_out, "turns_skipped:seam": left_out, "encoded_apart": apart})
         table = table_of(rows.ids, rows.trained, rows.offsets)
-        return Block(numbers[rows.places], table, counts, left, tried, rejected)
+        unread = list(of_plans(groups, shapes, self.settings.columns, numbers))
+        return Block(numbers[rows.places], table, counts, left, tried, rejected, unread)
+
+    def _with_tried_fix(self, error: RowError, row: Row, columns: Sequence[str]) -> RowError:
+        """The error with those of its changes that cure the row; it says so where none does."""
+        if not error.changes:
+            return error
+        worked = [change for change in error.changes if self._works(change, row, columns)]
+        fix = "; or ".join(f"{change.code} {change.about}" for change in worked)
+        if not worked:
+            fix = f"{error.fix} (options that were tried on the row do not help)"
+        return RowError(error.reason, error.path, error.found, error.expected, fix, error.row)
+
+    def _works(self, change: Change, row: Row, columns: Sequence[str]) -> bool:
+        """Whether a row comes out with a change of the call."""
+        try:
+            found = self._changed(change)._encode_one(row, columns)
+        except InstructFmtError:
+            return False
+        return all(encoded.trained.any() for encoded in found)
+
+    def _changed(self, change: Change) -> Pipeline:
+        """The same with other settings; what does not depend on them is shared."""
+        key = repr(change.settings)
+        if key not in self._changes:
+            if len(self._changes) >= _MAX_CHANGES:
+                self._changes.clear()
+            other = copy(self)
+            other.settings = changed_settings(self.settings, change.settings)
+            other._records, other._planners, other._adapters, other._changes = {}, {}, {}, {}
+            other.__dict__.pop("asked", None)
+            if self.chat is not None:
+                other.chat = Marker(self.chat.template, _policy(other.settings, self.append_eos))
+            self._changes[key] = other
+        return self._changes[key]
 
     def planner(self, columns: Sequence[str]) -> Planner:
         """The plans made so far for rows with these columns."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
@@ -58,6 +58,7 @@ class Settings:
     system: str | None = None
     allow_dropped: tuple[str, ...] = ()
     field_map: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -96,13 +97,24 @@ class Settings:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def changed_settings(before: Settings, change: Mapping[str, Any]) -> Settings:
+    """Settings with a change: a mapping and a tuple are added to what is there, anything else takes its place."""
+    found: dict[str, Any] = {}
+    for name, value in change.items():
+        old = getattr(before, name)
+        found[name] = (
+            {**old, **value} if isinstance(old, Mapping) else (*old, *value) if isinstance(old, tuple) else value
+        )
+    return replace(before, **found)
+
+
 def settings(**arguments: Any) -> Settings:
     """Settings from the arguments of `compile`; lists become tuples, None becomes the empty value.
 
     Raises:
         UsageError: a value that cannot work.
     """
-    for name in ("columns", "template_kwargs", "field_map"):
+    for name in ("columns", "template_kwargs", "field_map", "roles"):
         value = arguments.get(name)
         if value is not None and not isinstance(value, Mapping):
             raise UsageError(f"{name}: found {shown(value)}; expected a dict; fix: {name}={{…}}")

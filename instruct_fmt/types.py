@@ -30,6 +30,9 @@ class Conversation:
         template_kwargs: template variables of this row.
         train: for each message True, False, or None where the row says nothing.
         paths: for each message the JSON path of what it comes from, such as ``$.conversations[2]``.
+        names: for each message our names of its fields → the dataset's, where they differ; ``""`` where the path leads
+            to the field itself.
+        columns: our names of what stands beside the messages → the dataset's, where they differ.
     """
 
     messages: Sequence[Message]
@@ -38,6 +41,8 @@ class Conversation:
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     train: tuple[bool | None, ...] = ()
     paths: tuple[str, ...] = ()
+    names: tuple[Mapping[str, str], ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,9 @@ class TemplateSource:
         columns: the columns that a record template names, in the order of their first use.
         optional: those columns of it that may be null or missing, because the template tests them.
         own: whether it is the tokenizer's own, which nobody chose for the data at hand.
+        variables: the names that a chat template reads beside those of every conversation.
+        roles: the roles for which a chat template has a branch.
+        mentioned: every name and word in the template's code.
     """
 
     text: str
@@ -80,6 +88,9 @@ class TemplateSource:
     columns: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
     own: bool = False
+    variables: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    mentioned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,25 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """A column, or a field of messages, that nothing read.
+
+    Attributes:
+        rows: in how many rows it says something.
+        row: the first of them.
+        example: what it says there, shortened.
+    """
+
+    rows: int
+    row: int
+    example: str
+
+    def __add__(self, other: Unread) -> Unread:
+        first = min(self, other, key=lambda found: found.row)
+        return Unread(self.rows + other.rows, first.row, first.example)
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedBatch:
     """What `Formatter.encode_batch` returns.
 
@@ -134,15 +164,19 @@ class EncodedBatch:
         rows: for each emitted row, the index of the dataset's row that it comes from; int64.
         rejected: the rows left out.
         counts: numbers for the report, added up over batches.
+        unread: what nothing read of the rows: path → how often, and the first.
     """
 
     table: pa.Table
     rows: Ints
     rejected: list[Rejection]
     counts: Counter[str]
+    unread: Mapping[str, Unread] = field(default_factory=dict)
 
 
 Range = tuple[int, int]
+Printed = frozenset[tuple[int, tuple[str | int, ...]]]
+"""Fields of a row that are in its text: the message's index or the column's place, and the path inside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +194,7 @@ class Marked:
         bos: whether the tokenizer's own BOS goes in front where the text has none.
         eos: whether EOS is appended behind the end.
         counts: numbers for the report.
+        printed: the fields of the row that are in the text.
     """
 
     text: str
@@ -172,6 +207,7 @@ class Marked:
     bos: bool = False
     eos: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
+    printed: Printed = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +242,7 @@ class PlannedRows:
         control: where each control token of the template ends; shape (rows, tokens).
         control_ids: their ids; shape (tokens,).
         counts: numbers for the report, for each row.
+        unread: fields that the plan does not print: for each, which of the rows say something there.
     """
 
     places: Ints
@@ -218,3 +255,4 @@ class PlannedRows:
     control: Ints
     control_ids: Ints
     counts: Mapping[str, int]
+    unread: Mapping[tuple[int, tuple[str | int, ...]], Bools] = field(default_factory=dict)

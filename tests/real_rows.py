@@ -68,7 +68,7 @@ def check(fmt: ifmt.Formatter, rows: Sequence[Mapping[str, Any]]) -> tuple[Count
     counts: Counter[str] = Counter()
     wrong: list[str] = []
     names = list(rows[0])
-    _, adapter = make_adapter(names, rows[0], fmt.source, Asked(columns=fmt.settings.columns))
+    adapter = make_adapter(names, rows[0], fmt.source, Asked(columns=fmt.settings.columns))
     for first in range(0, len(rows), 100):
         batch = fmt.encode_batch(pa.Table.from_pylist(list(rows[first : first + 100])), first_row=first)
         counts += batch.counts

@@ -17,19 +17,22 @@ nothing would print is an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from instruct_fmt.adapt import alpaca, detect, messages, prompt_completion, record, text
-from instruct_fmt.adapt.arrow import table_rows
+from instruct_fmt.adapt.arrow import filled_nulls, table_rows
 from instruct_fmt.adapt.asked import Asked
-from instruct_fmt.adapt.canonical import Dialect, with_dataset_path
+from instruct_fmt.adapt.beside import Beside, value_at
+from instruct_fmt.adapt.canonical import Dialect, dataset_path, with_dataset_path
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
 from instruct_fmt.adapt.prompt_completion import Texts
+from instruct_fmt.adapt.roles import Roles, added_roles
 from instruct_fmt.adapt.shapes import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
-from instruct_fmt.adapt.system import Unplaced
+from instruct_fmt.adapt.system import Unplaced, looked_at
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Example, TemplateSource
 
@@ -38,19 +41,51 @@ __all__ = [
     "Asked",
     "Distinct",
     "ShapedRows",
+    "added_roles",
     "column_of",
+    "dataset_path",
+    "filled_nulls",
     "find_shapes",
     "make_adapter",
     "table_rows",
+    "value_at",
     "with_dataset_path",
 ]
 
-Adapter = Callable[[Mapping[str, Any]], Example]
+Row = Mapping[str, Any]
+_Read = Callable[[Row], Example]
 
 
-def make_adapter(
-    columns: Sequence[str], sample: Mapping[str, Any] | None, source: TemplateSource, asked: Asked
-) -> tuple[str, Adapter]:
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What reads the rows of a dataset.
+
+    Attributes:
+        format: the name of their format, for reports.
+        read: reads a row.
+        beside: the columns that it does not read.
+    """
+
+    format: str
+    read: _Read
+    beside: Beside
+
+    def __call__(self, row: Row) -> Example:
+        """A plain Python row as an example.
+
+        Raises:
+            RowError: the row cannot be used; without the row's number.
+            UsageError: the user has to decide something for all rows.
+        """
+        self.beside.check(row)
+        try:
+            return self.read(row)
+        except RecursionError:
+            expected, fix = "data that is nested less deep", "drop the row, or flatten the data"
+            raise RowError("bad-field", "$", "data nested hundreds of levels deep", expected, fix) from None
+
+
+def make_adapter(columns: Sequence[str], sample: Row | None, source: TemplateSource, asked: Asked) -> Adapter:
     """Recognise the format of a dataset and make the function that reads its rows.
 
     Args:
@@ -59,28 +94,29 @@ def make_adapter(
         source: the template: a record template takes its columns, a chat template any conversation.
         asked: what the user says about the rows.
 
-    Returns:
-        The name of the format, and the adapter: a plain Python row in, an example out. It raises `RowError`
-        without the row's number, and `UsageError` for what the user has to decide for all rows.
-
     Raises:
         UsageError: names that do not exist, columns that fit no format, preference data, a system prompt without a
             place.
 
     >>> chat = TemplateSource("{{ messages }}", "chat", "demo")
-    >>> name, adapt = make_adapter(["instruction", "output"], None, chat, Asked())
-    >>> name, adapt({"instruction": "Hi", "output": "Hello"}).messages[1]
+    >>> adapter = make_adapter(["instruction", "output"], None, chat, Asked())
+    >>> adapter.format, adapter({"instruction": "Hi", "output": "Hello"}).messages[1]
     ('alpaca', {'role': 'assistant', 'content': 'Hello'})
     """
     name = detect.named(asked.format, source) if asked.format else None
     if source.kind == "record" and name != "text":
-        return "record", _guarded(record.adapter(source, columns, asked))
+        return _adapter("record", columns, record.adapter(source, columns, asked), asked)
     known = known_fields(columns, asked.columns, asked.field_map)
     found = detect.of_instructions(known) if name == "instruction" else name or detect.recognise(known)
     detect.check_used(found, known)
     texts = prompt_completion.reading(name, source)
     shown = found if name else detect.shown_name(found, known, sample, texts_as_messages=texts == "messages")
-    return shown, _guarded(_conversational(found, known, asked, texts))
+    return _adapter(shown, columns, _conversational(found, known, asked, texts, source), asked)
+
+
+def _adapter(format: str, columns: Sequence[str], made: tuple[Sequence[str], _Read], asked: Asked) -> Adapter:
+    read, reader = made
+    return Adapter(format, reader, Beside.of(columns, read, asked.allow_dropped))
 
 
 def find_shapes(
@@ -106,13 +142,15 @@ def find_shapes(
     if format is None and detect.recognise(known) != "messages":
         return []
     column = known.need("messages", "messages")
-    dialect = _dialect(table.schema.field(column).type, known, format)
+    dialect = _dialect(table.schema.field(column).type, known, asked, source)
     if dialect is None:
         return []
-    beside = find_extras(known, None)
-    own = (beside.system, beside.documents, beside.template_kwargs, *beside.media)
+    extras = find_extras(known, None)
+    own = (extras.system, extras.documents, extras.template_kwargs, *extras.media)
     empty = [name for name in own if name]
-    return shaped_messages(table, Layout(column, beside.tools, empty, dialect, roles, calls_shape))
+    beside = Beside.of(table.column_names, (column, *extras.columns), asked.allow_dropped)
+    doubtful = beside.doubtful(table)
+    return shaped_messages(table, ~doubtful, Layout(column, extras.tools, empty, dialect, roles, calls_shape))
 
 
 def _record_shapes(table: pa.Table, source: TemplateSource, asked: Asked) -> list[ShapedRows]:
@@ -121,21 +159,30 @@ def _record_shapes(table: pa.Table, source: TemplateSource, asked: Asked) -> lis
         return []
     found = record.resolve(source, table.column_names, record.names(source, asked))
     unplaced = record.unplaced(source, table.column_names, found, asked)
-    return [] if unplaced is not None and unplaced.fills(table) else shaped_records(table, found)
+    if unplaced is not None and unplaced.fills(table):
+        return []
+    beside = Beside.of(table.column_names, (*found.values(), *looked_at(unplaced)), asked.allow_dropped)
+    return shaped_records(table, ~beside.doubtful(table), found)
 
 
-def _dialect(kind: pa.DataType, known: Fields, format: str | None) -> Dialect | None:
+def _dialect(kind: pa.DataType, known: Fields, asked: Asked, source: TemplateSource) -> Dialect | None:
     """The dialect of all rows of a column; None where each row tells its own."""
     value: Any = getattr(kind, "value_type", None)
     members = {member.name for member in value} if isinstance(value, pa.StructType) else set()
-    openai, sharegpt = messages.dialects(known)
+    openai, sharegpt = messages.dialects(known, _roles(asked, source))
     if ("role" in members) == ("from" in members):
         return None
     found = openai if "role" in members else sharegpt
-    return found if format is None or (format == "sharegpt") == (found is sharegpt) else None
+    return found if asked.format is None or (asked.format == "sharegpt") == (found is sharegpt) else None
 
 
-def _conversational(found: str, known: Fields, asked: Asked, texts: Texts) -> Adapter:
+def _roles(asked: Asked, source: TemplateSource) -> Roles:
+    return Roles(asked.roles, source.roles)
+
+
+def _conversational(
+    found: str, known: Fields, asked: Asked, texts: Texts, source: TemplateSource
+) -> tuple[Sequence[str], _Read]:
     """The adapter of a format. Where it was not named, rows with messages tell their dialect themselves."""
     if found == "text":
         return text.adapter(known, Unplaced.of(asked, known.find("system"), "ready text", "write it into the text"))
@@ -143,18 +190,7 @@ def _conversational(found: str, known: Fields, asked: Asked, texts: Texts) -> Ad
     if found == "alpaca":
         return alpaca.adapter(known, beside)
     if found in ("prompt_completion", "instruction"):
-        return prompt_completion.adapter(known, beside, prompt_completion.reader(texts, known, beside, asked))
-    return messages.adapter(known, beside, found if asked.format else None)
-
-
-def _guarded(adapt: Adapter) -> Adapter:
-    """Name data that is nested too deep for Python's stack, instead of dying of it."""
-
-    def guarded(row: Mapping[str, Any]) -> Example:
-        try:
-            return adapt(row)
-        except RecursionError:
-            expected, fix = "data that is nested less deep", "drop the row, or flatten the data"
-            raise RowError("bad-field", "$", "data nested hundreds of levels deep", expected, fix) from None
-
-    return guarded
+        return prompt_completion.adapter(
+            known, beside, _roles(asked, source), prompt_completion.reader(texts, known, beside, asked)
+        )
+    return messages.adapter(known, beside, _roles(asked, source), found if asked.format else None)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from instruct_fmt.adapt.canonical import IS_TEXT, Canonical
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import Fields
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, root, text
 from instruct_fmt.types import Conversation, Message
 
 
-def adapter(fields: Fields, extras: Extras) -> Callable[[Mapping[str, Any]], Conversation]:
+def adapter(fields: Fields, extras: Extras) -> tuple[Sequence[str], Callable[[Mapping[str, Any]], Conversation]]:
     """Make the adapter: the user's message is instruction, newline, input; the answer is the output.
+
+    Returns:
+        The columns that are read, and what reads a row.
 
     Raises:
         UsageError: the instruction or the output has no column.
@@ -39,9 +43,11 @@ def adapter(fields: Fields, extras: Extras) -> Callable[[Mapping[str, Any]], Con
             paths = (*earlier, *pair)
         messages.append({"role": "user", "content": question})
         messages.append({"role": "assistant", "content": text(row.get(output), root(output))})
-        return extras.conversation(messages, (None,) * len(messages), paths, row)
+        size = len(messages)
+        return extras.conversation(Canonical(messages, (None,) * size, (IS_TEXT,) * size, linked=False), paths, row)
 
-    return adapt
+    own = (instruction, output, context, history)
+    return (*(name for name in own if name is not None), *extras.columns), adapt
 
 
 def _history(value: object, path: Path) -> tuple[list[Message], tuple[str, ...]]:

@@ -16,6 +16,7 @@ class Asked:
         format: the format's name; None to recognise it by the columns.
         system: the system prompt of rows that have none.
         allow_dropped: roles and fields that may be left out of the text.
+        roles: names of roles that the user adds → roles.
         markers: texts that a chat template writes itself. Nobody said what a prompt that holds one is: words of a
             message, or a template's output. Empty where it was said.
     """
@@ -25,4 +26,5 @@ class Asked:
     format: str | None = None
     system: str | None = None
     allow_dropped: frozenset[str] = frozenset()
+    roles: Mapping[str, str] = field(default_factory=dict)
     markers: tuple[str, ...] = ()

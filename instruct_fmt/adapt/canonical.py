@@ -1,9 +1,9 @@
-"""Messages of any dialect in, canonical messages out: one set of names, one type for each field, no nulls.
+"""Messages of any dialect in, canonical messages out: one set of names and roles, one type for each field.
 
 A canonical message is what `apply_chat_template` hands to a template: `role`, `content` (text),
 `reasoning_content` (with the alias `thinking`, as transformers adds it), `tool_calls` (see `tools`), and
-every other key of the row that is not null. Flags that say whether a message is trained are taken out of it
-and returned beside it.
+every other key of the row that is not null. Flags that say whether a message is trained, and the row's own names of
+its fields, are returned beside it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from instruct_fmt.adapt import parts, tools
 from instruct_fmt.adapt.content import content
+from instruct_fmt.adapt.roles import CALL, Roles
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, root, text
-from instruct_fmt.errors import RowError, shown
+from instruct_fmt.errors import Change, RowError, shown
 from instruct_fmt.types import Conversation, Message
 
 Flags = tuple[bool | None, ...]
@@ -27,35 +28,63 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 FLAGS = frozenset({"train", "weight", "loss_weight", "loss"})
 # A message with nothing but these says nothing at all.
 _BARE = frozenset({"role", "name", "tool_call_id", "prefix", "id"})
-CALL = "(call)"
-# Paths of fields that hold a message's text, not the message: a column, a member of a pair, the option `system`.
-_IS_TEXT = re.compile(r"[^\d]\]$|[^\]]$|\d\]\[\d+\]$")
+IS_TEXT: Mapping[str, str] = {"content": ""}
+"""The names of a message that is one text of the row's, a column or a member of a pair."""
+_SAME: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dialect:
     """How a dataset writes a message.
 
     Attributes:
         role, content: its names of these two fields.
         rename: its names of other fields → ours.
-        roles: its roles → ours; the value `CALL` marks a role whose text is the JSON of calls.
-        any_case: look roles up in lower case where they are not found as written.
+        roles: what its roles mean.
+        linked: whether results follow their calls without a word on which is whose.
     """
 
     role: str = "role"
     content: str = "content"
     rename: Mapping[str, str] = field(default_factory=dict)
-    roles: Mapping[str, str] = field(default_factory=dict)
-    any_case: bool = False
+    roles: Roles = field(default_factory=Roles)
+    linked: bool = False
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """Our names of fields → the dataset's, where they differ."""
+        found = {"role": self.role, "content": self.content, **{ours: theirs for theirs, ours in self.rename.items()}}
+        return {ours: theirs for ours, theirs in found.items() if ours != theirs}
+
+    @cached_property
+    def names_of_call(self) -> Mapping[str, str]:
+        """The same for a message whose text is a call."""
+        return {**self.names, "tool_calls": self.content}
+
+    def roles_of(self, written: str) -> tuple[str, bool] | None:
+        """What a role means, and whether the message's text is a call; None where nobody knows it."""
+        role = self.roles.read(written)
+        if role == CALL:
+            return "assistant", True
+        return None if role is None else (role, False)
 
 
 class Canonical(NamedTuple):
-    """The messages of a row, for each a flag (trained, not trained, or None: not said) and where it comes from."""
+    """The messages of a row.
+
+    Attributes:
+        messages: each as templates expect it.
+        flags: for each whether it is trained; None where the row does not say.
+        names: for each our names of its fields → the dataset's, where they differ.
+        linked: whether results follow their calls without a word on which is whose.
+        paths: for each where it comes from, if the messages are those of one column.
+    """
 
     messages: list[Message]
     flags: Flags
-    paths: tuple[str, ...]
+    names: tuple[Mapping[str, str], ...]
+    linked: bool
+    paths: tuple[str, ...] = ()
 
 
 def message_list(value: object, path: Path) -> list[Any]:
@@ -76,35 +105,42 @@ def message_list(value: object, path: Path) -> list[Any]:
 
 
 def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> Canonical:
-    """All messages of a row's column. One that holds results of tools beside text becomes several.
+    """All messages of a row's column. One that holds results of tools becomes several.
 
     Raises:
         RowError: with the path of the field that cannot be used.
     """
     messages: list[Message] = []
     flags: list[bool | None] = []
+    names: list[Mapping[str, str]] = []
     paths: Sequence[str] = message_paths(column, len(values))
     for i, value in enumerate(values):
         path = (root(column), i)
-        message, flag, pieces = canonical_message(value, path, dialect)
+        message, flag, own, pieces = canonical_message(value, path, dialect)
         if pieces:
             place = len(messages)
             paths = (*paths[:place], *(at(piece.path) for piece in pieces), *paths[place + 1 :])
             messages += parts.split(message, pieces, path)
             flags += [flag] * len(pieces)
+            names += [piece.names for piece in pieces]
         else:
             messages.append(message)
             flags.append(flag)
-    return Canonical(messages, tuple(flags), tuple(paths))
+            names.append(own)
+    linked = dialect.linked or any(own.get("tool_calls") == dialect.content for own in names)
+    return Canonical(messages, tuple(flags), tuple(names), linked, tuple(paths))
 
 
-def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message, bool | None, Sequence[parts.Piece]]:
-    """One message, its flag, and the messages that its parts make of it, if any. Keys keep the order of the row."""
+def canonical_message(
+    value: Any, path: Path, dialect: Dialect
+) -> tuple[Message, bool | None, Mapping[str, str], Sequence[parts.Piece]]:
+    """One message, its flag, its names, and what its parts make of it, if any. Keys keep the order of the row."""
     if type(value) is not dict:
         value = _as_dict(value, path)
     role, is_call = _role(value.get(dialect.role), path, dialect)
     message: Message = {}
     flag: bool | None = None
+    names = dialect.names_of_call if is_call else dialect.names
     said: parts.Parts | None = None
     for key, item in value.items():
         if item is None:
@@ -127,11 +163,12 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> tuple[Message
                 flag = _flag(item, flag, (path, key))
             else:
                 _add(message, name, item, (path, key))
+                names = _named(names, name, key)
     if "content" not in message and not message.keys() - _BARE:
         text(None, (path, dialect.content))
     if said is not None:
-        parts.into(message, said, REASONING)
-    return _with_reasoning(message), flag, () if said is None else said.pieces
+        names = {**names, **parts.into(message, said, REASONING)}
+    return _with_reasoning(message), flag, names, () if said is None else said.pieces
 
 
 def _as_dict(value: object, path: Path) -> dict[str, Any]:
@@ -147,12 +184,39 @@ def _role(value: object, path: Path, dialect: Dialect) -> tuple[str, bool]:
         found = "no role" if value is None else f"{type(value).__name__} {shown(value)}"
         fix = f"fill in {dialect.role!r}, or name the right key with field_map={{'role': …}}"
         raise RowError("bad-role", at((path, dialect.role)), found, "text such as 'user'", fix)
-    role = dialect.roles.get(value)
-    if role is None and dialect.any_case:
-        role = dialect.roles.get(value.lower())
+    role = dialect.roles_of(value)
     if role is None:
-        return text(value, (path, dialect.role)), False
-    return ("assistant", True) if role == CALL else (role, False)
+        raise _unknown_role(text(value, (path, dialect.role)), at((path, dialect.role)), dialect.roles)
+    return role
+
+
+def _unknown_role(written: str, path: str, roles: Roles) -> RowError:
+    """The error for a role that nobody knows, with what it may have been meant to be."""
+    near = roles.nearest(written)
+    meant = None if near is None else roles.read(near)
+    told = "" if near is None else f" (did you mean {near!r}?)"
+    guess = "user" if meant is None else "function_call" if meant == CALL else meant
+    return RowError(
+        "unknown-role",
+        path,
+        f"{shown(written)}{told}",
+        "'user', 'assistant', 'system', 'developer', 'tool', a usual name of one of them, or a role that the template "
+        "has a branch for",
+        f"correct the role, or say what it means with roles={{{written!r}: {guess!r}}}",
+        changes=[
+            Change(f"roles={{{written!r}: {role!r}}}", about, {"roles": {written: role}})
+            for role, about in ((guess, "says what it means"), (written, "prints it as it is"))
+        ],
+    )
+
+
+def _named(names: Mapping[str, str], ours: str, theirs: str) -> Mapping[str, str]:
+    """The names of a message, with a field that canonical messages call otherwise."""
+    if ours == "function_call":
+        return {**names, "tool_calls": theirs}
+    if ours in REASONING and theirs != "reasoning_content":
+        return {**names, **dict.fromkeys(REASONING, theirs)}
+    return names
 
 
 def _add(message: Message, name: str, value: Any, path: Path) -> None:
@@ -205,10 +269,22 @@ def message_paths(column: str, count: int, first: int = 0) -> tuple[str, ...]:
 
 def with_dataset_path(error: RowError, example: Conversation) -> RowError:
     """The error with the path of the dataset's own field: an adapted row has other names and places."""
-    match = re.match(r"\$\.messages\[(\d+)\](.*)", error.path)
+    match = re.match(r"\$\.messages\[(\d+)\](?:\.(\w+))?(.*)", error.path)
     if match is None or int(match[1]) >= len(example.paths):
         return error
-    path, inside = example.paths[int(match[1])], match[2]
-    if _IS_TEXT.search(path):
-        inside = inside.removeprefix(".content")
-    return RowError(error.reason, path + inside, error.found, error.expected, error.fix)
+    place = int(match[1])
+    path = dataset_path(example, place, match[2] or "", match[3])
+    return RowError(error.reason, path, error.found, error.expected, error.fix, changes=error.changes)
+
+
+def dataset_path(example: Conversation, place: int, name: str, inside: str = "") -> str:
+    """The path in the dataset of a message's field, and of what is inside it; without a name, of the message."""
+    path = example.paths[place]
+    names = example.names[place] if place < len(example.names) else _SAME
+    part = names.get(f"{name}{inside.partition(']')[0]}]")
+    if part is not None:
+        return f"{path}.{part}"  # a call that is a part of the content
+    theirs = names.get(name, name)
+    if name == "tool_calls" and theirs == names.get("content", "content"):
+        inside = ""  # the call is the text of its message, whose JSON has no path
+    return f"{path}.{theirs}{inside}" if theirs else f"{path}{inside}"

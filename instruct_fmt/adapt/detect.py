@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from instruct_fmt.adapt.fields import MESSAGE, TAGS, Fields, listed, nearest
+from instruct_fmt.adapt.fields import MESSAGE, TAGS, Fields, listed
 from instruct_fmt.adapt.messages import is_sharegpt
 from instruct_fmt.adapt.values import as_list, decoded
 from instruct_fmt.errors import UsageError
+from instruct_fmt.names import hint
 from instruct_fmt.types import TemplateSource
 
 FORMATS = ("messages", "sharegpt", "alpaca", "prompt_completion", "instruction", "text", "record")
@@ -40,7 +41,7 @@ def named(format: str, source: TemplateSource) -> str:
     """
     name = _SAME.get(format, format)
     if name not in FORMATS:
-        raise UsageError(f"unknown format {format!r}{nearest(format, FORMATS)}; known: {listed(FORMATS)}")
+        raise UsageError(f"unknown format {format!r}{hint(format, FORMATS)}; known: {listed(FORMATS)}")
     if source.kind == "record":
         if name in ("messages", "sharegpt"):
             raise UsageError(
@@ -74,15 +75,15 @@ def recognise(fields: Fields) -> str:
         return "alpaca"
     if fields.find("text"):
         return "text"
-    hint = ""
+    guess = ""
     answer = fields.find("output")
     if "prompt" in columns and answer:
-        hint = f", here perhaps field_map={{'instruction': 'prompt', 'output': {answer!r}}}"
+        guess = f", here perhaps field_map={{'instruction': 'prompt', 'output': {answer!r}}}"
     raise UsageError(
         f"the columns fit no known format: the dataset has {listed(columns)}; expected 'messages', "
         "'conversations', 'instruction' and 'output', 'prompt' and 'completion', or 'text'; "
         "fix: name them with field_map={'messages': …} or "
-        f"field_map={{'instruction': …, 'output': …}}{hint}"
+        f"field_map={{'instruction': …, 'output': …}}{guess}"
     )
 
 

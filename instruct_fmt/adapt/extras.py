@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from instruct_fmt.adapt import tools as tool_forms
-from instruct_fmt.adapt.canonical import Flags
+from instruct_fmt.adapt.canonical import IS_TEXT, Canonical
 from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.fields import Fields
 from instruct_fmt.adapt.values import Path, as_list, at, object_of, root, text
@@ -20,7 +21,7 @@ _SYSTEM_ROLES = ("system", "developer")
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Extras:
     """Names of the columns beside the messages (None where the dataset has no such column).
 
@@ -36,9 +37,18 @@ class Extras:
     template_kwargs: str | None
     media: tuple[str, ...]
 
-    def conversation(
-        self, messages: list[Message], flags: Flags, paths: tuple[str, ...], row: Mapping[str, Any]
-    ) -> Conversation:
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        found = {"tools": self.tools, "documents": self.documents, "chat_template_kwargs": self.template_kwargs}
+        return {ours: theirs for ours, theirs in found.items() if theirs is not None and ours != theirs}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        found = (self.system, self.tools, self.documents, self.template_kwargs, *self.media)
+        return tuple(name for name in found if name is not None)
+
+    def conversation(self, found: Canonical, paths: tuple[str, ...], row: Mapping[str, Any]) -> Conversation:
         """Put a row's parts together.
 
         Raises:
@@ -46,11 +56,12 @@ class Extras:
         """
         for column in self.media:
             _refuse_media(row.get(column), column)
+        messages, flags, names = found.messages, found.flags, found.names
         front = self._system(messages, row)
         if front is not None:
             source, prompt = front
             messages = [{"role": "system", "content": prompt}, *messages]
-            flags, paths = (None, *flags), (source, *paths)
+            flags, paths, names = (None, *flags), (source, *paths), (IS_TEXT, *names)
         tools, documents, variables = self.tools, self.documents, self.template_kwargs
         return Conversation(
             messages,
@@ -59,6 +70,8 @@ class Extras:
             _variables(row.get(variables), variables) if variables else {},
             flags,
             paths,
+            names,
+            self._names,
         )
 
     def _system(self, messages: list[Message], row: Mapping[str, Any]) -> tuple[str, str] | None:

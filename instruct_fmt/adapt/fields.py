@@ -6,11 +6,11 @@ and `tags`), so that such an entry works as it is.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from instruct_fmt.errors import UsageError
+from instruct_fmt.names import hint
 
 # Names of columns, by field: the field's own name, then the names under which datasets keep it.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -23,7 +23,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "completion": ("completion",),
     "text": ("text",),
     "system": ("system", "system_prompt"),
-    "tools": ("tools",),
+    "tools": ("tools", "functions", "tool_defs", "tool_definitions"),
     "documents": ("documents",),
     "chat_template_kwargs": ("chat_template_kwargs",),
     "images": ("images", "image"),
@@ -105,8 +105,7 @@ def known_fields(columns: Sequence[str], *maps: Mapping[str, str]) -> Fields:
             known = SAME.get(field, field)
             if known not in COLUMNS and known not in (*MESSAGE, *TAGS, *PREFERENCE):
                 options = (*COLUMNS, *MESSAGE, *TAGS, *PREFERENCE, *SAME)
-                hint = nearest(field, options)
-                raise UsageError(f"field_map: unknown field {field!r}{hint}; known: {listed(options)}")
+                raise UsageError(f"field_map: unknown field {field!r}{hint(field, options)}; known: {listed(options)}")
             if known in COLUMNS and name not in columns:
                 raise UsageError(missing_column(f"field_map[{field!r}]", name, columns))
             mapped[known] = name
@@ -115,13 +114,7 @@ def known_fields(columns: Sequence[str], *maps: Mapping[str, str]) -> Fields:
 
 def missing_column(where: str, name: str, columns: Sequence[str]) -> str:
     """The text of the error for a column that does not exist."""
-    return f"{where} names the column {name!r}{nearest(name, columns)}; the dataset has {listed(columns)}"
-
-
-def nearest(name: str, options: Iterable[str]) -> str:
-    """A hint at the name that was probably meant, or nothing."""
-    close = difflib.get_close_matches(name, list(options), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{where} names the column {name!r}{hint(name, columns)}; the dataset has {listed(columns)}"
 
 
 def listed(names: Iterable[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from instruct_fmt.adapt.canonical import CALL, Dialect, canonical_messages, message_list
+from instruct_fmt.adapt.canonical import Dialect, canonical_messages, message_list
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import MESSAGE, Fields
-from instruct_fmt.adapt.sharegpt import ROLES, link_results
+from instruct_fmt.adapt.roles import CALL, Roles
+from instruct_fmt.adapt.sharegpt import link_results
 from instruct_fmt.adapt.values import decoded, root
 from instruct_fmt.types import Conversation
 
@@ -21,41 +22,48 @@ _TAG_ROLES = {
 }
 
 
-def dialects(fields: Fields) -> tuple[Dialect, Dialect]:
+def dialects(fields: Fields, roles: Roles) -> tuple[Dialect, Dialect]:
     """How this dataset writes messages: in OpenAI's way, and in ShareGPT's."""
     mapped = fields.mapped
     rename = {mapped[name]: name for name in MESSAGE[2:] if name in mapped}
     tags = {mapped[tag]: role for tag, role in _TAG_ROLES.items() if tag in mapped}
-    openai = Dialect(mapped.get("role", "role"), mapped.get("content", "content"), rename, tags)
+    roles = Roles({**roles.added, **tags}, roles.own)
+    openai = Dialect(mapped.get("role", "role"), mapped.get("content", "content"), rename, roles)
     role, content = mapped.get("role", "from"), mapped.get("content", "value")
-    return openai, Dialect(role, content, rename, {**ROLES, **tags}, any_case=True)
+    return openai, Dialect(role, content, rename, roles, linked=True)
 
 
-def adapter(fields: Fields, extras: Extras, format: str | None) -> Callable[[Mapping[str, Any]], Conversation]:
+def adapter(
+    fields: Fields, extras: Extras, roles: Roles, format: str | None
+) -> tuple[Sequence[str], Callable[[Mapping[str, Any]], Conversation]]:
     """Make the adapter of a dataset with a list of messages.
 
     Args:
         fields: the columns and what the user says about them.
         extras: the columns beside the messages.
+        roles: what roles mean.
         format: ``messages``, ``sharegpt``, or None: the first message of each row tells.
+
+    Returns:
+        The columns that are read, and what reads a row.
 
     Raises:
         UsageError: no column holds messages.
     """
     column = fields.need("messages", format or "messages")
     path = root(column)
-    openai, sharegpt = dialects(fields)
+    openai, sharegpt = dialects(fields, roles)
     fixed = {"messages": openai, "sharegpt": sharegpt}.get(format or "")
 
     def adapt(row: Mapping[str, Any]) -> Conversation:
         values = message_list(row.get(column), path)
         dialect = fixed or (sharegpt if is_sharegpt(values[0]) else openai)
-        messages, flags, paths = canonical_messages(values, column, dialect)
-        if dialect.any_case:
-            link_results(messages)
-        return extras.conversation(messages, flags, paths, row)
+        found = canonical_messages(values, column, dialect)
+        if found.linked:
+            link_results(found.messages)
+        return extras.conversation(found, found.paths, row)
 
-    return adapt
+    return (column, *extras.columns), adapt
 
 
 def is_sharegpt(message: Any) -> bool:

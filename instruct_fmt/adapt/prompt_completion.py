@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from instruct_fmt.adapt.asked import Asked
-from instruct_fmt.adapt.canonical import canonical_messages, message_list
+from instruct_fmt.adapt.canonical import IS_TEXT, Canonical, canonical_messages, message_list
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import Fields
 from instruct_fmt.adapt.messages import dialects, is_sharegpt
+from instruct_fmt.adapt.roles import Roles
 from instruct_fmt.adapt.sharegpt import link_results
 from instruct_fmt.adapt.system import Unplaced
 from instruct_fmt.adapt.values import Path, at, bad_field, root, text
@@ -48,13 +49,19 @@ def reader(texts: Texts, fields: Fields, extras: Extras, asked: Asked) -> Reader
     return _text(Unplaced.of(asked, fields.find("system"), "ready text", cure))
 
 
-def adapter(fields: Fields, extras: Extras, read: Reader) -> Callable[[Row], Conversation | Text]:
+def adapter(
+    fields: Fields, extras: Extras, roles: Roles, read: Reader
+) -> tuple[Sequence[str], Callable[[Row], Conversation | Text]]:
     """Make the adapter. Messages of the prompt are never trained; the completion is as the formatter says.
 
     Args:
         fields: the columns and what the user says about them.
         extras: the columns beside them.
+        roles: what roles mean.
         read: reads a row whose prompt and completion are text.
+
+    Returns:
+        The columns that are read, and what reads a row.
 
     Raises:
         UsageError: the prompt or the completion has no column.
@@ -73,20 +80,21 @@ def adapter(fields: Fields, extras: Extras, read: Reader) -> Callable[[Row], Con
             raise bad_field(root(column), value, "prompt and completion alike", f"make both {other}")
         return conversation(row)
 
-    openai, sharegpt = dialects(fields)
+    openai, sharegpt = dialects(fields, roles)
 
     def conversation(row: Row) -> Conversation:
         values = message_list(row.get(prompt), root(prompt))
         dialect = sharegpt if is_sharegpt(values[0]) else openai
         before = canonical_messages(values, prompt, dialect)
         after = canonical_messages(message_list(row.get(completion), root(completion)), completion, dialect)
-        messages = before.messages + after.messages
-        if dialect.any_case:
-            link_results(messages)
         flags = (False,) * len(before.messages) + after.flags
-        return extras.conversation(messages, flags, before.paths + after.paths, row)
+        linked = before.linked or after.linked
+        found = Canonical(before.messages + after.messages, flags, before.names + after.names, linked)
+        if linked:
+            link_results(found.messages)
+        return extras.conversation(found, before.paths + after.paths, row)
 
-    return adapt
+    return (prompt, completion, *extras.columns), adapt
 
 
 def _messages(extras: Extras, markers: Sequence[str]) -> Reader:
@@ -97,11 +105,12 @@ def _messages(extras: Extras, markers: Sequence[str]) -> Reader:
         messages: list[Message] = []
         for role, column in (("user", prompt), ("assistant", completion)):
             content = text(row.get(column), root(column))
-            found = marker.search(content)
-            if found is not None:
-                raise _marked(found[0], root(column))
+            marked = marker.search(content)
+            if marked is not None:
+                raise _marked(marked[0], root(column))
             messages.append({"role": role, "content": content})
-        return extras.conversation(messages, (None, None), (at(root(prompt)), at(root(completion))), row)
+        found = Canonical(messages, (None, None), (IS_TEXT, IS_TEXT), linked=False)
+        return extras.conversation(found, (at(root(prompt)), at(root(completion))), row)
 
     return read
 

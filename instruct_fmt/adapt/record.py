@@ -10,20 +10,26 @@ from dataclasses import replace
 from typing import Any
 
 from instruct_fmt.adapt.asked import Asked
-from instruct_fmt.adapt.fields import ANSWERS, SAME, listed, missing_column, nearest
-from instruct_fmt.adapt.system import NAMES, ROLE, Unplaced
+from instruct_fmt.adapt.fields import ANSWERS, SAME, listed, missing_column
+from instruct_fmt.adapt.system import NAMES, ROLE, Unplaced, looked_at
 from instruct_fmt.adapt.values import root, text
 from instruct_fmt.errors import UsageError
+from instruct_fmt.names import hint
 from instruct_fmt.types import Record, TemplateSource
 
 
-def adapter(source: TemplateSource, columns: Sequence[str], asked: Asked) -> Callable[[Mapping[str, Any]], Record]:
+def adapter(
+    source: TemplateSource, columns: Sequence[str], asked: Asked
+) -> tuple[Sequence[str], Callable[[Mapping[str, Any]], Record]]:
     """Make the adapter. A null in an optional column is left out; anything else but text is an error.
 
     Args:
         source: the template; its `columns` are what must be found.
         columns: the dataset's columns.
         asked: what the user says about the rows.
+
+    Returns:
+        The columns that are read, and what reads a row.
 
     Raises:
         UsageError: a column is missing, a name is unknown, or a system prompt has no place.
@@ -53,7 +59,7 @@ def adapter(source: TemplateSource, columns: Sequence[str], asked: Asked) -> Cal
                 values[name] = text(value, path)
         return Record(values)
 
-    return adapt
+    return (*found.values(), *looked_at(lost)), adapt
 
 
 def unplaced(source: TemplateSource, columns: Sequence[str], found: Mapping[str, str], asked: Asked) -> Unplaced | None:
@@ -82,9 +88,8 @@ def resolve(source: TemplateSource, columns: Sequence[str], mapping: Mapping[str
     """
     for name, column in mapping.items():
         if name not in source.columns:
-            hint = nearest(name, source.columns)
             raise UsageError(
-                f"columns names {name!r}{hint}, which the template {source.name!r} does not use; "
+                f"columns names {name!r}{hint(name, source.columns)}, which the template {source.name!r} does not use; "
                 f"it uses {listed(source.columns)}"
             )
         if column not in columns:
@@ -114,12 +119,12 @@ def _from_field_map(source: TemplateSource, field_map: Mapping[str, str]) -> dic
 def _missing(source: TemplateSource, name: str, columns: Sequence[str], others: Sequence[str]) -> str:
     """The text of the error for a name that has no column."""
     if "chosen" in columns and "rejected" in columns and name in ANSWERS:
-        guess, hint = "chosen", " (preferences are not supported yet; this trains on the chosen answers only)"
+        guess, about = "chosen", " (preferences are not supported yet; this trains on the chosen answers only)"
     else:
-        guess, hint = (others[0] if others else "…"), ""
+        guess, about = (others[0] if others else "…"), ""
     several = f"; {listed(others)} could be meant" if len(others) > 1 else ""
-    close = nearest(name, columns)
+    close = hint(name, columns)
     return (
         f"the template {source.name!r} needs the column {name!r}{close}; "
-        f"the dataset has {listed(columns)}{several}; fix: columns={{{name!r}: {guess!r}}}{hint}"
+        f"the dataset has {listed(columns)}{several}; fix: columns={{{name!r}: {guess!r}}}{about}"
     )

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instruct_fmt.adapt.arrow import table_rows
-from instruct_fmt.adapt.canonical import CALL, Dialect
+from instruct_fmt.adapt.canonical import Dialect
 from instruct_fmt.adapt.tools import calls_of_text, tool_calls, tools
 from instruct_fmt.adapt.values import root
 from instruct_fmt.errors import RowError
@@ -78,17 +78,18 @@ class Layout:
     calls_shape: Callable[[Any], Hashable | None]
 
 
-def shaped_records(table: pa.Table, found: Mapping[str, str]) -> list[ShapedRows]:
+def shaped_records(table: pa.Table, plain: Bools, found: Mapping[str, str]) -> list[ShapedRows]:
     """The rows whose columns are all there and all text.
 
     Args:
         table: the rows.
+        plain: for each row whether it may be one of them.
         found: the template's names → the table's columns.
     """
     arrays = {name: table.column(column).combine_chunks() for name, column in found.items()}
     if not arrays or not all(_is_text(array.type) for array in arrays.values()):
         return []
-    whole = np.ones(table.num_rows, np.bool_)
+    whole = plain.copy()
     for array in arrays.values():
         whole &= _mask(pc.is_valid(array))
     places = np.flatnonzero(whole)
@@ -99,8 +100,8 @@ def shaped_records(table: pa.Table, found: Mapping[str, str]) -> list[ShapedRows
     return [ShapedRows(places, {(i, name): array.cast(TEXT) for i, (name, array) in enumerate(arrays.items())})]
 
 
-def shaped_messages(table: pa.Table, layout: Layout) -> list[ShapedRows]:
-    """The rows whose messages have a known role, text, calls, and nothing else."""
+def shaped_messages(table: pa.Table, plain: Bools, layout: Layout) -> list[ShapedRows]:
+    """The rows among the `plain` ones whose messages have a known role, text, calls, and nothing else."""
     lists = table.column(layout.messages).combine_chunks()
     kind = lists.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
@@ -112,7 +113,7 @@ def shaped_messages(table: pa.Table, layout: Layout) -> list[ShapedRows]:
     found = _Messages.of(lists.values, layout)
     offsets = np.asarray(lists.offsets, np.int64)
     spoiled = np.concatenate([[0], np.cumsum(~found.plain)])[offsets]
-    whole = (np.diff(spoiled) == 0) & (np.diff(offsets) > 0) & _mask(pc.is_valid(lists))
+    whole = plain & (np.diff(spoiled) == 0) & (np.diff(offsets) > 0) & _mask(pc.is_valid(lists))
     for name in layout.empty:
         whole &= _mask(pc.is_null(table.column(name).combine_chunks()))
     beside = _tools(table.column(layout.tools).combine_chunks()) if layout.tools else None
@@ -134,7 +135,8 @@ class _Messages:
         roles: for each its role's number; `role_names` are the names.
         texts: field → its values, null where a message has none.
         calls: the calls of each.
-        linked: whether results take the names of their calls.
+        calling: for each role's number whether the text of its messages is a call.
+        linked: whether results take the names of their calls, also where no call is a message's text.
     """
 
     plain: Bools
@@ -143,6 +145,7 @@ class _Messages:
     role_names: Sequence[str]
     texts: Mapping[str, pa.Array]
     calls: Distinct
+    calling: Sequence[bool]
     linked: bool
 
     @classmethod
@@ -170,7 +173,8 @@ class _Messages:
         plain &= _mask(pc.is_valid(texts["content"])) | (calls.codes >= 0)
         names = [role for role, _ in speakers]
         texts = {name: child.cast(TEXT) for name, child in texts.items()}
-        return cls(plain, signatures, roles, names, texts, calls, layout.dialect.any_case)
+        calling_roles = [is_call for _, is_call in speakers]
+        return cls(plain, signatures, roles, names, texts, calls, calling_roles, layout.dialect.linked)
 
     def rows(self, offsets: Ints, places: Ints, beside: Distinct | None) -> ShapedRows:
         """Rows of one shape, as columns."""
@@ -188,8 +192,9 @@ class _Messages:
                     texts[number, "thinking"] = texts[number, name]
         calling = np.flatnonzero(self.calls.codes[first : first + size] >= 0).tolist()
         calls = {number: self.calls.take(offsets[places] + number) for number in calling}
-        if self.linked:
-            self._link([self.role_names[role] for role in self.roles[first : first + size]], calls, texts)
+        here_roles = self.roles[first : first + size].tolist()
+        if self.linked or any(self.calling[role] for role in here_roles):
+            self._link([self.role_names[role] for role in here_roles], calls, texts)
         return ShapedRows(places, texts, calls, None if beside is None else beside.take(places))
 
     def _link(
@@ -223,13 +228,8 @@ def column_of(distinct: Distinct, path: Sequence[str | int], text: Callable[[Any
 def _roles(child: pa.Array, dialect: Dialect) -> tuple[Ints, list[tuple[str, bool]]]:
     """For each message the number of its role, negative for none; and the roles, with whether they call."""
     encoded = child.dictionary_encode()
-    speakers = []
-    for written in encoded.dictionary.to_pylist():
-        role = dialect.roles.get(written)
-        if role is None and dialect.any_case:
-            role = dialect.roles.get(written.lower())
-        role = written if role is None else role
-        speakers.append(("assistant", True) if role == CALL else (role, False))
+    # What nobody knows is in no plan: the row's adapter says so.
+    speakers = [dialect.roles_of(written) or ("", False) for written in encoded.dictionary.to_pylist()]
     return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), speakers
 
 

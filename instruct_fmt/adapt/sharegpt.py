@@ -1,29 +1,8 @@
-"""ShareGPT's speakers in, roles out; and the results of calls, linked to their calls."""
+"""Calls and their results, which ShareGPT's messages tell apart by their order alone, linked."""
 
 from __future__ import annotations
 
-from instruct_fmt.adapt.canonical import CALL
 from instruct_fmt.types import Message
-
-# The speakers of public ShareGPT-like datasets, in lower case.
-ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
-    "system": "system",
-    "function_call": CALL,
-    "tool_call": CALL,
-    "observation": "tool",
-    "tool": "tool",
-    "function": "tool",
-    "function_response": "tool",
-    "tool_response": "tool",
-}
 
 
 def link_results(messages: list[Message]) -> None:

@@ -78,5 +78,10 @@ class Unplaced:
         )
 
 
+def looked_at(unplaced: Unplaced | None) -> tuple[str, ...]:
+    """The column in which system prompts are looked for."""
+    return () if unplaced is None or unplaced.column is None else (unplaced.column,)
+
+
 def _says_something(value: object) -> bool:
     return bool(value.strip()) if isinstance(value, str) else value is not None

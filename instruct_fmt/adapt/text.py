@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from instruct_fmt.adapt.fields import Fields
-from instruct_fmt.adapt.system import Unplaced
+from instruct_fmt.adapt.system import Unplaced, looked_at
 from instruct_fmt.adapt.values import root, text
 from instruct_fmt.types import Text
 
 
-def adapter(fields: Fields, unplaced: Unplaced | None) -> Callable[[Mapping[str, Any]], Text]:
+def adapter(fields: Fields, unplaced: Unplaced | None) -> tuple[Sequence[str], Callable[[Mapping[str, Any]], Text]]:
     """Make the adapter.
 
     Args:
         fields: the columns and what the user says about them.
         unplaced: system prompts, which ready text has no place for; None where they may go.
+
+    Returns:
+        The columns that are read, and what reads a row.
 
     Raises:
         UsageError: no column holds text, or there is a system prompt for all rows.
@@ -32,4 +35,4 @@ def adapter(fields: Fields, unplaced: Unplaced | None) -> Callable[[Mapping[str,
             unplaced.check(row)
         return found
 
-    return adapt
+    return (column, *looked_at(unplaced)), adapt

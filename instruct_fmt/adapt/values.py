@@ -1,9 +1,7 @@
 """Plain values: any Python value of a row in, plain JSON data out, with the JSON path of what cannot be used.
 
-Templates see plain data only: `str`, `int`, `float`, `bool`, `None`, `list` and `dict`. Members that are
-null are dropped, because Arrow fills every key that a row lacks with null and the two cannot be told apart;
-elements of lists are kept. Where the value was a JSON *string*, Arrow had no part in its nulls, and they
-stay.
+Templates see plain data only: `str`, `int`, `float`, `bool`, `None`, `list` and `dict`. A null that the source wrote
+stays; those that Arrow fills into structs are gone before (see `arrow`).
 """
 
 from __future__ import annotations
@@ -80,13 +78,12 @@ def text(value: object, path: Path) -> str:
     raise bad_field(path, value, "text", "convert the column to text, or name another column")
 
 
-def plain(value: Any, path: Path, keep_null: bool = False) -> Any:
+def plain(value: Any, path: Path) -> Any:
     """Any value as plain JSON data.
 
     Args:
         value: a Python value; numpy scalars and arrays, tuples and mappings are converted.
         path: where it stands in the row.
-        keep_null: keep members that are null, for data that was a JSON string.
 
     Raises:
         RowError: ``bad-text`` for a lone surrogate, ``bad-field`` for what is not data, such as a date.
@@ -97,19 +94,18 @@ def plain(value: Any, path: Path, keep_null: bool = False) -> Any:
     if value is None or kind in _SCALARS:
         return value
     if kind is dict:
-        return _plain_dict(value, path, keep_null)
+        return _plain_dict(value, path)
     if kind is list:
-        return [plain(item, (path, i), keep_null) for i, item in enumerate(value)]
-    return plain(_builtin(value, path), path, keep_null)
+        return [plain(item, (path, i)) for i, item in enumerate(value)]
+    return plain(_builtin(value, path), path)
 
 
-def _plain_dict(value: dict[Any, Any], path: Path, keep_null: bool) -> dict[str, Any]:
+def _plain_dict(value: dict[Any, Any], path: Path) -> dict[str, Any]:
     done: dict[str, Any] = {}
     for key, item in value.items():
         if type(key) is not str:
             raise bad_field(path, key, "an object whose keys are text", "convert the key to text")
-        if item is not None or keep_null:
-            done[check_text(key, path)] = plain(item, (path, key), keep_null)
+        done[check_text(key, path)] = plain(item, (path, key))
     return done
 
 
@@ -149,7 +145,7 @@ def as_list(value: object) -> list[Any] | None:
     return list(value) if isinstance(value, np.ndarray) and value.ndim else None
 
 
-def object_of(value: object, path: Path, reason: str, expected: str, keep_null: bool = False) -> dict[str, Any]:
+def object_of(value: object, path: Path, reason: str, expected: str) -> dict[str, Any]:
     """A struct, or a JSON string that holds an object, as a plain dict.
 
     Raises:
@@ -158,9 +154,9 @@ def object_of(value: object, path: Path, reason: str, expected: str, keep_null: 
     if isinstance(value, str):
         found = decoded(value)
         if isinstance(found, dict):
-            return _plain_dict(found, path, keep_null=True)
+            return _plain_dict(found, path)
     elif isinstance(value, Mapping):
-        return _plain_dict(dict(value), path, keep_null)
+        return _plain_dict(dict(value), path)
     what = f"{type(value).__name__} {shown(value)}"
     raise RowError(reason, at(path), what, expected, "write it as an object or as the JSON text of one")
 
@@ -174,7 +170,6 @@ def objects(value: object, path: Path, reason: str, expected: str) -> list[dict[
     Raises:
         RowError: `reason` where it is none of them.
     """
-    was_text = isinstance(value, str)
     found = decoded(value) if isinstance(value, str) else value
     if found is None and (value is None or (isinstance(value, str) and value.strip() in ("", "null"))):
         return None
@@ -182,4 +177,4 @@ def objects(value: object, path: Path, reason: str, expected: str) -> list[dict[
     if items is None:
         what = f"{type(value).__name__} {shown(value)}"
         raise RowError(reason, at(path), what, expected, "write it as a list or as the JSON text of one")
-    return [object_of(item, (path, i), reason, expected, was_text) for i, item in enumerate(items)] or None
+    return [object_of(item, (path, i), reason, expected) for i, item in enumerate(items)] or None

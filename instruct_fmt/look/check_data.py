@@ -102,7 +102,7 @@ def _spread(size: int, count: int) -> list[int]:
 def _count(fmt: Formatter, unlimited: Pipeline, number: int, row: Row, tally: _Tally) -> None:
     """Encode one row without a limit, then see what the limit makes of it, and what the template left out."""
     columns = list(row)
-    tally.formats[fmt.pipeline.adapter(columns, row)[0]] += 1
+    tally.formats[fmt.pipeline.adapter(columns, row).format] += 1
     batch = unlimited.run([row], columns, number)
     tally.counts.update(batch.counts)
     tally.rejected += batch.rejected
@@ -133,7 +133,7 @@ def _cut(fmt: Formatter, row: Row, number: int, trained: int) -> str:
 
 def _left_out(fmt: Formatter, row: Row, columns: Sequence[str]) -> list[str]:
     """Messages and tools of a conversation of which nothing is in the text."""
-    example = fmt.pipeline.adapter(columns, row)[1](row)
+    example = fmt.pipeline.read(row, columns)
     if not isinstance(example, Conversation):
         return []
     marked = fmt.pipeline.mark(example, columns)[-1]  # with history="expand" the last one holds the whole row

@@ -15,6 +15,7 @@ from typing import Any
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.template.chat import ChatTemplate, Scene
 from instruct_fmt.template.completion import Completion, field_dropped
+from instruct_fmt.template.coverage import check_silent, printed_fields
 from instruct_fmt.template.dropped import check_unprinted, check_unprinted_calls, unprinted, unprinted_calls
 from instruct_fmt.template.forms import Forms
 from instruct_fmt.template.ground import Ground
@@ -366,10 +367,12 @@ class Job:
         Raises:
             RowError: a message that says something is not in the text.
         """
+        allowed = self.policy.allow_dropped
         check_unprinted(self._unprinted(), self.messages)
-        if "tool_calls" not in self.policy.allow_dropped:
+        if "tool_calls" not in allowed:
             calls = unprinted_calls(self.index.pieces, self.messages[: self._shown])
             check_unprinted_calls(calls, self.messages)
+        check_silent(self.messages[: self._shown], printed_fields(self.index.text, self.index.pieces), allowed)
         served = self.policy.prompt_mismatch != "as_rendered" and self.policy.train_on != "all"
         seams = [turn for turn in turns if served and speaks(self.messages[turn.index])]
         if self.policy.history == "as_rendered":

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from instruct_fmt.template.coverage import printed_fields
 from instruct_fmt.template.owners import SPEAKING
 from instruct_fmt.template.spans import TraceIndex, Turn
 from instruct_fmt.types import Conversation, Marked, Range, Span
@@ -59,6 +60,7 @@ def mark_turns(
         seams=tuple((turn.start, turn.end + turn.behind) for turn in seams),
         eos=eos,
         counts=+counts,
+        printed=printed_fields(text, trace.pieces),
     )
 
 

@@ -11,12 +11,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TypeGuard
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instruct_fmt.template.coverage import Unprinted
 from instruct_fmt.template.origins import Field
 from instruct_fmt.template.symbolic import BLANKS, PLACEHOLDER, Expression, Guard, Recorder
 from instruct_fmt.types import Bools, Ints, Marked, PlannedRows, Range
@@ -112,6 +112,7 @@ class Plan:
             the row's.
         control: places where the template's control tokens end, and their ids.
         ends: what is written in front of each text and behind it, for BOS and EOS.
+        unread: fields of the shape that are not printed.
         pieces: where in the symbolic render each literal and each expression begins, without the ends.
         marked: the symbolic render, for what does not depend on the row.
     """
@@ -126,6 +127,7 @@ class Plan:
     tails: tuple[tuple[int, ...] | None, ...]
     control: tuple[tuple[Place, int], ...]
     ends: tuple[str, str]
+    unread: tuple[Unprinted, ...]
     pieces: tuple[tuple[int, str | Expression], ...]
     marked: Marked
 
@@ -135,7 +137,7 @@ class Plan:
         for guard in self.guards:
             found &= _asked(guard, values)
         for field in self.spoken:
-            found &= values.sizes(Expression(field, (("both", BLANKS),))) > 0
+            found &= _says_something(values, field)
         return found
 
     def render(self, values: Values, places: Ints) -> PlannedRows:
@@ -160,6 +162,7 @@ class Plan:
             _at([place for place, _ in self.control], starts),
             np.array([id for _, id in self.control], np.int64),
             self.marked.counts,
+            {found.field: said for found in self.unread if (said := _unread(values, found)).any()},
         )
 
     def fill(self, texts: Mapping[Field, str]) -> Marked | None:
@@ -226,6 +229,19 @@ class Values:
         return self._sizes[expression]
 
 
+def _says_something(values: Values, field: Field) -> Bools:
+    """For each row whether a field holds more than blanks."""
+    return values.sizes(Expression(field, (("both", BLANKS),))) > 0
+
+
+def _unread(values: Values, found: Unprinted) -> Bools:
+    """For each row whether a field that is not printed says something that no call says."""
+    said = _says_something(values, found.field)
+    for call in found.calls:
+        said &= ~pc.equal(values.text(Expression(found.field)), values.text(Expression(call))).to_numpy(False)
+    return said
+
+
 def _asked(guard: Guard, values: Values) -> Bools:
     """For each row whether a guard's question has the answer that it had when the plan was made."""
     if guard.question == "filled":
@@ -236,13 +252,16 @@ def _asked(guard: Guard, values: Values) -> Bools:
     return np.equal(answers, guard.answer)
 
 
-def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int], tokens: TokensOfText) -> Plan | None:
+def make_plan(
+    marked: Marked, recorder: Recorder, speaking: Collection[int], unread: Sequence[Unprinted], tokens: TokensOfText
+) -> Plan | None:
     """The plan of a symbolic render; None where it cannot stand for other rows.
 
     Args:
         marked: the render, its text full of placeholders.
         recorder: what was recorded on the way.
-        speaking: the messages, or columns, that the model writes.
+        speaking: the messages, or columns, that must say something.
+        unread: fields of the shape that are not printed.
         tokens: what to know about the tokenizer.
     """
     ends = tokens.ends(marked)
@@ -273,7 +292,7 @@ def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int], tok
     return Plan(
         tuple(parts),
         tuple(recorder.guards),
-        tuple({part.field.place: part.field for part in parts if _is_spoken(part, speaking)}.values()),
+        _spoken(parts, speaking),
         tuple((places[left], places[right]) for left, right in marked.trained),
         tuple(places[cut] for cut in cuts if 0 < cut < len(marked.text)),
         tuple(places[edge] for seam in seams for edge in seam),
@@ -281,6 +300,7 @@ def make_plan(marked: Marked, recorder: Recorder, speaking: Collection[int], tok
         tuple(tails),
         tuple((places[end], id) for end, id in control),
         ends,
+        tuple(unread),
         tuple(_pieces(symbolic.text, expressions)),
         symbolic,
     )
@@ -326,8 +346,10 @@ def with_ends(marked: Marked, before: str, behind: str) -> Marked:
     return replace(marked, text=before + marked.text + behind, trained=tuple(trained), cuts=cuts, seams=seams)
 
 
-def _is_spoken(part: str | Expression, speaking: Collection[int]) -> TypeGuard[Expression]:
-    return isinstance(part, Expression) and part.field.place in speaking
+def _spoken(parts: Sequence[str | Expression], speaking: Collection[int]) -> tuple[Field, ...]:
+    """The last field that is printed of each message, or column, that must say something."""
+    printed = (part.field for part in parts if isinstance(part, Expression) and part.field.place in speaking)
+    return tuple({field.place: field for field in printed}.values())
 
 
 def _literal(text: str, start: int, parts: list[str | Expression], places: dict[int, Place]) -> None:

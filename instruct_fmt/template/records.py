@@ -14,6 +14,7 @@ import jinja2
 
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.template.chat import PYTHON_ERRORS, compile_template, row_error, text_differs
+from instruct_fmt.template.coverage import printed_fields
 from instruct_fmt.template.marking import spans_of
 from instruct_fmt.template.spans import TraceIndex
 from instruct_fmt.template.stops import ANSWER, StopFinder
@@ -99,6 +100,7 @@ class RecordTemplate:
                 "eos_appended": int(eos),
                 "turns_without_stop": int(not eos and not stopped),
             },
+            printed=printed_fields(text, index.pieces),
         )
 
     def plain(self, record: Record) -> str:

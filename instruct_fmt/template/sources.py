@@ -254,7 +254,15 @@ def _as_jinja(text: str) -> str:
 def _source(text: str, name: str, origin: str) -> TemplateSource:
     found = find_variables(text, name)
     if found.chat:
-        return TemplateSource(text, "chat", name, origin)
+        return TemplateSource(
+            text,
+            "chat",
+            name,
+            origin,
+            variables=frozenset(found.columns),
+            roles=found.roles,
+            mentioned=found.mentioned,
+        )
     if not found.columns:
         raise TemplateError(
             f"template {name} uses neither `messages` nor any column; "

@@ -16,6 +16,7 @@ import jinja2
 
 from instruct_fmt.reasoning import BEGINS
 from instruct_fmt.template.chat import PYTHON_ERRORS, ChatTemplate, Scene, row_error
+from instruct_fmt.template.coverage import says_elsewhere, unprinted_leaves
 from instruct_fmt.template.job import Job
 from instruct_fmt.template.marking import speaks
 from instruct_fmt.template.origins import TOOLS, Field
@@ -298,8 +299,14 @@ class SymbolicMarker:
         if any(left and right for left, right in pairwise(roles)):
             return None  # whether one continues the other depends on more than guards
         found = self._symbolic.mark_plainly(conversation)
-        speaking = [place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING]
-        return make_plan(found[0], recorder, speaking, self._tokens) if len(found) == 1 else None
+        if len(found) != 1:
+            return None
+        printed = found[0].printed
+        wordy = {place for place, message in enumerate(conversation.messages) if says_elsewhere(message)}
+        if wordy - {place for place, _ in printed}:
+            return None
+        speaking = {place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING}
+        return make_plan(found[0], recorder, speaking | wordy, unprinted_leaves(conversation, printed), self._tokens)
 
 
 class SymbolicRecord(RecordTemplate):
@@ -323,7 +330,7 @@ class SymbolicRecord(RecordTemplate):
         marked = self.mark(Record(shown), append_eos=self._append_eos)
         names = list(record.values)
         answers = [names.index(name) for name in self.answers if name in names]
-        return make_plan(marked, recorder, answers, self._tokens)
+        return make_plan(marked, recorder, answers, unprinted_leaves(record, marked.printed), self._tokens)
 
     def _index(self, values: Mapping[str, Any]) -> TraceIndex:
         assert self._compiled is not None

@@ -59,6 +59,8 @@ class Variables:
         optional: the columns whose absence it tests for.
         last: the column that it writes last; None where it has none.
         generation: whether it has a `{% generation %}` block.
+        roles: the words that it compares with a message's role.
+        mentioned: every name and every word in its code: what it may look at in a row is called by one of them.
     """
 
     chat: bool
@@ -66,6 +68,8 @@ class Variables:
     optional: frozenset[str]
     last: str | None
     generation: bool
+    roles: frozenset[str]
+    mentioned: frozenset[str]
 
 
 class _Tracker(TrackingCodeGenerator):
@@ -105,6 +109,8 @@ def find_variables(text: str, name: str) -> Variables:
         optional=frozenset(_tested(tree)) & columns,
         last=_last_written(tree, columns),
         generation=any(n.identifier == GenerationBlock.identifier for n in tree.find_all(nodes.ExtensionAttribute)),
+        roles=frozenset(_roles(tree)),
+        mentioned=frozenset(_mentioned(tree)),
     )
 
 
@@ -176,6 +182,39 @@ def _asked(node: nodes.Node | None) -> Iterator[str]:
         yield from _asked(node.right)
     elif isinstance(node, nodes.Compare) and isinstance(node.expr, nodes.Filter):  # input|length > 0
         yield from _asked(node.expr)
+
+
+def _roles(tree: nodes.Template) -> Iterator[str]:
+    """The words on either side of a comparison of which the other side is about a role."""
+    for comparison in tree.find_all(nodes.Compare):
+        sides = [comparison.expr, *(operand.expr for operand in comparison.ops)]
+        if any(_is_role(side) for side in sides):
+            yield from (word for side in sides for word in _words(side) if word != "role")
+
+
+def _is_role(node: nodes.Node) -> bool:
+    """Whether an expression is about a role: ``message.role``, ``message["role"]``, or a name such as ``last_role``."""
+    return any(
+        (isinstance(part, nodes.Getattr) and "role" in part.attr)
+        or (isinstance(part, nodes.Getitem) and isinstance(part.arg, nodes.Const) and part.arg.value == "role")
+        or (isinstance(part, nodes.Name) and "role" in part.name)
+        for part in _in_order(node)
+    )
+
+
+def _words(node: nodes.Node) -> Iterator[str]:
+    for part in _in_order(node):
+        if isinstance(part, nodes.Const) and isinstance(part.value, str):
+            yield part.value
+
+
+def _mentioned(tree: nodes.Template) -> Iterator[str]:
+    for part in _in_order(tree):
+        if isinstance(part, nodes.Getattr):
+            yield part.attr
+        elif isinstance(part, nodes.Name):
+            yield part.name
+    yield from _words(tree)
 
 
 def _last_written(tree: nodes.Template, columns: set[str]) -> str | None:

@@ -177,7 +177,7 @@ def tool_messages(rows: Iterator[Row]) -> Iterator[Row]:
 
     source = TemplateSource("", "chat", "none")
     for row in rows:
-        example = make_adapter(list(row), row, source, Asked())[1](row)
+        example = make_adapter(list(row), row, source, Asked())(row)
         assert isinstance(example, Conversation)
         tools = json.dumps(list(example.tools), ensure_ascii=False) if example.tools else None
         yield {"messages": [_spelled(message) for message in example.messages], "tools": tools}

@@ -1,0 +1,38 @@
+"""Names that were probably meant: a name that nothing has in, the one that it is a slip of out, if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+_ALIKE = 0.75
+_SHORTEST_STEM = 4
+
+
+def nearest_name(name: str, options: Iterable[str]) -> str | None:
+    """The option that a name is a slip of; None where none is alike enough to be meant.
+
+    Letters in common do not make two words related: most of the letters must stand in the same order, or one must
+    begin with the other.
+
+    >>> nearest_name("asistant", ["user", "assistant"]), nearest_name("cutoff", ["cutoff_len"])
+    ('assistant', 'cutoff_len')
+    >>> nearest_name("ratio", ["train_on", "format"]) is None
+    True
+    """
+    scored = [(_alike(name.lower(), option.lower()), option) for option in dict.fromkeys(options)]
+    best = max(scored, default=(0.0, ""), key=lambda found: found[0])
+    return best[1] if best[0] >= _ALIKE else None
+
+
+def hint(name: str, options: Iterable[str]) -> str:
+    """The same as a half sentence for a message; empty where there is none."""
+    near = nearest_name(name, options)
+    return f" (did you mean {near!r}?)" if near is not None else ""
+
+
+def _alike(name: str, option: str) -> float:
+    short, long = sorted((name, option), key=len)
+    if len(short) >= _SHORTEST_STEM and long.startswith(short):
+        return max(_ALIKE, len(short) / len(long))
+    return SequenceMatcher(None, name, option).ratio()
