@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import instruct_fmt as ifmt
-from instruct_fmt.adapt import Asked, make_adapter, table_rows
+from instruct_fmt.adapt import Asked, make_adapter, table_rows, with_dataset_path
 from instruct_fmt.adapt.parts import read
 from instruct_fmt.adapt.values import root
 from instruct_fmt.errors import RowError
@@ -357,3 +357,22 @@ def test_pieces_know_the_names_of_their_fields() -> None:
         {"tool_call_id": "tool_use_id"},
     ]
     assert [piece.message["content"] for piece in found.pieces] == ["18 °C", "ab", "18 °C"]
+
+
+def test_errors_of_templates_name_the_part() -> None:
+    """What later stages say of a canonical field comes with the path of the part that says it."""
+    parts = [THOUGHT, text("b"), use("Paris", "a"), use("Rome", "b")]
+    messages = [ASK, {"role": "assistant", "content": parts}, {"role": "user", "content": [RESULT, text("So?")]}, SAY]
+    example = adapted({"messages": messages})
+    paths = {
+        ".messages[1].reasoning_content": ".messages[1].content[0]",
+        ".messages[1].content": ".messages[1].content",
+        ".messages[1].tool_calls[1].function.arguments.city": ".messages[1].content[3]",
+        ".messages[2].content": ".messages[2].content[0].content",
+        ".messages[2].tool_call_id": ".messages[2].content[0].tool_use_id",
+        ".messages[3].content": ".messages[2].content[1].text",
+        ".messages[4].content": ".messages[3].content",
+    }
+    for ours, theirs in paths.items():
+        error = RowError("field-dropped", f"${ours}", "", "", "")
+        assert with_dataset_path(error, example).path == f"${theirs}"

@@ -181,8 +181,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
     if "content" not in message:
         _check_says(message, path, dialect)
     if said is not None:
-        parts.into(message, said, REASONING)
-        names = {**dict.fromkeys(("tool_calls", *REASONING), dialect.content), **names}
+        names = {**names, **parts.into(message, said, REASONING)}
     return _Read(_with_reasoning(message), flag, names, () if said is None else said.pieces, is_call)
 
 
@@ -317,6 +316,9 @@ def dataset_path(example: Conversation, place: int, name: str, inside: str = "")
     """The path in the dataset of a message's field, and of what is inside it; without a name, of the message."""
     path = example.paths[place]
     names = example.names[place] if place < len(example.names) else _SAME
+    part = names.get(f"{name}{inside.partition(']')[0]}]")
+    if part is not None:
+        return f"{path}.{part}"  # a call that is a part of the content
     theirs = names.get(name, name)
     if name == "tool_calls" and theirs == names.get("content", "content"):
         inside = ""  # the call is the text of its message, whose JSON has no path

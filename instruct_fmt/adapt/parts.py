@@ -63,13 +63,13 @@ class Parts:
     Attributes:
         content: the text of an answer.
         reasoning: the reasoning of an answer and where it begins, if it has any.
-        calls: the calls of an answer and where they begin, if it has any.
+        calls: the calls of an answer and where they are.
         pieces: the messages that a message with results becomes, in the order of its parts.
     """
 
     content: str = ""
     reasoning: tuple[str, Path] | None = None
-    calls: tuple[list[dict[str, Any]], Path] | None = None
+    calls: Sequence[tuple[dict[str, Any], Path]] = ()
     pieces: Sequence[Piece] = ()
 
 
@@ -86,7 +86,7 @@ def read(value: object, path: Path, role: str) -> Parts | None:
             that are in another order; ``bad-tools`` for calls that cannot be read; and what `content` raises.
 
     >>> read([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hi"}], (None, "content"), "assistant")
-    Parts(content='Hi', reasoning=('Hm.', ((None, 'content'), 0)), calls=None, pieces=())
+    Parts(content='Hi', reasoning=('Hm.', ((None, 'content'), 0)), calls=[], pieces=())
     """
     parts: list[_Part]
     if isinstance(value, Mapping):
@@ -109,13 +109,13 @@ def _answer(parts: Sequence[_Part]) -> Parts:
     """What the parts of an assistant's message say."""
     texts: list[str] = []
     thoughts: list[tuple[str, Path]] = []
-    calls: list[tuple[list[dict[str, Any]], Path]] = []
+    calls: list[tuple[dict[str, Any], Path]] = []
     last = 0
     for part, place in parts:
         kind = _kind(part)
         if kind == "calls":
             said: Any = _calls(part, place)
-            calls.append((said, place))
+            calls += [(call, place) for call in said]
         elif kind == "reasoning":
             said = _reasoning(part, place)
             thoughts.append((said, place))
@@ -129,8 +129,7 @@ def _answer(parts: Sequence[_Part]) -> Parts:
                 raise _out_of_order(kind, _ORDER[last], place)
             last = _ORDER.index(kind)
     reasoning = ("".join(said for said, _ in thoughts), thoughts[0][1]) if thoughts else None
-    made = ([call for some, _ in calls for call in some], calls[0][1]) if calls else None
-    return Parts("".join(texts), reasoning, made)
+    return Parts("".join(texts), reasoning, calls)
 
 
 def _pieces(parts: Sequence[_Part], role: str) -> list[Piece]:
@@ -201,7 +200,7 @@ def _out_of_order(kind: str, last: str, path: Path) -> RowError:
     return RowError("bad-field", at(path), f"{named[kind]} behind {named[last]}", expected, fix)
 
 
-def into(message: Message, parts: Parts, names: Sequence[str]) -> None:
+def into(message: Message, parts: Parts, names: Sequence[str]) -> dict[str, str]:
     """Fill an answer with the reasoning and the calls of its parts, whose text it has; changes the message.
 
     Args:
@@ -209,18 +208,32 @@ def into(message: Message, parts: Parts, names: Sequence[str]) -> None:
         parts: what its parts say.
         names: what its reasoning may be called.
 
+    Returns:
+        Our names of these fields, and of each call → where they are in the message of the row.
+
     Raises:
         RowError: ``bad-field`` where it has others in a field of its own.
     """
+    found: dict[str, str] = {}
     if parts.reasoning is not None:
         said, path = parts.reasoning
         if any(message.get(name, said) != said for name in names):
             raise bad_field(path, said, "one reasoning in a message", "remove the part, or the field beside it")
         message.setdefault(names[0], said)
-    if parts.calls is not None:
-        calls, path = parts.calls
+        found.update(dict.fromkeys(names, _inside(path)))
+    if parts.calls:
+        calls = [call for call, _ in parts.calls]
         if message.setdefault("tool_calls", calls) != calls:
+            path = parts.calls[0][1]
             raise bad_field(path, calls, "one list of calls in a message", "remove the part, or the field beside it")
+        found.update({f"tool_calls[{i}]": _inside(path) for i, (_, path) in enumerate(parts.calls)})
+    return found
+
+
+def _inside(path: Path) -> str:
+    """The path of a part from its message on."""
+    parent, key = path
+    return f"{parent[1]}[{key}]" if isinstance(key, int) else key
 
 
 def split(message: Message, pieces: Sequence[Piece], path: Path) -> list[Message]:

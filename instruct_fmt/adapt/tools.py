@@ -143,6 +143,8 @@ def _call(call: dict[str, Any], path: Path) -> dict[str, Any]:
         function, place = _without_null(inner), (path, "function")
         strange: list[Path] = [(place, name) for name in function if name != "name"]
         strange += [(path, name) for name in call if name in _ARGUMENTS]
+        if call.get("type") in _FLAT_CALLS:
+            call = {key: "function" if key == "type" else value for key, value in call.items()}
         return _wrapped(call, _with_arguments(function, place, strange))
     if call.get("type") not in _FLAT_CALLS:
         fix = "write it as the call of a function, or take it out"
