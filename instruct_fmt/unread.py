@@ -104,7 +104,8 @@ def _path(example: Example, field: Field, columns: Mapping[str, str]) -> str:
         return f"$.{column}[].{inside}" if inside else f"$.{column}"
     name, inside = str(path[0]), shown_path(path[1:])
     told = dataset_path(example, place, name, inside if inside.startswith("[") or not inside else f".{inside}")
-    return re.sub(r"\[\d+\]", f"[{example.messages[place]['role']}]", told, count=1)
+    told = re.sub(r"\[\d+\]", f"[{example.messages[place]['role']}]", told, count=1)
+    return re.sub(r"\[\d+\]", "[]", told)
 
 
 def _example_at(shapes: Sequence[ShapeGroup], place: int) -> Example:

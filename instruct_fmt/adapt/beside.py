@@ -34,7 +34,7 @@ class Beside:
     """The columns beside those that an adapter reads.
 
     Attributes:
-        unread: all of them.
+        unread: those that nothing looks at.
         parts: those that hold a part of the row → what they are.
         label: the column that tells good examples from bad ones, or None.
         weight: the column of weights, or None.
@@ -53,11 +53,12 @@ class Beside:
         parts = {
             name: field for field in _PARTS if field not in allow_dropped for name in COLUMNS[field] if name in asked
         }
+        judged = [name for name in (_LABEL, _WEIGHT) if name in asked]
         return cls(
-            unread,
+            tuple(name for name in unread if name not in judged),
             parts,
-            _LABEL if _LABEL in asked else None,
-            _WEIGHT if _WEIGHT in asked else None,
+            _LABEL if _LABEL in judged else None,
+            _WEIGHT if _WEIGHT in judged else None,
         )
 
     def check(self, row: Row) -> None:

@@ -128,7 +128,8 @@ def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> 
             paths = (*paths[:place], *(at(piece.path) for piece in found.pieces), *paths[place + 1 :])
             messages += parts.split(found.message, found.pieces, path)
             flags += [found.flag] * len(found.pieces)
-            names += [piece.names for piece in found.pieces]
+            outer = {name: f"{at(path)}.{found.names.get(name, name)}" for name in found.message if name != "content"}
+            names += [{**outer, **piece.names} for piece in found.pieces]
         else:
             messages.append(found.message)
             flags.append(found.flag)
@@ -322,4 +323,6 @@ def dataset_path(example: Conversation, place: int, name: str, inside: str = "")
     theirs = names.get(name, name)
     if name == "tool_calls" and theirs == names.get("content", "content"):
         inside = ""  # the call is the text of its message, whose JSON has no path
+    if theirs.startswith("$."):
+        path, theirs = theirs, ""  # a field of the whole message, of which this one is a part
     return f"{path}.{theirs}{inside}" if theirs else f"{path}{inside}"
