@@ -38,7 +38,7 @@ class Slot:
         if column.split(".")[0] != self.column:
             return False
         below = [step for step in inside.partition("]")[2].replace("[]", "").split(".") if step]
-        return not below or below[0] in self.names
+        return not below or not self.names or below[0] in self.names
 
 
 @dataclass(slots=True)

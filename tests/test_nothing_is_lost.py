@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -41,10 +41,12 @@ TEMPLATES: dict[str, str | None] = {
 LAX = ("system", "tool", "developer", "name", "reasoning_content", "tool_calls", "label", "weight", "history", "tools")
 
 
-@cache
+@lru_cache(maxsize=128)
 def formatter(template: str, options: tuple[tuple[str, Any], ...], **more: Any) -> ifmt.Formatter:
     given = {name: dict(value) if isinstance(value, tuple) else value for name, value in options}
-    return ifmt.compile(given.pop("template", TEMPLATES[template]), "embedded", max_rejected=1.0, **given, **more)
+    return ifmt.compile(
+        given.pop("template", TEMPLATES[template]), "embedded", max_rejected=1.0, backend="tokenizers", **given, **more
+    )
 
 
 def table_of(rows: list[dict[str, Any]]) -> pa.Table:
