@@ -74,14 +74,12 @@ class Maker:
         def make() -> str:
             return self.word(column, *names)
 
-        return self.rng.choice(
-            [
-                make,
-                lambda: [make(), make()],
-                lambda: {"a": make(), "b": {"c": [make()]}, "d": None},
-                lambda: {"n": 1, "s": make()},
-            ]
-        )()
+        form = self.rng.randrange(4)
+        if form == 0:
+            return make()
+        if form == 1:
+            return [make(), make()]
+        return {"a": make(), "b": {"c": [make()]}, "d": None} if form == 2 else {"n": 1, "s": make()}
 
     def calls(self, column: str, *names: str, count: int = 0) -> list[dict[str, Any]]:
         """Calls in one of their forms."""
@@ -150,14 +148,14 @@ class Maker:
             return {"degrees": 22, "text": self.word(column, key)}
         if self.maybe(0.15):
             kinds = ["text", "text", "output_text"]
-            parts = [
+            parts: list[dict[str, Any]] = [
                 {"type": self.rng.choice(kinds), "text": self.word(column, key)} for _ in range(self.rng.choice([1, 2]))
             ]
             if role == "assistant" and self.maybe(0.5):
                 kind = self.rng.choice(["reasoning", "thinking"])
                 parts.insert(0, {"type": kind, kind: self.word(column, key, *REASONING)})
             if role == "assistant" and self.maybe(0.3):
-                call = {"type": "tool_use", "id": self.word(column, key, "tool_calls"), "name": "f"}
+                call: dict[str, Any] = {"type": "tool_use", "id": self.word(column, key, "tool_calls"), "name": "f"}
                 parts.append({**call, "input": {"city": self.word(column, key, "tool_calls")}})
             if role == "user" and self.maybe(0.3):
                 ids = {"tool_use_id": self.word(column, key, "tool_call_id")}

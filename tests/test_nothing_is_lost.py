@@ -43,7 +43,7 @@ LAX = ("system", "tool", "developer", "name", "reasoning_content", "tool_calls",
 
 @lru_cache(maxsize=128)
 def formatter(template: str, options: tuple[tuple[str, Any], ...], **more: Any) -> ifmt.Formatter:
-    given = {name: dict(value) if isinstance(value, tuple) else value for name, value in options}
+    given: dict[str, Any] = {name: dict(value) if isinstance(value, tuple) else value for name, value in options}
     return ifmt.compile(
         given.pop("template", TEMPLATES[template]), "embedded", max_rejected=1.0, backend="tokenizers", **given, **more
     )

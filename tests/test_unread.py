@@ -45,7 +45,10 @@ def test_fields_of_messages_and_columns() -> None:
 
 
 def test_what_is_no_text_counts_as_read_where_the_template_names_it() -> None:
-    template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if m.rank %}!{% endif %}<|im_end|>\n{% endfor %}"
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if m.rank %}!{% endif %}<|im_end|>\n"
+        "{% endfor %}"
+    )
     template += "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     found = unread(ifmt.compile(template, "embedded"), [chat(i, rank=0, score=i) for i in range(5)])
     assert found == {"$.messages[assistant].score": Unread(5, 0, "0")}
@@ -103,7 +106,7 @@ def test_variables_that_the_template_does_not_read() -> None:
     row = {**chat(), "chat_template_kwargs": {"enable_thinkng": False}}
     found = ifmt.compile("chatml", "embedded").pipeline.run([row], list(row), 0)
     assert set(found.unread) == {"$.chat_template_kwargs.enable_thinkng"}
-    with pytest.raises(ifmt.UsageError, match="'bos_tokn' .did you mean|'bos_tokn', which"):
+    with pytest.raises(ifmt.UsageError, match=r"'bos_tokn' .did you mean|'bos_tokn', which"):
         ifmt.compile("chatml", "embedded", template_kwargs={"bos_tokn": "x"})
     with pytest.raises(ifmt.UsageError, match="which the formatter sets itself"):
         ifmt.compile("chatml", "embedded", template_kwargs={"messages": []})
@@ -163,7 +166,7 @@ def test_what_prepare_says(tmp_path: Any) -> None:
         assert report.to_dict()["unread"]["$.messages[assistant].thought"]["rows"] == 20
     with pytest.raises(ifmt.UsageError, match="found 'reason', which no message of dataset has"):
         ifmt.compile("chatml", "embedded", field_map={"reasoning_content": "reason"}).prepare(data, progress=False)
-    with pytest.raises(ifmt.UsageError, match="fix: field_map={'reasoning_content': 'thought'}"):
+    with pytest.raises(ifmt.UsageError, match=r"fix: field_map=\{'reasoning_content': 'thought'\}"):
         ifmt.compile("chatml", "embedded", field_map={"reasoning_content": "thougth"}).prepare(data, progress=False)
 
 
@@ -219,7 +222,7 @@ def test_the_table_of_roles() -> None:
     )
     assert plain_name(" Tool Response ") == "tool_response"
     assert added_roles({"helper": "gpt", "stage": "stage"}) == {"helper": "assistant", "stage": "stage"}
-    with pytest.raises(ifmt.UsageError, match="fix: roles={'critic': 'user'}"):
+    with pytest.raises(ifmt.UsageError, match=r"fix: roles=\{'critic': 'user'\}"):
         ifmt.compile("chatml", "embedded", roles={"critic": "usr"})
 
 
@@ -245,6 +248,6 @@ def test_roles_of_the_users_own() -> None:
 
 
 def test_names_that_may_be_dropped_are_known() -> None:
-    with pytest.raises(ifmt.UsageError, match="found 'sistem' .did you mean 'system'"):
+    with pytest.raises(ifmt.UsageError, match=r"found 'sistem' .did you mean 'system'"):
         ifmt.compile("chatml", "embedded", allow_dropped=["sistem"])
     ifmt.compile("chatml", "embedded", allow_dropped=["Human", "citations"])
