@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from instruct_fmt.adapt.roles import TABLE
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, plain, text
 from instruct_fmt.errors import RowError, shown
 
 # Roles that carry results: their content may be structured data, which templates write as JSON.
-RESULT_ROLES = frozenset({"tool", "function", "ipython", "tool_response", "observation", "environment"})
+RESULT_ROLES = frozenset(name for name, role in TABLE.items() if role == "tool")
 
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text"})
 _TEXT_KEYS = ("text", "value", "content")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from instruct_fmt.adapt.content import RESULT_ROLES
 from instruct_fmt.types import Message
 
 
@@ -17,7 +18,7 @@ def link_results(messages: list[Message]) -> None:
             continue
         results = []
         for result in messages[i + 1 :]:
-            if result["role"] != "tool":
+            if result["role"] not in RESULT_ROLES:
                 break
             results.append(result)
         if len(results) == len(calls):

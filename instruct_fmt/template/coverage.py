@@ -161,7 +161,7 @@ def check_silent(messages: Sequence[Mapping[str, Any]], printed: Printed, allow_
     Raises:
         RowError: ``field-dropped``, with the field's path.
     """
-    speaking = {place for place, _ in printed}
+    speaking = {place for place, path in printed if path[:1] != ("role",)}
     for place, message in enumerate(messages):
         if place in speaking or message.get("role") in allow_dropped:
             continue

@@ -303,7 +303,7 @@ class SymbolicMarker:
             return None
         printed = found[0].printed
         wordy = {place for place, message in enumerate(conversation.messages) if says_elsewhere(message)}
-        if wordy - {place for place, _ in printed}:
+        if wordy - {place for place, path in printed if path[:1] != ("role",)}:
             return None
         speaking = {place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING}
         return make_plan(found[0], recorder, speaking | wordy, unprinted_leaves(conversation, printed), self._tokens)
