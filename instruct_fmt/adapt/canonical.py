@@ -92,13 +92,13 @@ class Canonical(NamedTuple):
 
 
 def message_list(value: object, path: Path) -> list[Any]:
-    """The messages of a row: a list, or the JSON text of one.
+    """The messages of a row: a list, the JSON text of one, or a single message.
 
     Raises:
         RowError: ``null-field`` for null, ``no-messages`` for an empty list, ``bad-field`` for another type.
     """
     found = decoded(value) if isinstance(value, str) else value
-    messages = as_list(found)
+    messages = [found] if isinstance(found, Mapping) and found else as_list(found)
     if messages:
         return messages
     if value is None:

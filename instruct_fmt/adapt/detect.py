@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from instruct_fmt.adapt.fields import MESSAGE, TAGS, Fields, listed
+from instruct_fmt.adapt.fields import COLUMNS, MESSAGE, TAGS, Fields, listed
 from instruct_fmt.adapt.messages import is_sharegpt
 from instruct_fmt.adapt.values import as_list, decoded
 from instruct_fmt.errors import UsageError
@@ -65,6 +65,8 @@ def recognise(fields: Fields) -> str:
     """
     mapped, columns = fields.mapped, fields.columns
     _refuse_preference(fields)
+    if "prompt" in mapped and "completion" in mapped:
+        return "prompt_completion"
     if fields.find("messages"):
         return "messages"
     # Who names an instruction, an input or an output means records, whatever else there is.
@@ -141,13 +143,19 @@ def _refuse_preference(fields: Fields) -> None:
     asked = any(name in fields.mapped for name in ("chosen", "rejected", "kto_tag"))
     if not asked and not all(name in fields.columns for name in pair):
         return
-    if not asked and any(fields.mapped.get(name) in pair for name in ("messages", "output", "completion")):
+    if not asked and any(fields.mapped.get(name) in pair for name in ("messages", "output", "completion", "prompt")):
         return
-    chosen = pair[0]
     raise UsageError(
         f"the dataset holds preference data ({listed(pair)}), which is not supported yet; the dataset has "
-        f"{listed(fields.columns)}; fix: to train on the chosen answers only, name their column: "
-        f"field_map={{'messages': {chosen!r}}} for whole conversations, "
-        f"field_map={{'output': {chosen!r}}} beside an instruction, "
-        f"field_map={{'completion': {chosen!r}}} beside a prompt"
+        f"{listed(fields.columns)}; fix: field_map={_chosen_alone(fields, pair[0])} trains on the chosen answers only"
     )
+
+
+def _chosen_alone(fields: Fields, chosen: str) -> dict[str, str]:
+    """The names under which the chosen answers are read as those of ordinary rows."""
+    messages = next((name for name in COLUMNS["messages"] if name in fields.columns), None)
+    if messages is not None:
+        return {"prompt": messages, "completion": chosen}
+    if "prompt" in fields.columns:
+        return {"completion": chosen}
+    return {"output" if "instruction" in fields.columns else "messages": chosen}
