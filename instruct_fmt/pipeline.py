@@ -18,14 +18,17 @@ import pyarrow as pa
 from instruct_fmt.adapt import (
     Adapter,
     Asked,
+    Roles,
     ShapedRows,
     added_roles,
     allowed_names,
+    check_system,
     column_of,
     filled_nulls,
     find_shapes,
     make_adapter,
     table_rows,
+    trained_roles,
     value_at,
     with_dataset_path,
 )
@@ -94,7 +97,7 @@ class Pipeline:
         self.chat: Marker | None = None
         if source.kind == "chat" and source.text:
             template = ChatTemplate(source.text, self.variables, settings.now, self.declared, vocabulary.added)
-            self.chat = Marker(template, _policy(settings, self.append_eos))
+            self.chat = Marker(template, _policy(settings, source, self.append_eos))
             _check_variables(settings.template_kwargs, source)
         elif source.kind == "record":
             _refuse_options_of_chats(settings)
@@ -103,7 +106,9 @@ class Pipeline:
         self._planners: dict[tuple[str, ...], Planner] = {}
         self._adapters: dict[tuple[str, ...], Adapter] = {}
         self._changes: dict[str, Pipeline] = {}
-        self.asked  # noqa: B018  # what cannot work fails here
+        asked = self.asked  # what cannot work fails here
+        if source.kind == "record":
+            check_system(source, asked)
 
     @property
     def stops(self) -> list[str]:
@@ -425,7 +430,7 @@ class Pipeline:
             other._records, other._planners, other._adapters, other._changes = {}, {}, {}, {}
             other.__dict__.pop("asked", None)
             if self.chat is not None:
-                other.chat = Marker(self.chat.template, _policy(other.settings, self.append_eos))
+                other.chat = Marker(self.chat.template, _policy(other.settings, self.source, self.append_eos))
             self._changes[key] = other
         return self._changes[key]
 
@@ -543,9 +548,12 @@ def _check_variables(given: Mapping[str, Any], source: TemplateSource) -> None:
             )
 
 
-def _policy(settings: Settings, append_eos: bool) -> Policy:
+def _policy(settings: Settings, source: TemplateSource, append_eos: bool) -> Policy:
+    trained = settings.train_on
+    if isinstance(trained, tuple):
+        trained = trained_roles(trained, Roles(added_roles(settings.roles), source.roles))
     return Policy(
-        train_on=settings.train_on,
+        train_on=trained,
         history=cast("Any", settings.history),
         prompt_mismatch=cast("Any", settings.prompt_mismatch),
         empty_reasoning=cast("Any", settings.empty_reasoning),

@@ -251,3 +251,35 @@ def test_names_that_may_be_dropped_are_known() -> None:
     with pytest.raises(ifmt.UsageError, match=r"found 'sistem' .did you mean 'system'"):
         ifmt.compile("chatml", "embedded", allow_dropped=["sistem"])
     ifmt.compile("chatml", "embedded", allow_dropped=["Human", "citations"])
+
+
+def test_trained_roles_have_the_same_names() -> None:
+    row = {"messages": [dict(USER), {"role": "gpt", "content": "Yes."}]}
+    plain = ifmt.compile("chatml", "embedded").encode(row)
+    assert ifmt.compile("chatml", "embedded", train_on=["gpt"]).encode(row) == plain
+    assert ifmt.compile("chatml", "embedded", train_on=["GPT", "function_call"]).encode(row) == plain
+    assert ifmt.compile("chatml", "embedded", train_on=["human"]).encode(row) != plain
+    with pytest.raises(ifmt.UsageError, match=r"train_on: found 'asistant'.*fix: train_on=\['assistant'\]"):
+        ifmt.compile("chatml", "embedded", train_on=["asistant"])
+
+
+def test_a_system_prompt_without_a_place_is_refused_before_any_row() -> None:
+    with pytest.raises(ifmt.UsageError, match="a system prompt would vanish"):
+        ifmt.compile("alpaca", "embedded", system="Be brief.")
+    ifmt.compile("alpaca", "embedded", system="Be brief.", allow_dropped=["system"])
+    ifmt.compile("orca", "embedded", system="Be brief.")
+
+
+def test_preferences_are_read_as_the_error_says() -> None:
+    row = {
+        "conversations": [{"from": "human", "value": "Hi"}],
+        "chosen": {"from": "gpt", "value": "Yes."},
+        "rejected": {"from": "gpt", "value": "No."},
+    }
+    with pytest.raises(ifmt.UsageError, match=r"field_map=\{'prompt': 'conversations', 'completion': 'chosen'\}"):
+        ifmt.compile("chatml", "embedded").encode(row)
+    fmt = ifmt.compile("chatml", "embedded", field_map={"prompt": "conversations", "completion": "chosen"})
+    assert fmt.encode(row) == ifmt.compile("chatml", "embedded").encode(
+        {"messages": [dict(USER), {"role": "assistant", "content": "Yes."}]}
+    )
+    assert set(fmt.pipeline.run([row], list(row), 0).unread) == {"$.rejected"}

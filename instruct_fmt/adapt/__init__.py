@@ -30,9 +30,9 @@ from instruct_fmt.adapt.canonical import Dialect, dataset_path, with_dataset_pat
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
 from instruct_fmt.adapt.prompt_completion import Texts
-from instruct_fmt.adapt.roles import added_roles, allowed_names
+from instruct_fmt.adapt.roles import Roles, added_roles, allowed_names, trained_roles
 from instruct_fmt.adapt.shapes import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
-from instruct_fmt.adapt.system import Unplaced, looked_at
+from instruct_fmt.adapt.system import NAMES, Unplaced, looked_at
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Example, TemplateSource
 
@@ -40,15 +40,18 @@ __all__ = [
     "Adapter",
     "Asked",
     "Distinct",
+    "Roles",
     "ShapedRows",
     "added_roles",
     "allowed_names",
+    "check_system",
     "column_of",
     "dataset_path",
     "filled_nulls",
     "find_shapes",
     "make_adapter",
     "table_rows",
+    "trained_roles",
     "value_at",
     "with_dataset_path",
 ]
@@ -118,6 +121,17 @@ def make_adapter(columns: Sequence[str], sample: Row | None, source: TemplateSou
 def _adapter(format: str, columns: Sequence[str], made: tuple[Sequence[str], _Read], asked: Asked) -> Adapter:
     read, reader = made
     return Adapter(format, reader, Beside.of(columns, read, asked.allow_dropped))
+
+
+def check_system(source: TemplateSource, asked: Asked) -> None:
+    """A system prompt for all rows needs a place in a record template.
+
+    Raises:
+        UsageError: there is none.
+    """
+    lost = record.unplaced(source, (), dict.fromkeys(source.columns, ""), asked)
+    if lost is not None and not set(NAMES) & set(source.columns):
+        lost.check_default()
 
 
 def find_shapes(

@@ -119,5 +119,27 @@ def allowed_names(names: Sequence[str]) -> frozenset[str]:
     return frozenset(names) | {TABLE[plain_name(name)] for name in names if plain_name(name) in TABLE}
 
 
+def trained_roles(names: Sequence[str], roles: Roles) -> tuple[str, ...]:
+    """The roles that are trained, as templates know them; a call is the assistant's.
+
+    Raises:
+        UsageError: a name that is no role.
+
+    >>> trained_roles(["gpt", "function_call"], Roles())
+    ('assistant',)
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        role = roles.read(name)
+        if role is None:
+            near = roles.nearest(name) or "assistant"
+            raise UsageError(
+                f"train_on: found {name!r}, which is no role; expected roles such as 'assistant' and 'tool'; "
+                f"fix: train_on=[{near!r}], or say what it means with roles={{{name!r}: 'assistant'}}"
+            )
+        found["assistant" if role == CALL else role] = None
+    return tuple(found)
+
+
 def _shown() -> list[str]:
     return ["function_call" if role == CALL else role for role in _NAMES]
