@@ -168,7 +168,7 @@ class Report:
             ("output", self.output),
             ("tokens", f"{self.tokens:,}, {self.trained_tokens:,} trained ({self.trained_share:.1%})"),
             ("turns", self._turns()),
-            ("history", self._history()),
+            ("left out", self._left_out()),
             ("no stop", self._some(count("turns_without_stop", 0), "turns end in no stop")),
             ("EOS", self._some(count("eos_appended", 0), "rows had an EOS appended")),
             ("control", self._some(count("neutralised", 0), "rows held control tokens, encoded as text")),
@@ -202,16 +202,18 @@ class Report:
         turns = self.counts.get("turns", 0)
         return f"{self.counts.get('trained_turns', 0):,} of {turns:,} assistant turns trained" if turns else ""
 
-    def _history(self) -> str:
+    def _left_out(self) -> str:
+        """Turns that are not trained, each with the true reason."""
         reasons = self._group("turns_skipped")
         skipped = sum(reasons.values())
         if not skipped:
             return ""
-        listed = ", ".join(f"{SKIPPED.get(reason, reason)}: {n:,}" for reason, n in sorted(reasons.items()))
+        told = {**REASONS, **SKIPPED}
+        listed = "; ".join(f"{told.get(reason, reason)}: {n:,}" for reason, n in sorted(reasons.items()))
         gained = reasons.get("history", 0) + reasons.get("seam", 0)
         # An upper bound: the row that holds a skipped turn is at least as long as the row it would become.
         cost = gained * (self.tokens // self.emitted if self.emitted else 0)
-        found = f"{skipped:,} turns not trained, because they do not stand there as they are generated ({listed})"
+        found = f"{skipped:,} turns not trained ({listed})"
         if not gained:
             return found
         return f'{found}; history="expand" would train {gained:,} of them in as many rows, up to about {cost:,} tokens'
