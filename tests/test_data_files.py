@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,9 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3)
+)
 VALUES = st.recursive(
     LEAVES | st.just("\ud800"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
@@ -153,3 +158,104 @@ def test_changed_file_is_read_again(tmp_path: Path) -> None:
     for value in ("x", "y", "x"):
         path.write_text(json.dumps({"a": value}))
         assert rows_of(open_dataset(str(path))) == [{"a": value}]
+
+
+def written(folder: Path, name: str, content: str | bytes) -> str:
+    """A file of this name, packed as its name says."""
+    path, raw = folder / name, content.encode() if isinstance(content, str) else content
+    packers: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+    path.write_bytes(packers.get(path.suffix.lower(), bytes)(raw))
+    return str(path)
+
+
+@pytest.mark.parametrize("packing", ["", ".gz", ".bz2", ".XZ"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.JSONL", '{"a": "x", "b": "1"}\n\n{"a": "y", "b": ""}\n'),
+        ("a.Json", '[{"a": "x", "b": "1"}, {"a": "y", "b": ""}]'),
+        ("a.csv", 'a,b\nx,1\n"y",\n'),
+        ("a.TSV", "a\tb\nx\t1\ny\t\n"),
+    ],
+)
+def test_files_of_any_case_and_packing(tmp_path: Path, name: str, content: str, packing: str) -> None:
+    found = open_dataset(written(tmp_path, name + packing, content))
+    assert rows_of(found) == [{"a": "x", "b": "1"}, {"a": "y", "b": ""}]
+
+
+def test_text_files(tmp_path: Path) -> None:
+    content = "\ufeffOne.\r\n\n  \n Two. \nThree"
+    for packing in ("", ".gz"):
+        path = written(tmp_path, f"a.txt{packing}", content)
+        assert [row["text"] for row in rows_of(open_dataset(path))] == ["One.", " Two. ", "Three"]
+        assert [row["text"] for row in rows_of(open_dataset(path, subset="document"))] == [
+            content.removeprefix("\ufeff")
+        ]
+    with pytest.raises(UsageError, match="'document' for a whole"):
+        open_dataset(written(tmp_path, "a.csv", "a\n1\n"), subset="document")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found", "mended"),
+    [
+        ("a.jsonl", '{"a": 1}\n{"a": 1, "a": 2}\n', "line 2: found the key 'a' twice", '{"a": 1}\n{"a": 2}\n'),
+        ("a.json", '[{"a": {"b": 1, "b": 2}}]', "line 1: found the key 'b' twice", '[{"a": {"b": 2}}]'),
+        ("a.json", '[{"a": 1},\n {"a": NaN}]', "line 2: found NaN, which is no number", '[{"a": 1}, {"a": null}]'),
+        ("a.jsonl", '{"a": -Infinity}', "line 1: found -Infinity", '{"a": 1e9}'),
+        ("a.csv", "a,b,a\n1,2,3\n", "found the column 'a' twice", "a,b,c\n1,2,3\n"),
+        ("a.tsv", "a\t\n1\t2\n", "found a column without a name, number 2", "a\tb\n1\t2\n"),
+        ("a.csv", "a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3: 1,2,3", "a,b\n1,2\n1,2\n"),
+        ("a.json", '{"data": [{"a": 1}]}', "one object with a list of objects under 'data'", '[{"a": 1}]'),
+        ("a.txt", b"\xff\n", "line 1: found bytes that are not UTF-8", "y"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(
+    tmp_path: Path, name: str, content: str | bytes, found: str, mended: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        open_dataset(written(tmp_path, name, content))
+    assert found in str(caught.value)
+    assert name in str(caught.value)
+    assert "; expected " in str(caught.value)
+    assert "; fix: " in str(caught.value)
+    assert len(open_dataset(written(tmp_path, name, mended)))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.bz2", "a.tsv.xz", "a.txt.gz"])
+def test_files_that_are_not_packed_or_cut_short(tmp_path: Path, name: str) -> None:
+    whole = Path(written(tmp_path, name, '{"a": "x"}\n' * 2000)).read_bytes()
+    for content in (b'{"a": "x"}\n', whole[: len(whole) // 2]):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match="cannot be unpacked") as caught:
+            open_dataset(str(tmp_path / name))
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.parquet.gz", "a.zip", "a"])
+def test_files_of_other_kinds_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UsageError, match="found a file of kind"):
+        open_dataset(str(tmp_path / name))
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "broken.jsonl").symlink_to(tmp_path / "gone.jsonl")
+    with pytest.raises(UsageError, match="found no such file"):
+        open_dataset(str(tmp_path / "broken.jsonl"))
+    with pytest.raises(UsageError, match="name each file under `datasets`"):
+        open_dataset(str(tmp_path / "*.jsonl"))
+
+
+def test_columns_of_parquet_have_names_of_their_own(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="found the column 'a' twice"):
+        open_dataset(str(tmp_path / "a.parquet"))
+
+
+def test_a_null_inside_is_no_missing_key(tmp_path: Path) -> None:
+    first = {"calls": [{"arguments": {"a": 1}}]}
+    second = {"calls": [{"arguments": {"a": 1, "unit": None}}]}
+    lines = [json.dumps(first)] * 1500 + [json.dumps(second)]
+    rows = rows_of(open_dataset(written(tmp_path, "a.jsonl", "\n".join(lines))))
+    assert (rows[0], rows[-1]) == (first, second)

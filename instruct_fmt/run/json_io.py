@@ -9,23 +9,25 @@ A nested null is such a case because Arrow cannot tell it from a key that was ne
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from instruct_fmt.errors import DataError, shown
+from instruct_fmt.run.packed import opened
 
 Row = dict[str, Any]
 # A shape is a name in `_LEAVES`, ("list", shape) or ("struct", ((key, shape), …)).
 Shape = Any
 
 _CHUNK_ROWS = 1000
+# The usual names of what holds the rows, where a file is one object.
+_HOLDERS = ("data", "rows", "train", "test", "validation", "examples", "instances", "items", "records")
 _MAX_KEYS = 64
 _LEAVES: Mapping[str, pa.DataType] = {
     "null": pa.null(),
@@ -54,11 +56,15 @@ class JsonRows:
     def open(cls, path: Path) -> JsonRows:
         """Read the file once to find its columns and their types."""
         shapes: dict[str, Shape] = {}
+        count = 0
         for row in read_rows(path):
+            count += 1
             for name, value in row.items():
                 shapes[name] = merge(shapes.get(name, "null"), _safe_shape(value))
         if not shapes:
             raise DataError(f"{path}: found no rows; expected at least one JSON object; fix: check the file")
+        if count == 1:
+            _check_rows(path, row)
         return cls(path, pa.schema([pa.field(name, arrow_type(shape)) for name, shape in shapes.items()]))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -69,9 +75,28 @@ class JsonRows:
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
+class _Refused(ValueError):
+    """JSON that Python reads and that means two things, or nothing."""
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> Row:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Refused(f"the key {next(name for name in names if names.count(name) > 1)!r} twice in one object")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise _Refused(f"{name}, which is no number of JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_no_number)
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The objects of a file, one at a time; see `JsonRows` for the errors."""
-    with _binary(path) as file:
+    with opened(path) as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     yield from _array_rows(path) if start.startswith(b"[") else _line_rows(path)
 
@@ -181,12 +206,8 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
-def _binary(path: Path) -> Any:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
 def _line_rows(path: Path) -> Iterator[Row]:
-    with _binary(path) as file:
+    with opened(path) as file:
         for number, raw in enumerate(file, 1):
             if raw.strip():
                 yield _object(path, number, _parsed(path, number, raw))
@@ -195,18 +216,20 @@ def _line_rows(path: Path) -> Iterator[Row]:
 def _parsed(path: Path, number: int, raw: bytes) -> Any:
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        return json.loads(text)
+        return _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, number, error) from None
     except json.JSONDecodeError as error:
         found = f"{shown(text.strip())} ({error.msg} at column {error.colno})"
         raise _bad(path, number, found, "correct or remove the line") from None
+    except _Refused as error:
+        raise _bad(path, number, str(error), "correct or remove the line") from None
     except RecursionError:
         raise _bad(path, number, "objects nested too deep", "remove the line") from None
 
 
 def _array_rows(path: Path) -> Iterator[Row]:
-    with _binary(path) as file:
+    with opened(path) as file:
         raw = file.read()
     try:
         text = raw.decode("utf-8-sig")
@@ -218,7 +241,7 @@ def _array_rows(path: Path) -> Iterator[Row]:
 
 def _elements(path: Path, text: str) -> Iterator[Row]:
     """The elements of an array, one at a time, so that Python objects never pile up."""
-    decode: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().raw_decode
+    decode: Callable[[str, int], tuple[Any, int]] = _DECODER.raw_decode
     position = _skip(text, text.index("[") + 1)
     if text[position : position + 1] == "]":
         return
@@ -229,6 +252,9 @@ def _elements(path: Path, text: str) -> Iterator[Row]:
             line = text.count("\n", 0, error.pos) + 1
             found = f"{shown(text[error.pos : error.pos + 40])} ({error.msg})"
             raise _bad(path, line, found, "correct the file there") from None
+        except _Refused as error:
+            line = text.count("\n", 0, position) + 1
+            raise _bad(path, line, f"{error}, in the object that begins here", "correct the object") from None
         yield _object(path, text.count("\n", 0, position) + 1 if not isinstance(value, dict) else 0, value)
         position = _skip(text, end)
         mark = text[position : position + 1]
@@ -251,6 +277,17 @@ def _object(path: Path, line: int, value: Any) -> Row:
     if not isinstance(value, dict):
         raise _bad(path, line, f"{type(value).__name__} {shown(value)}", "write each row as an object")
     return value
+
+
+def _check_rows(path: Path, row: Row) -> None:
+    """Refuse a file whose only object holds the rows, as one of columns or of splits does."""
+    lists = [name for name, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    found = [name for name in _HOLDERS if name in lists]
+    if found:
+        raise DataError(
+            f"{path}: found one object with a list of objects under {' and '.join(map(repr, found))}; expected an "
+            f"array of JSON objects or one object per line; fix: write the list alone, as `jq .{found[0]}` does"
+        )
 
 
 def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:

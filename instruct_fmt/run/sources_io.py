@@ -1,7 +1,7 @@
 """Opening data by name: a local file, a folder, the embedded sample, or a dataset of the Hub.
 
 In: a path or name, and a split. Out: a `datasets.Dataset`, memory-mapped. Nothing in the source is lost or
-guessed: see `json_io` for JSON; every column of a CSV file is text.
+guessed: see `json_io` for JSON; every column of a CSV file is text. Suffixes count whatever their case.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import datasets
@@ -20,13 +21,16 @@ import pyarrow.parquet as pq
 from instruct_fmt.embedded import records_path, sample_path
 from instruct_fmt.errors import DataError, UsageError
 from instruct_fmt.run.json_io import JsonRows
+from instruct_fmt.run.packed import OPENERS, kinds_of, opened
 
 __all__ = ["open_dataset"]
 
 _EMBEDDED: dict[str, Callable[[], Path]] = {"embedded": sample_path, "embedded/records": records_path}
 _HASH_BYTES = 1 << 20
 # Part of the key of a converted file; raise it when the conversion changes.
-_CONVERSION = "1"
+_CONVERSION = "2"
+_DOCUMENT = "document"
+_TEXT_ROWS = 10_000
 
 Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
 
@@ -35,10 +39,11 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
     """Open a dataset.
 
     Args:
-        name: path of a file (`.json`, `.jsonl`, `.parquet`, `.csv`, `.tsv`, `.arrow`; JSON also with `.gz`)
-            or of a folder, ``embedded`` (conversations), ``embedded/records``, or a name on the Hub.
+        name: path of a file (`.json`, `.jsonl`, `.csv`, `.tsv`, `.txt`, these also with `.gz`, `.bz2` or `.xz`;
+            `.parquet`, `.arrow`) or of a folder, ``embedded`` (conversations), ``embedded/records``, or a name on the
+            Hub. A `.txt` file has one row a line, in a column `text`; a line of blanks is none.
         split: name of the split, or a slice such as ``train[:100]``; a single file is the split ``train``.
-        subset: the configuration of a dataset on the Hub.
+        subset: the configuration of a dataset on the Hub; ``document`` makes one row of a whole `.txt` file.
 
     Raises:
         DataError: the data is empty, broken or cannot be loaded.
@@ -51,23 +56,29 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
     if path.is_dir():
         return _folder(path, split)
     if path.is_file():
-        return _slice(_file(path), split, str(path))
-    if path.suffix.removesuffix(".gz") in _READERS or path.is_absolute() or name.startswith("."):
-        raise UsageError(f"{name}: found no such file or folder; expected one; fix: correct the path")
+        return _slice(_file(path, subset), split, str(path))
+    if kinds_of(path)[0] in _READERS or path.is_absolute() or name.startswith("."):
+        fix = "name each file under `datasets`" if "*" in name else "correct the path"
+        raise UsageError(f"{name}: found no such file or folder; expected one; fix: {fix}")
     return _hub(name, split, subset)
 
 
-def _file(path: Path) -> datasets.Dataset:
-    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if kind.lower() not in _READERS:
+def _file(path: Path, subset: str | None) -> datasets.Dataset:
+    kind, packing = kinds_of(path)
+    if kind not in _READERS or (packing and kind in _WHOLE):
         raise UsageError(
-            f"{path}: found a file of kind {path.suffix or '(none)'!r}; "
-            f"expected one of {', '.join(_READERS)}; fix: convert or rename it"
+            f"{path}: found a file of kind {kind + packing or '(none)'!r}; expected one of {', '.join(_READERS)}, "
+            f"those of text also with {', '.join(OPENERS)}; fix: convert or rename it"
+        )
+    if subset is not None and (kind, subset) != (".txt", _DOCUMENT):
+        raise UsageError(
+            f"{path}: found the name {subset!r} for a file; expected none, which is for datasets of the Hub, or "
+            f"{_DOCUMENT!r} for a whole .txt file as one row; fix: leave `name` out"
         )
     if not path.stat().st_size:
         raise DataError(f"{path}: found an empty file; expected at least one row; fix: check how it was written")
     try:
-        return _READERS[kind.lower()](path)
+        return _text(path, whole=True) if subset else _READERS[kind](path)
     except pa.ArrowException as error:
         raise DataError(
             f"{path}: found data that cannot be read ({error}); expected a {kind} file; fix: write the file again"
@@ -85,19 +96,71 @@ def _json(path: Path) -> datasets.Dataset:
 def _csv(path: Path) -> datasets.Dataset:
     """All columns as text: "NA" and "007" stay what they are."""
 
+    kind = kinds_of(path)[0]
+    parse = pa.csv.ParseOptions(delimiter="\t" if kind == ".tsv" else ",", newlines_in_values=True)
+
     def read() -> Batches:
-        parse = pa.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True)
-        names = pa.csv.open_csv(path, parse_options=parse).schema.names
-        convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        reader = pa.csv.open_csv(path, parse_options=parse, convert_options=convert)
-        return reader.schema, reader
+        with opened(path) as file:
+            names = _named_once(path, pa.csv.open_csv(file, parse_options=parse).schema.names)
+        schema = pa.schema([(name, pa.string()) for name in names])
+        convert = pa.csv.ConvertOptions(column_types=schema, strings_can_be_null=False)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with opened(path) as file:
+                yield from pa.csv.open_csv(file, parse_options=parse, convert_options=convert)
+
+        return schema, batches()
 
     return _converted(path, read)
+
+
+def _named_once(path: Path, names: Sequence[str]) -> Sequence[str]:
+    """The names of columns, none of them empty or given twice."""
+    wrong = next((name for name in names if not name.strip() or names.count(name) > 1), None)
+    if wrong is None:
+        return names
+    found = (
+        f"the column {wrong!r} twice" if wrong.strip() else f"a column without a name, number {names.index(wrong) + 1}"
+    )
+    raise DataError(f"{path}: found {found}; expected a name of its own for each column; fix: rename it in the file")
+
+
+def _text(path: Path, *, whole: bool = False) -> datasets.Dataset:
+    """One row a line, or one of the whole file."""
+    schema = pa.schema([(_TEXT, pa.string())])
+
+    def rows() -> Iterator[str]:
+        with opened(path) as file:
+            if whole:
+                yield _decoded(path, 1, file.read())
+                return
+            for number, raw in enumerate(file, 1):
+                line = _decoded(path, number, raw).rstrip("\r\n")
+                if line.strip():
+                    yield line
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        found = rows()
+        while chunk := list(islice(found, _TEXT_ROWS)):
+            yield pa.RecordBatch.from_arrays([pa.array(chunk, pa.string())], schema=schema)
+
+    return _converted(path, lambda: (schema, batches()), _DOCUMENT if whole else "")
+
+
+def _decoded(path: Path, line: int, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig" if line == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {line}: found bytes that are not UTF-8 ({error.reason}); expected text; "
+            "fix: save the file as UTF-8"
+        ) from None
 
 
 def _parquet(path: Path) -> datasets.Dataset:
     def read() -> Batches:
         file = pq.ParquetFile(path)
+        _named_once(path, file.schema_arrow.names)
         return file.schema_arrow, file.iter_batches(batch_size=1000)
 
     return _converted(path, read)
@@ -118,14 +181,18 @@ _READERS: dict[str, Callable[[Path], datasets.Dataset]] = {
     ".parquet": _parquet,
     ".csv": _csv,
     ".tsv": _csv,
+    ".txt": _text,
     ".arrow": _arrow,
 }
+# Kinds that are compressed inside, if at all.
+_WHOLE = (".parquet", ".arrow")
+_TEXT = "text"
 
 
-def _converted(path: Path, read: Callable[[], Batches]) -> datasets.Dataset:
+def _converted(path: Path, read: Callable[[], Batches], how: str = "") -> datasets.Dataset:
     """The file as a memory-mapped Arrow file in the cache, named by its content; written once."""
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "instruct_fmt" / "sources"
-    target = cache / f"{_content_hash(path)}.arrow"
+    target = cache / f"{_content_hash(path, how)}.arrow"
     if not target.is_file():
         schema, batches = read()
         cache.mkdir(parents=True, exist_ok=True)
@@ -140,8 +207,8 @@ def _converted(path: Path, read: Callable[[], Batches]) -> datasets.Dataset:
     return datasets.Dataset.from_file(str(target))
 
 
-def _content_hash(path: Path) -> str:
-    digest = hashlib.sha256(f"{_CONVERSION} {''.join(path.suffixes[-2:])}\n".encode())
+def _content_hash(path: Path, how: str) -> str:
+    digest = hashlib.sha256(f"{_CONVERSION} {''.join(kinds_of(path))} {how}\n".encode())
     with path.open("rb") as file:
         for block in _blocks(file.read):
             digest.update(block)

@@ -90,7 +90,7 @@ class Completions:
         if speech.opens_block():
             raise _twice(block.text, speech)  # reasoning of another form, which would stand behind the block
         if closes:
-            found = self._from(ground, self._closing_place(ground, block))
+            found = self._from(ground, self._closing_place(ground, speech, block))
             found.counts["reasoning_closed:template"] += 1
             return found
         raise RowError(
@@ -102,7 +102,7 @@ class Completions:
             "leave the row out, or fill in its reasoning",
         )
 
-    def _closing_place(self, ground: Ground, block: Block) -> int:
+    def _closing_place(self, ground: Ground, speech: Speech, block: Block) -> int:
         """Where the completion begins of a turn without reasoning, whose block the template closes itself."""
         if ground.starts:
             return len(ground.prompt.text)
@@ -110,7 +110,10 @@ class Completions:
         start = ground.own - len(written)
         if not supplied.strip():
             return start + _blank_overlap(supplied, written)
-        return start + min(at for closer in block.closers if (at := written.find(closer)) >= 0)
+        places = [at for closer in block.closers if (at := written.find(closer)) >= 0]
+        if not places:
+            raise self._unaligned(ground, speech, supplied, written)
+        return start + min(places)
 
     def _reasoning_field(self, ground: Ground, speech: Speech, block: Block, *, closes: bool) -> Completion:
         start = ground.whole.first_of(ground.members[0], REASONING, ground.lead)
