@@ -1,7 +1,7 @@
 """The command line: `prepare`, `preview`, `render`, `check`, `templates`.
 
 In: a configuration file and changes to it. Out: text on standard output; where something does not fit, one
-message on standard error and exit code 1 (data, template, tokenizer) or 2 (usage, configuration, files).
+message on standard error and exit code 1 (data) or 2 (usage, configuration, template, tokenizer, files).
 
 Heavy imports are inside the commands, so that `--help` is quick.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from instruct_fmt.errors import InstructFmtError, RowError, UsageError
+from instruct_fmt.errors import InstructFmtError, RowError, TemplateError, TokenizerError, UsageError
 
 if TYPE_CHECKING:
     from instruct_fmt.run.config import Config
@@ -171,7 +171,7 @@ def _errors() -> Iterator[None]:
     """One message on standard error instead of a traceback, and the exit code of its kind."""
     try:
         yield
-    except UsageError as error:
+    except (UsageError, TemplateError, TokenizerError) as error:
         _complain(f"error: {error}")
         raise typer.Exit(2) from None
     except InstructFmtError as error:
@@ -186,7 +186,10 @@ def _errors() -> Iterator[None]:
 def _load(name: str, settings: Sequence[str] | None) -> tuple[Config, Path]:
     from instruct_fmt.run.config_io import load
 
-    return load(name, settings or ()), Path(name).parent
+    config = load(name, settings or ())
+    if config.left_to_trainer:
+        _complain(f"left to the trainer: {', '.join(config.left_to_trainer)}")
+    return config, Path(name).parent
 
 
 def _one_source(name: str, settings: Sequence[str] | None, number: int) -> Source:

@@ -135,9 +135,6 @@ def test_unknown_key_names_the_nearest(tmp_path: Path, content: Any, key: str, n
         ({**BASE, "max_length": "512"}, ["max_length: found '512'", "integer"]),
         ({**BASE, "max_rejected": 2}, ["max_rejected: found 2", "less than or equal to 1"]),
         ({**BASE, "history": "automatic"}, ["history: found 'automatic'", "'auto', 'as_rendered'"]),
-        ({**BASE, "packing": True}, ["packing: found True", "packing is not supported yet"]),
-        ({**BASE, "sample_packing": True}, ["packing: found True", "not supported yet"]),
-        ({**BASE, "packing_strategy": "wrapped"}, ["packing_strategy: found 'wrapped'", "not supported yet"]),
         ({**BASE, "train_on_eos": "last"}, ["train_on_eos: found 'last'", "`turn`", "train_on: last"]),
         ({**BASE, "train_on_eos": "none"}, ["train_on_eos: found 'none'", "`turn`"]),
         ({**BASE, "output": {"format": "csv"}}, ["output.format: found 'csv'", "'arrow' or 'parquet'"]),
@@ -159,10 +156,6 @@ def test_errors_say_where_and_what(tmp_path: Path, content: Any, parts: list[str
     assert message.startswith(str(tmp_path / "run.yaml"))
     for part in parts:
         assert part in message
-
-
-def test_packing_may_be_off(tmp_path: Path) -> None:
-    assert load(written(tmp_path, {**BASE, "packing": False})).packing is False
 
 
 def test_settings_override(tmp_path: Path) -> None:

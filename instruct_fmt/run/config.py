@@ -35,15 +35,11 @@ ALIASES: dict[str, str] = {
     "default_system": "system",
     "default_system_message": "system",
     "system_prompt": "system",
-    "sample_packing": "packing",
     "dataset_prepared_path": "output",
     "tokenized_path": "output",
 }
 DATASET_ALIASES: dict[str, str] = {
-    "type": "format",
-    "formatting": "format",
     "subset": "name",
-    "data_files": "path",
     "file_name": "path",
     "chat_template": "template",
     "chat_template_kwargs": "template_kwargs",
@@ -71,12 +67,6 @@ def _moment(value: Any) -> Any:
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
-
-
-def _not_packed(value: Any) -> Any:
-    if value not in (False, None):
-        raise ValueError("`false`, because packing is not supported yet")
-    return False
 
 
 def _per_turn(value: Any) -> Any:
@@ -109,6 +99,7 @@ class _Training(_Closed):
     columns: dict[str, str] | None = None
     format: Annotated[str | None, BeforeValidator(_format)] = None
     field_map: dict[str, str] | None = None
+    roles: dict[str, str] | None = None
     field_messages: str | None = None
     message_property_mappings: dict[str, str] | None = None
 
@@ -171,7 +162,12 @@ class OutputConfig(_Closed):
 
 
 class Config(_Training):
-    """A whole run: a tokenizer, one or more datasets, the options of `compile`, and where the result goes."""
+    """A whole run: a tokenizer, one or more datasets, the options of `compile`, and where the result goes.
+
+    Attributes:
+        special_tokens: other special tokens for the tokenizer, all of them in its vocabulary.
+        left_to_trainer: keys of the file that say something to the trainer alone; no key of a file itself.
+    """
 
     model: str | None = None
     tokenizer: str | None = None
@@ -195,9 +191,9 @@ class Config(_Training):
     now: Annotated[datetime.datetime | None, BeforeValidator(_moment)] = None
     backend: str = "auto"
     allow_dropped: Strings = []
+    special_tokens: dict[str, str] | None = None
 
-    packing: Annotated[bool, BeforeValidator(_not_packed)] = False
-    packing_strategy: Annotated[bool, BeforeValidator(_not_packed)] = False
+    left_to_trainer: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _has_tokenizer(self) -> Config:

@@ -6,7 +6,6 @@ nearest known one.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,10 @@ import yaml
 from pydantic import ValidationError
 
 from instruct_fmt.errors import ConfigError, shown
+from instruct_fmt.names import nearest_name
 from instruct_fmt.run.config import ALIASES, DATASET_ALIASES, Config, DatasetConfig, OutputConfig
+from instruct_fmt.run.foreign import dataset_in_our_words, in_our_words
+from instruct_fmt.run.problems import Problems, problem
 
 __all__ = ["EMBEDDED", "load"]
 
@@ -37,14 +39,21 @@ def load(name: str, settings: Sequence[str] = ()) -> Config:
     >>> load("embedded", ["cutoff_len=512"]).max_length
     512
     """
-    raw = EMBEDDED if name == "embedded" else _read(Path(name))
-    found = _canonical(raw, name)
+    problems = Problems(name)
+    found = _canonical(EMBEDDED if name == "embedded" else _read(Path(name)), problems)
     for setting in settings:
-        found = _canonical(_changed(found, setting), f"--set {setting}")
+        change = Problems(f"--set {setting}")
+        found = _canonical(_changed(found, setting), change)
+        problems.lines += change.lines
+        problems.left += change.left
     try:
-        return Config.model_validate(found)
+        config = Config.model_validate(found)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(name, problem) for problem in error.errors())) from None
+        problems.lines += [str(_explain(name, one)) for one in error.errors()]
+        config = None
+    problems.check()
+    assert config is not None
+    return config.model_copy(update={"left_to_trainer": tuple(dict.fromkeys(problems.left))})
 
 
 class _Loader(yaml.SafeLoader):
@@ -68,37 +77,42 @@ def _read(path: Path) -> Any:
         where = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error).split("\n")[0]
         found = f"text that is not YAML ({what})"
-        raise _error(f"{path}{where}", "", found, "YAML", "correct that line") from None
+        raise problem(f"{path}{where}", "", found, "YAML", "correct that line") from None
 
 
-def _canonical(raw: Any, file: str) -> dict[str, Any]:
+def _canonical(raw: Any, problems: Problems) -> dict[str, Any]:
     """The same with our names for all keys, `datasets` as a list of mappings, and `output` as a mapping."""
     if not isinstance(raw, dict):
-        raise _error(file, "", shown(raw), "a mapping of keys to values", "write `key: value` lines")
-    found = _renamed(raw, ALIASES, file, "")
+        raise problem(problems.file, "", shown(raw), "a mapping of keys to values", "write `key: value` lines")
+    if "left_to_trainer" in raw:
+        problems.add("left_to_trainer", "an unknown key", "keys of the trainer under their own names", "remove it")
+    found = _renamed(in_our_words(raw, problems), ALIASES, "", problems)
     if "datasets" in found:
         given = found["datasets"]
         entries = given if isinstance(given, list) else [given]
-        found["datasets"] = [_dataset(entry, f"datasets.{i}.", file) for i, entry in enumerate(entries)]
+        read = (_dataset(entry, f"datasets.{i}.", problems) for i, entry in enumerate(entries))
+        found["datasets"] = [entry for several in read for entry in several]
     if isinstance(found.get("output"), str):
         found["output"] = {"path": found["output"]}
     return found
 
 
-def _dataset(entry: Any, key: str, file: str) -> Any:
+def _dataset(entry: Any, key: str, problems: Problems) -> list[Any]:
     if isinstance(entry, str):
-        return {"path": entry}
-    return _renamed(entry, DATASET_ALIASES, file, key) if isinstance(entry, dict) else entry
+        return [{"path": entry}]
+    if not isinstance(entry, dict):
+        return [entry]
+    return [_renamed(one, DATASET_ALIASES, key, problems) for one in dataset_in_our_words(entry, key, problems)]
 
 
-def _renamed(raw: Mapping[Any, Any], aliases: Mapping[str, str], file: str, key: str) -> dict[str, Any]:
+def _renamed(raw: Mapping[Any, Any], aliases: Mapping[str, str], key: str, problems: Problems) -> dict[str, Any]:
     found: dict[str, Any] = {}
     spelled: dict[str, str] = {}
     for name, value in raw.items():
         ours = aliases.get(name, name) if isinstance(name, str) else str(name)
         if ours in found:
             twice = f"a second value for `{ours}`, given before as `{spelled[ours]}`"
-            raise _error(file, f"{key}{name}", twice, "one value", "remove one of them")
+            problems.add(f"{key}{name}", twice, "one value", "remove one of them")
         found[ours], spelled[ours] = value, name
     return found
 
@@ -108,11 +122,11 @@ def _changed(config: dict[str, Any], setting: str) -> dict[str, Any]:
     dotted, equals, text = setting.partition("=")
     file = f"--set {setting}"
     if not equals or not dotted:
-        raise _error(file, "", "no `=`" if dotted else "no key", "key=value", "write it as `--set max_length=512`")
+        raise problem(file, "", "no `=`" if dotted else "no key", "key=value", "write it as `--set max_length=512`")
     try:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError:
-        raise _error(file, dotted, shown(text), "a value in YAML", "put it in quotes") from None
+        raise problem(file, dotted, shown(text), "a value in YAML", "put it in quotes") from None
     steps = dotted.split(".")
     steps[0] = ALIASES.get(steps[0], steps[0])
     found: dict[str, Any] = _placed(config, steps, value, file)
@@ -129,29 +143,29 @@ def _placed(value: Any, steps: Sequence[str], new: Any, file: str) -> Any:
             first, rest = "0", steps
         if not first.isdigit() or int(first) >= len(value):
             numbers = f"a number from 0 to {len(value) - 1}"
-            raise _error(file, first, "no such entry", numbers, "write it as `datasets.0.path=…`")
+            raise problem(file, first, "no such entry", numbers, "write it as `datasets.0.path=…`")
         index = int(first)
         return [*value[:index], _placed(value[index], rest, new, file), *value[index + 1 :]]
     if value is None or isinstance(value, dict):
         ours = dict(value or {})
         name = DATASET_ALIASES.get(first, first) if "path" in ours or "dataset_info" in ours else first
         return {**ours, name: _placed(ours.get(name), rest, new, file)}
-    raise _error(file, first, f"{shown(value)} above it", "a mapping or a list", "set the whole value instead")
+    raise problem(file, first, f"{shown(value)} above it", "a mapping or a list", "set the whole value instead")
 
 
-def _explain(file: str, problem: Any) -> str:
-    """One line for one of pydantic's errors."""
+def _explain(file: str, error: Any) -> ConfigError:
+    """One of pydantic's errors in our words."""
     # Types of a union end the path, such as `stop.list[str]`; they are no keys.
-    path = [step for step in problem["loc"] if isinstance(step, int) or not _is_type(step)]
+    path = [step for step in error["loc"] if isinstance(step, int) or not _is_type(step)]
     key = ".".join(map(str, path))
-    if problem["type"] == "extra_forbidden":
-        return str(_unknown(file, path, key))
-    if problem["type"] == "missing":
-        return str(_error(file, key, "nothing", "a value", f"add `{key}: …`"))
-    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    whole = isinstance(problem["input"], dict)
-    found = f"the keys {', '.join(problem['input'])}" if whole else shown(problem["input"])
-    return str(_error(file, key, found, expected, f"correct `{key}`" if key else "add or remove keys"))
+    if error["type"] == "extra_forbidden":
+        return _unknown(file, path, key)
+    if error["type"] == "missing":
+        return problem(file, key, "nothing", "a value", f"add `{key}: …`")
+    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    whole = isinstance(error["input"], dict)
+    found = f"the keys {', '.join(map(str, error['input']))}" if whole else shown(error["input"])
+    return problem(file, key, found, expected, f"correct `{key}`" if key else "add or remove keys")
 
 
 def _unknown(file: str, path: Sequence[str | int], key: str) -> ConfigError:
@@ -160,15 +174,12 @@ def _unknown(file: str, path: Sequence[str | int], key: str) -> ConfigError:
         level = [*DatasetConfig.model_fields, *DATASET_ALIASES]
     elif path[0] == "output":
         level = OutputConfig.model_fields
-    near = difflib.get_close_matches(str(path[-1]), list(level), 1)
-    fix = f"did you mean `{near[0]}`?" if near else "remove it"
-    return _error(file, key, "an unknown key", near[0] if near else "a known key", fix)
+    near = nearest_name(str(path[-1]), level)
+    if near is not None:
+        return problem(file, key, "an unknown key", near, f"did you mean `{near}`?")
+    known = [name for name in level if name not in ("left_to_trainer", *ALIASES, *DATASET_ALIASES)]
+    return problem(file, key, "an unknown key", f"one of {', '.join(known)}", "remove it")
 
 
 def _is_type(step: str) -> bool:
     return step in _TYPE_NAMES or step.startswith(("function-", "literal[", "list["))
-
-
-def _error(file: str, key: str, found: str, expected: str, fix: str) -> ConfigError:
-    where = f"{file}: {key}" if key else file
-    return ConfigError(f"{where}: found {found}; expected {expected}; fix: {fix}")

@@ -17,6 +17,7 @@ __all__ = ["resolve"]
 
 _KEYS = {
     "file_name", "hf_hub_url", "formatting", "columns", "tags", "split", "subset", "ranking", "num_samples",
+    "ms_hub_url", "om_hub_url",
 }  # fmt: skip
 
 
@@ -66,8 +67,16 @@ def _entry(file: Path, name: str) -> Mapping[str, Any]:
     entry: dict[str, Any] = entries[name]
     if extra := sorted(set(entry) - _KEYS):
         raise _error(f"{file}: {name}", f"{extra}", f"keys among {sorted(_KEYS)}", "remove them")
+    tag = (entry.get("columns") or {}).get("kto_tag") if isinstance(entry.get("columns"), dict) else None
+    if tag is not None:
+        fix = f"take kto_tag out of the entry, and rows whose {tag!r} is false out of the data"
+        raise _error(f"{file}: {name}", f"kto_tag: {tag}", "data for supervised training", fix)
     if entry.get("ranking"):
-        fix = "choose another entry: preference data is not supported yet"
+        chosen = (entry.get("columns") or {}).get("chosen", "chosen")
+        fix = (
+            "choose another entry: preference data is not supported yet; or take `ranking` and `rejected` out of this "
+            f"one, and name {chosen!r} as `response`"
+        )
         raise _error(f"{file}: {name}", "ranking: true", "data for supervised training", fix)
     return entry
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from instruct_fmt import formatter
+from instruct_fmt.errors import UsageError
 from instruct_fmt.run.config import Config, DatasetConfig
 from instruct_fmt.run.dataset_info import resolve
 from instruct_fmt.run.local import Options
 from instruct_fmt.run.sources_io import open_dataset
 from instruct_fmt.run.work import Source
+from instruct_fmt.tokenizer import TokenizerReference, load_vocabulary
 
 __all__ = ["open_sources", "options_of"]
 
@@ -76,6 +78,7 @@ def compile_options(config: Config, dataset: DatasetConfig, base: Path) -> dict[
         "system": _first(dataset.system, config.system),
         "allow_dropped": tuple(config.allow_dropped),
         "field_map": {**config.fields(), **(dataset.field_map or {})} or None,
+        "roles": {**(config.roles or {}), **(dataset.roles or {})} or None,
     }
     if config.control_tokens is not None:
         found["control_tokens"] = config.control_tokens
@@ -97,9 +100,26 @@ def _source(config: Config, dataset: DatasetConfig, base: Path) -> Source:
     return Source(path, fmt, data)
 
 
-def _tokenizer(config: Config, base: Path) -> str:
+def _tokenizer(config: Config, base: Path) -> Any:
+    """The tokenizer's name, or the tokenizer with other special tokens.
+
+    Raises:
+        UsageError: a special token that its vocabulary lacks.
+    """
     name = str(_first(config.tokenizer, config.model))
-    return name if name == "embedded" else near(base, name)
+    place = name if name == "embedded" else near(base, name)
+    if not config.special_tokens:
+        return place
+    tokenizer = TokenizerReference(place, load_vocabulary(place).digest).load()
+    vocabulary = tokenizer.get_vocab()
+    for kind, token in config.special_tokens.items():
+        if token not in vocabulary:
+            raise UsageError(
+                f"special_tokens.{kind}: found {token!r}, which the tokenizer {name!r} lacks; expected a token of its "
+                "vocabulary; fix: add it to the tokenizer, save it, and name its folder under `tokenizer`"
+            )
+    tokenizer.add_special_tokens(dict(config.special_tokens))
+    return tokenizer
 
 
 def _first(*values: Any) -> Any:
