@@ -59,7 +59,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_every_config_runs(path: Path, tmp_path: Path) -> None:
     done = run("prepare", path, "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
-    assert done.stderr == ""
+    told = [line for line in done.stderr.splitlines() if not line.startswith("left to the trainer: ")]
+    assert (told, len(done.stderr.splitlines())) == ([], path.stem == "axolotl_keys")
     assert " 0 rejected, 0 over max_length" in done.stdout
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert set(manifest["parts"]) == {"template", "tokenizer", "options", "data", "version", "output"}
