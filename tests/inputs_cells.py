@@ -131,7 +131,9 @@ class Cell:
             if (other.reason, other.path, other.ids, other.labels)
             != (first.reason, first.path, first.ids, first.labels)
         ]
-        if self.kind.always and not (self.kind.unless and self.kind.unless in self.bench.template):
+        if self.as_it_is:
+            seen.problems += [] if first.reason else self._wrong(first, self.kind.row)
+        elif self.kind.always:
             self._refused(first)
         else:
             self._came_out(first)
@@ -171,6 +173,11 @@ class Cell:
             if value not in told and not find(text, value):
                 yield f"vanished: {value!r} at {'.'.join(path)}; unread: {', '.join(outcome.unread)}"
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the template may read a row that must not come out otherwise."""
+        return bool(self.kind.unless) and self.kind.unless in self.bench.template
+
     @cached_property
     def canonical(self) -> Outcome:
         """What the package makes of chat APIs' form."""
@@ -178,6 +185,8 @@ class Cell:
 
     @cached_property
     def scenes(self) -> list[Scene]:
+        if self.as_it_is:
+            return _scenes(self.bench, self.kind.row["messages"], None)
         return _scenes(self.bench, self._raw if self.own_branch else self.kind.messages, self.kind.tools)
 
     @property
@@ -245,7 +254,7 @@ class Cell:
         if self.kind.taken != "json":
             yield self._of_row(row, options)
         if self.kind.taken != "row":
-            table = _json_table(row) if self.kind.taken == "json" else _table(row)
+            table = json_table(row) if self.kind.taken == "json" else _table(row)
             yield self._of(options, lambda made: made.encode_batch(table))
 
     def _of_row(self, row: Row, options: Options) -> Outcome:
@@ -284,11 +293,11 @@ def _table(row: Row) -> pa.Table:
         return datasets.Dataset.from_list([row], features=features).with_format("arrow")[:]
 
 
-def _json_table(row: Row) -> pa.Table:
+def json_table(row: Row) -> pa.Table:
     """A table whose arguments are a `Json()` feature."""
     text = datasets.Value("string")
     call = {"id": text, "type": text, "function": {"name": text, "arguments": datasets.Json()}}
-    message = {name: text for name in ("role", "content", "name", "tool_call_id")}
+    message = dict.fromkeys(("role", "content", "name", "tool_call_id"), text)
     features = {"messages": datasets.List({**message, "tool_calls": datasets.List(call)}), "tools": datasets.Json()}
     messages = [{**dict.fromkeys([*message, "tool_calls"]), **each} for each in row["messages"]]
     made = datasets.Dataset.from_list([{**row, "messages": messages}], features=datasets.Features(features))
@@ -330,5 +339,3 @@ def _decoded(value: str) -> Any:
 def _names(path: str) -> tuple[str, ...]:
     """The names of a path such as `$.messages[assistant].tool_calls[].id`."""
     return tuple(re.sub(r"\[\w*\]", "", path).split(".")[1:])
-
-

@@ -24,7 +24,7 @@ class Input:
         meant: what the refusal names.
         cured: the row with the fault mended by hand.
         option: whether the refusal names an option that cures it.
-        unless: a word with which a template may read the row as it is.
+        unless: the name with which a template may read the row as it is.
     """
 
     row: Row
@@ -213,6 +213,7 @@ INPUTS: Mapping[str, Input] = {
         path="$.messages[1].thought",
         meant="nothing reads",
         option=True,
+        unless="thought",
     ),
     "`thought` in the last message": Input(
         {"messages": [user(ASKED), answer("", thought=THOUGHT)]},
@@ -221,6 +222,7 @@ INPUTS: Mapping[str, Input] = {
         path="$.messages[1].thought",
         meant="nothing reads",
         option=True,
+        unless="thought",
     ),
     "part `reasoning`, `value`": Input(parts({"type": "reasoning", "value": THOUGHT}, TEXT), REASONED),
     "part `thinking`": Input(parts({"type": "thinking", "thinking": THOUGHT}, TEXT), REASONED),
