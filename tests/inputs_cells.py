@@ -165,7 +165,7 @@ class Cell:
             wholes = [scene.whole(len(scene.messages)) for scene in scenes]
             if outcome.ids not in [[*ids, *eos] for _, ids in filter(None, wholes)]:
                 text = oracles.text_of(self.bench.tokenizer, outcome.ids)
-                yield f"ids: not those of apply_chat_template: {text!r}; but {[scene.text for scene in scenes][0]!r}"
+                yield f"ids: not those of apply_chat_template: {text!r}; but {scenes[0].text!r}"
         text, named = oracles.text_of(self.bench.tokenizer, outcome.ids), list(map(_names, outcome.unread))
         # An id that a result repeats is told once.
         told = {value for path, value in texts_of(row) if any(path[: len(name)] == name for name in named)}

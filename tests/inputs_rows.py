@@ -54,7 +54,8 @@ def answer(content: Any, **more: Any) -> Row:
 
 
 def call(arguments: Any, **more: Any) -> Row:
-    return {"type": "function", **more, "function": {"name": NAME, "arguments": arguments}}
+    """A call; templates that print it as JSON keep the order of its members."""
+    return {**more, "type": "function", "function": {"name": NAME, "arguments": arguments}}
 
 
 ASKED, SAID = "Will fishermen need oilskins", "Certainly, pack waterproofs tonight"
@@ -244,7 +245,7 @@ INPUTS: Mapping[str, Input] = {
             "messages": [user(ASKED), answer([USE]), {"role": "user", "content": [RESULT]}, answer(SAID)],
             "tools": [INPUT_SCHEMA],
         },
-        turns(call(WHERE, id=ID), {"role": "tool", "tool_call_id": ID, "content": FOUND}),
+        turns({"type": "function", "id": ID, "function": CALLED}, {"role": "tool", "tool_call_id": ID, "content": FOUND}),
         TOOLS,
     ),
     "tools, flat": Input(openai(call(WHERE, id=ID), [FUNCTION]), API, TOOLS),

@@ -128,7 +128,7 @@ def test_a_slip_in_field_map_names_the_field() -> None:
         lambda: fmt.prepare(dataset),
     ]
     for way in ways:
-        with pytest.raises(UsageError, match="'thougth'.*fix: field_map={'reasoning_content': 'thought'}"):
+        with pytest.raises(UsageError, match=r"'thougth'.*fix: field_map=\{'reasoning_content': 'thought'\}"):
             way()
 
 
