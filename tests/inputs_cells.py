@@ -42,6 +42,7 @@ class Verdict:
         reason: why it was refused.
         own: whether the template has a branch for its role.
         put: whether it was put together from prompt and answer, or encoded apart.
+        trained: how many of its turns are trained.
         problems: what is wrong; empty is right.
     """
 
@@ -52,6 +53,7 @@ class Verdict:
     reason: str = ""
     own: bool = False
     put: bool = False
+    trained: int = 0
     problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,18 +79,22 @@ class Outcome:
         return f"{self.reason} at {self.path}: {self.found}" if self.reason else "emitted"
 
 
+def kinds_for(bench: Bench) -> list[str]:
+    """The kinds that are judged under a template: all where it prints calls, else those it may have a branch for."""
+    if prints_calls(bench):
+        return list(INPUTS)
+    roles = {kind: INPUTS[kind].branch for kind in INPUTS}
+    return [kind for kind, role in roles.items() if role and re.search(rf"['\"]{role}['\"]", bench.template)]
+
+
 def prints_calls(bench: Bench) -> bool:
     """Whether the template writes the name and the argument of a call."""
-    messages, tools = _known("tools, flat").messages, _known("tools, flat").tools
+    messages, tools = INPUTS["tools, flat"].messages, INPUTS["tools, flat"].tools
     scenes = [*_scenes(bench, messages, tools), *_scenes(bench, messages, None)]
     texts = [scene.text for scene in scenes if scene.text is not None]
-    bare = [scene.text or "" for scene in _scenes(bench, _known("tools, flat").messages[:1], tools)]
+    bare = [scene.text or "" for scene in _scenes(bench, messages[:1], tools)]
     # The names of tools may stand in their list.
     return any(find(text, "Marazion") and text.count(NAME) > bare[0].count(NAME) for text in texts)
-
-
-def _known(name: str) -> Input:
-    return INPUTS[name]
 
 
 def judge(bench: Bench, kind: str, tokenizer_name: str) -> Verdict:
@@ -125,6 +131,7 @@ class Cell:
         first = outcomes[0]
         seen.state, seen.reason = "refused" if first.reason else "emitted", first.reason
         seen.put = bool(first.counts["assembled"] or first.counts["encoded_apart"])
+        seen.trained = first.counts["trained_turns"]
         seen.problems += [
             f"forms: as a row {first.shown}, as a table {other.shown}"
             for other in outcomes[1:]
@@ -158,7 +165,8 @@ class Cell:
             yield "emitted though no form of the conversation renders"
             return
         emitted = Emitted(outcome.ids, outcome.labels)
-        yield from min((judge_row(scene, emitted).problems for scene in scenes), key=len)
+        if not self.as_it_is:  # a name of the template's own may lead to what a turn says
+            yield from min((judge_row(scene, emitted).problems for scene in scenes), key=len)
         changed = ("assembled", "encoded_apart", "neutralised")
         if not any(outcome.counts[name] for name in changed):
             eos = [self.bench.tokenizer.eos_token_id] if outcome.counts["eos_appended"] else []

@@ -13,9 +13,9 @@ HEAD = ["input", "templates", "emitted", "in a role of the template's own", "ref
 
 def report(verdicts: Sequence[Verdict], kinds: Sequence[str]) -> str:
     """A row for each kind, and one for all."""
-    rows = [[kind, *_counts([v for v in verdicts if v.kind == kind])] for kind in kinds]
-    lines = [HEAD, ["---"] * len(HEAD), *rows, ["all", *_counts(verdicts)]]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+    rows: list[list[object]] = [[kind, *_counts([v for v in verdicts if v.kind == kind])] for kind in kinds]
+    lines: list[list[object]] = [[*HEAD], ["---"] * len(HEAD), *rows, ["all", *_counts(verdicts)]]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
 
 
 def _counts(verdicts: Sequence[Verdict]) -> list[object]:

@@ -40,6 +40,11 @@ class Input:
     unless: str = ""
 
     @property
+    def branch(self) -> str:
+        """The role for which a template may have a branch, though it prints no calls."""
+        return "" if self.raw is None or self.tools is not None else self.raw["role"]
+
+    @property
     def canonical(self) -> Row:
         """The conversation as a row."""
         return {"messages": self.messages} if self.tools is None else {"messages": self.messages, "tools": self.tools}
@@ -62,7 +67,7 @@ ASKED, SAID = "Will fishermen need oilskins", "Certainly, pack waterproofs tonig
 MORE, AGAIN = "Who keeps that lighthouse", "Old Hesketh polishes lenses"
 NAME, ID, FOUND, THOUGHT = "look_up_sky", "call00001", "drizzle until midnight", "Weather decides this"
 WHERE = {"place": "Marazion"}
-NULL = {"place": "Marazion", "unit": None}
+NULL = {"place": "Marazion", "days": 3, "unit": None}
 SCHEMA = {
     "type": "object",
     "properties": {"place": {"type": "string", "description": "name of some village"}},
@@ -100,6 +105,11 @@ def spoken(asks: str, calls: str, result: str) -> Row:
 def replied(role: str) -> Row:
     """The same with a result of another role."""
     return {"messages": turns(call(WHERE, id=ID), {"role": role, "content": FOUND}), "tools": TOOLS}
+
+
+def behind_an_answer(role: str) -> list[Row]:
+    """A result without a call."""
+    return [user(ASKED), answer(SAID), {"role": role, "content": FOUND}, answer(AGAIN)]
 
 
 def pair(asks: str, says: str, again: str, role: str, content: str) -> list[Row]:
@@ -153,6 +163,12 @@ INPUTS: Mapping[str, Input] = {
     "roles `human`, `bot`": Input({"messages": pair("human", "bot", "bot", "role", "content")}, FOUR),
     "role `ipython`": Input(replied("ipython"), BY_ROLE, TOOLS, raw={"role": "ipython", "content": FOUND}),
     "role `environment`": Input(replied("environment"), BY_ROLE, TOOLS, raw={"role": "environment", "content": FOUND}),
+    **{
+        f"role `{role}`, no call": Input(
+            {"messages": behind_an_answer(role)}, behind_an_answer("tool"), raw={"role": role, "content": FOUND}
+        )
+        for role in ("environment", "ipython", "observation", "function", "tool_response")
+    },
     "ShareGPT, `function_call`, `observation`": Input(
         sharegpt(
             [("human", ASKED), ("function_call", AS_TEXT), ("observation", FOUND), ("gpt", SAID)],
@@ -245,7 +261,9 @@ INPUTS: Mapping[str, Input] = {
             "messages": [user(ASKED), answer([USE]), {"role": "user", "content": [RESULT]}, answer(SAID)],
             "tools": [INPUT_SCHEMA],
         },
-        turns({"type": "function", "id": ID, "function": CALLED}, {"role": "tool", "tool_call_id": ID, "content": FOUND}),
+        turns(
+            {"type": "function", "id": ID, "function": CALLED}, {"role": "tool", "tool_call_id": ID, "content": FOUND}
+        ),
         TOOLS,
     ),
     "tools, flat": Input(openai(call(WHERE, id=ID), [FUNCTION]), API, TOOLS),

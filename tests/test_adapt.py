@@ -167,6 +167,8 @@ def test_the_adapter_does_not_depend_on_the_sample(sample: dict[str, Any] | None
     adapt = make_adapter(["messages"], sample, CHAT, Asked())
     openai = adapt({"messages": [{"role": "user", "content": "a"}]})
     sharegpt = adapt({"messages": [{"from": "human", "value": "a"}]})
+    assert isinstance(openai, Conversation)
+    assert isinstance(sharegpt, Conversation)
     assert dataclasses.replace(openai, names=()) == dataclasses.replace(sharegpt, names=())
 
 

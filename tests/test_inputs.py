@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,7 @@ def test_no_row_is_wrong(part: int, real_tokenizers: Path) -> None:
     folder = real_tokenizers / "qwen3"
     names = sorted(_templates())[::EVERY][part::PARTS]
     benches = [Bench(each, _templates()[each], _tokenizer(folder), str(folder)) for each in names]
-    calling = [bench for bench in benches if inputs_cells.prints_calls(bench)]
-    verdicts = [inputs_cells.judge(bench, kind, "qwen3") for bench in calling for kind in INPUTS]
+    verdicts = [inputs_cells.judge(b, kind, "qwen3") for b in benches for kind in inputs_cells.kinds_for(b)]
     wrong = [f"{v.template} / {v.kind}: {v.problems}" for v in verdicts if v.problems]
     assert not wrong, "\n".join(wrong)
     assert {v.state for v in verdicts} == {"emitted", "refused"}
@@ -120,7 +120,7 @@ def test_a_slip_in_field_map_names_the_field() -> None:
     """By row, by map in all its forms, and when a dataset is prepared."""
     fmt = ifmt.compile("chatml", small_tokenizers.build("chatml"), field_map=NAMED)
     dataset = datasets.Dataset.from_list([THOUGHT] * 3)
-    ways = [
+    ways: list[Callable[[], object]] = [
         lambda: fmt.encode(THOUGHT),
         lambda: dataset.map(fmt),
         lambda: dataset.map(fmt, batched=True, remove_columns=dataset.column_names),
@@ -176,6 +176,24 @@ def test_unread_fields_of_calls_in_parts_have_the_paths_of_the_parts() -> None:
         pa.Table.from_pylist([{"messages": turns(call(WHERE, id=ID), {"role": "tool", "content": FOUND})}])
     )
     assert set(plain.unread) == {"$.messages[assistant].tool_calls[].id"}
+
+
+def test_an_empty_object_is_the_rows_own() -> None:
+    """Arguments that are empty end a call as others do, whether or not a plan was made of those before."""
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}"
+        '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}{% endfor %}\n'
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    empty = {"messages": turns(call({}), {"role": "tool", "content": FOUND})}
+    filled = {"messages": turns(call(WHERE), {"role": "tool", "content": FOUND})}
+    alone = ifmt.compile(template, small_tokenizers.build("chatml"))
+    behind = ifmt.compile(template, small_tokenizers.build("chatml"))
+    behind.encode_table(pa.Table.from_pylist([filled] * 40))
+    wanted = alone.encode(empty)
+    assert behind.encode(empty) == wanted
+    first, _ = oracles.trained_texts(alone.tokenizer, wanted["input_ids"], wanted["labels"])
+    assert first.startswith('{"name": "look_up_sky", "arguments": {}}')
 
 
 # beginnings and ends
@@ -273,7 +291,7 @@ def test_one_bad_row_of_many(rows: int, share: float, comes: bool) -> None:
     """Counted, and an error where it is more than `max_rejected` of the rows."""
     fmt = ifmt.compile("chatml", small_tokenizers.build("chatml"), max_rejected=share)
     dataset = _with_one_bad(rows)
-    mapped = lambda: dataset.map(fmt, batched=True, remove_columns=dataset.column_names)  # noqa: E731
+    mapped = partial(dataset.map, fmt, batched=True, remove_columns=dataset.column_names)
     if not comes:
         with pytest.raises(TooManyRejected, match=f"1 of {rows} rows.*unknown-role.*'asistant'.*did you mean"):
             mapped()
