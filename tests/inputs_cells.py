@@ -150,7 +150,8 @@ class Cell:
     def _came_out(self, first: Outcome) -> None:
         seen = self.seen
         seen.own = self.own_branch
-        if not self.own_branch and first.reason != self.canonical.reason:
+        raised = first.reason == "template-raised" and self.own_raises
+        if not self.own_branch and not raised and first.reason != self.canonical.reason:
             seen.problems.append(f"fate: {first.shown}; of chat APIs' form: {self.canonical.shown}")
         if not first.reason:
             seen.problems += self._wrong(first, self.kind.row)
@@ -209,15 +210,25 @@ class Cell:
         raw = self.kind.raw
         if raw is None:
             return False
-        role = raw["role"]
-        strange = [{**message, "role": STRANGE} if message is raw else message for message in self._raw]
-        mine, theirs, nobodys = (
-            next((scene.text for scene in _scenes(self.bench, messages, self.kind.tools) if scene.text), None)
-            for messages in (self._raw, self.kind.messages, strange)
-        )
+        mine, theirs, nobodys = map(self._text, (self._raw, self.kind.messages, self._strange))
         if mine is None or FOUND not in mine:
             return False
-        return mine != theirs and mine != (nobodys or "").replace(STRANGE, role)
+        return mine != theirs and mine != (nobodys or "").replace(STRANGE, raw["role"])
+
+    @property
+    def own_raises(self) -> bool:
+        """Whether the template takes such a result of a stranger, and refuses it in the row's role."""
+        if self.kind.raw is None:
+            return False
+        return self._text(self._raw) is None and self._text(self._strange) is not None
+
+    @property
+    def _strange(self) -> list[Row]:
+        return [{**message, "role": STRANGE} if message is self.kind.raw else message for message in self._raw]
+
+    def _text(self, messages: Sequence[Row]) -> str | None:
+        """The conversation in the first form that renders."""
+        return next((scene.text for scene in _scenes(self.bench, messages, self.kind.tools) if scene.text), None)
 
     # rows that are refused
 

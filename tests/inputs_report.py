@@ -29,4 +29,4 @@ def _reasons(verdicts: Sequence[Verdict]) -> str:
     reasons = Counter(v.reason for v in verdicts if v.state == "refused")
     always = {INPUTS[v.kind].always for v in verdicts}
     shown = (f"{reason} {count}" for reason, count in reasons.most_common())
-    return f"always: {', '.join(reasons)}" if always == set(reasons) and "" not in always else ", ".join(shown)
+    return f"always: {', '.join(reasons)}" if reasons and always == set(reasons) else ", ".join(shown)
