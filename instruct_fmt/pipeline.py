@@ -45,6 +45,7 @@ from instruct_fmt.names import hint
 from instruct_fmt.reasoning import reasoned
 from instruct_fmt.settings import Settings, changed_settings
 from instruct_fmt.template.chat import ChatTemplate
+from instruct_fmt.template.coverage import unread_words
 from instruct_fmt.template.headers import role_headers
 from instruct_fmt.template.origins import TOOLS, Field
 from instruct_fmt.template.plan import TokensOfText
@@ -477,7 +478,9 @@ class Pipeline:
         try:
             return self._marker().mark(example)
         except RowError as error:
-            raise with_dataset_path(error, example) from error
+            # Words in a field that nothing reads are the likelier fault, where a message has no others.
+            silent = unread_words(example.messages, self.source.mentioned, self.asked.allow_dropped)
+            raise with_dataset_path(silent or error, example) from error
 
     def _fit(self, number: int, encoder: Encoder, marked: Marked, row: EncodedRow) -> EncodedRow:
         """The row within `max_length`, and with something to learn."""

@@ -102,8 +102,10 @@ def _path(example: Example, field: Field, columns: Mapping[str, str]) -> str:
             return f"$.{column}.{path[0]}"
         inside = shown_path(path[1:])
         return f"$.{column}[].{inside}" if inside else f"$.{column}"
-    name, inside = str(path[0]), shown_path(path[1:])
-    told = dataset_path(example, place, name, inside if inside.startswith("[") or not inside else f".{inside}")
+    inside = shown_path(path[1:])
+    if path[1:] and isinstance(path[1], int):
+        inside = f"[{path[1]}]{inside.removeprefix('[]')}"  # a call may be a part of the content
+    told = dataset_path(example, place, str(path[0]), inside if inside.startswith("[") or not inside else f".{inside}")
     told = re.sub(r"\[\d+\]", f"[{example.messages[place]['role']}]", told, count=1)
     return re.sub(r"\[\d+\]", "[]", told)
 

@@ -12,7 +12,7 @@ Options = Mapping[str, Any]
 NO_CURE = ("prompt_mismatch", "boundary", "allow_dropped")
 NAMED = re.compile(
     r"\b(template_kwargs|empty_reasoning|reasoning|completion_format|history|control_tokens|append_eos|stop|now|"
-    r"train_on|prompt_mismatch|boundary|allow_dropped)="
+    r"train_on|prompt_mismatch|boundary|allow_dropped|roles|field_map)="
 )
 
 

@@ -163,7 +163,12 @@ def fields(message: Message) -> Fields:
     if inline:
         reasoning, content = inline[1].strip(), inline[2].strip()
     calls = (call["function"] for call in message.get("tool_calls") or ())
-    return Fields(reasoning, content, tuple((call["name"], *map(str, call["arguments"].values())) for call in calls))
+    return Fields(reasoning, content, tuple((call["name"], *_values(call["arguments"])) for call in calls))
+
+
+def _values(arguments: Message) -> list[str]:
+    """The values of arguments; how null is written, the template decides."""
+    return [str(value) for value in arguments.values() if value is not None]
 
 
 def content_of(message: Message) -> str:

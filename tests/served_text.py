@@ -160,7 +160,7 @@ def _ends(answer: Answer) -> Iterator[str]:
     if not answer.own[-1].calls and words_behind(behind, eos):
         yield f"behind: words behind the answer: {behind!r}"
     ends = [mark[0] for mark in re.finditer(f"{re.escape(eos)}|{MARKER.pattern}", behind) if not ends_part(mark[0])]
-    if len(ends) > 1 and not answer.own[-1].calls:
+    if len(ends) > 1 and answer.own[-1].content and not answer.own[-1].calls:  # an empty answer has a header too
         yield f"behind: text behind a stop: {behind!r}"
 
 

@@ -166,16 +166,41 @@ def check_silent(messages: Sequence[Mapping[str, Any]], printed: Printed, allow_
         if place in speaking or message.get("role") in allow_dropped:
             continue
         for name, value in message.items():
-            if name in _ELSEWHERE or name in allow_dropped or not any(_texts(value, place, (name,))):
-                continue
-            raise RowError(
-                "field-dropped",
-                f"$.messages[{place}].{name}",
-                f"{shown(value)}, which nothing reads, in a message that says nothing else",
-                "words in a field that the template prints",
-                "rename the field, or take the message out",
-                changes=list(meant_fields(name, value)),
-            )
+            if name not in _ELSEWHERE and name not in allow_dropped and any(_texts(value, place, (name,))):
+                raise _silent(place, name, value)
+
+
+def unread_words(
+    messages: Sequence[Mapping[str, Any]], mentioned: Collection[str], allow_dropped: Collection[str]
+) -> RowError | None:
+    """The error of `check_silent` for messages that were refused before they had a text.
+
+    Only for a field whose name the template does not mention, in a message without anything else that it may print.
+    """
+    for place, message in enumerate(messages):
+        said = [name for name, value in message.items() if name not in _READ and any(_texts(value, place, (name,)))]
+        if message.get("role") in allow_dropped or _prints_some(said, mentioned):
+            continue
+        for name in said:
+            if name not in _ELSEWHERE and name not in allow_dropped:
+                return _silent(place, name, message[name])
+    return None
+
+
+def _prints_some(names: Collection[str], mentioned: Collection[str]) -> bool:
+    own = ("content", "tool_calls", *REASONING)
+    return any(name in own or (name in mentioned and name not in _ELSEWHERE) for name in names)
+
+
+def _silent(place: int, name: str, value: Any) -> RowError:
+    return RowError(
+        "field-dropped",
+        f"$.messages[{place}].{name}",
+        f"{shown(value)}, which nothing reads, in a message that says nothing else",
+        "words in a field that the template prints",
+        "rename the field, or take the message out",
+        changes=list(meant_fields(name, value)),
+    )
 
 
 def says_elsewhere(message: Mapping[str, Any]) -> bool:

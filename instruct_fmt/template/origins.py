@@ -55,10 +55,25 @@ class Tracked(str):
         return self._runs
 
 
+class EmptyObject(dict[str, Any]):
+    """An object of the row's that holds nothing to remember its field by."""
+
+    __slots__ = ("_field",)
+    _field: Field
+
+
+def empty_object(where: Field) -> EmptyObject:
+    made = EmptyObject()
+    made._field = where
+    return made
+
+
 def fields_in(value: object) -> list[Field]:
-    """The fields that strings anywhere inside `value` were copied from."""
-    runs = [run for leaf in _leaves(value) if isinstance(leaf, Tracked) for run in leaf._runs]
-    return [run.field for run in runs if run.field is not None]
+    """The fields that strings and empty objects anywhere inside `value` were copied from."""
+    leaves = _leaves(value)
+    runs = [run for leaf in leaves if isinstance(leaf, Tracked) for run in leaf._runs]
+    empty = [leaf._field for leaf in leaves if isinstance(leaf, EmptyObject)]
+    return [*(run.field for run in runs if run.field is not None), *empty]
 
 
 def _leaves(value: object) -> list[object]:
@@ -68,7 +83,7 @@ def _leaves(value: object) -> list[object]:
     seen: set[int] = set()
     while left:
         item = left.pop()
-        if isinstance(item, str) or not isinstance(item, _HOLDERS):
+        if isinstance(item, str | EmptyObject) or not isinstance(item, _HOLDERS):
             found.append(item)
         elif id(item) not in seen:
             seen.add(id(item))
@@ -99,6 +114,8 @@ def common_run(size: int, sources: object) -> Run | None:
                 literals += _literals(leaf)
         elif isinstance(leaf, str):
             literals.append(leaf)
+        elif isinstance(leaf, EmptyObject):
+            runs.append(Run(0, leaf._field, -1, None, False))
         elif not isinstance(leaf, _WITHOUT_TEXT):
             raise OriginLost(f"it makes text of a value of type {type(leaf).__name__}")
     if runs and _MARKER.search("\0".join(literals)):

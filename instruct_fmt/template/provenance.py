@@ -29,7 +29,7 @@ from instruct_fmt.template.environment import (
 )
 from instruct_fmt.template.filters import traced_filters
 from instruct_fmt.template.formatting import TracedFormatter, percent
-from instruct_fmt.template.origins import DOCUMENTS, TOOLS, VARIABLES, Field, Run, Runs
+from instruct_fmt.template.origins import DOCUMENTS, TOOLS, VARIABLES, Field, Run, Runs, empty_object
 from instruct_fmt.template.owners import (
     ROLES,
     SPEAKING,
@@ -202,6 +202,8 @@ def trace_value(value: Any, index: int, path: tuple[str | int, ...] = ()) -> Any
     if isinstance(value, str):
         return tr.content(value, Field(index, path)) if value else value
     if isinstance(value, dict):
+        if not value:
+            return empty_object(Field(index, path))
         return {_member(key, index, path): trace_value(item, index, (*path, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [trace_value(item, index, (*path, number)) for number, item in enumerate(value)]
