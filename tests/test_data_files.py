@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
@@ -39,6 +40,7 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
+DIGITS = "1" * 5000
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3)
 )
@@ -90,7 +92,7 @@ def test_content_that_is_text_or_parts(tmp_path: Path) -> None:
         ("a.jsonl", "\n \n", ["found no rows"]),
         ("a.jsonl", "", ["found an empty file"]),
         ("a.csv", "", ["found an empty file"]),
-        ("a.csv", "a,b\n1,2\n3\n", ["a.csv", "Expected 2 columns, got 1"]),
+        ("a.csv", "a,b\n1,2\n3\n", ["a.csv", "line 3: found 1 field"]),
         ("a.parquet", "no parquet", ["a.parquet", "cannot be read"]),
         ("a.arrow", "no arrow file at all", ["a.arrow", "cannot be read"]),
     ],
@@ -204,9 +206,21 @@ def test_text_files(tmp_path: Path) -> None:
         ("a.jsonl", '{"a": -Infinity}', "line 1: found -Infinity", '{"a": 1e9}'),
         ("a.csv", "a,b,a\n1,2,3\n", "found the column 'a' twice", "a,b,c\n1,2,3\n"),
         ("a.tsv", "a\t\n1\t2\n", "found a column without a name, number 2", "a\tb\n1\t2\n"),
-        ("a.csv", "a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3: 1,2,3", "a,b\n1,2\n1,2\n"),
+        ("a.csv", "a,b\n1,2\n1,2,3\n", "line 3: found 3 fields", "a,b\n1,2\n1,2\n"),
         ("a.json", '{"data": [{"a": 1}]}', "one object with a list of objects under 'data'", '[{"a": 1}]'),
         ("a.txt", b"\xff\n", "line 1: found bytes that are not UTF-8", "y"),
+        ("a.jsonl", '{"a": 1e999}', "line 1: found '1e999', which is beyond", '{"a": "1e999"}'),
+        ("a.jsonl", f'{{"a": {DIGITS}}}', "line 1: found a whole number of too many", f'{{"a": "{DIGITS}"}}'),
+        ("a.json", f'[{{}},\n{{"a": {DIGITS}}}]', "line 2: found a whole number of too many", f'[{{"a": "{DIGITS}"}}]'),
+        ("a.json", f'[{{"a": {"[" * 99999}{"]" * 99999}}}, {{"a": 1}}]', "found objects nested too deep", '[{"a": 1}]'),
+        ("a.json", '{\n "v": 1, "my rows": [\n{"a": 1}]}', """`jq '.["my rows"]'`""", '[{"a": 1}]'),
+        ("a.json", '{\n "a": 1\n}', "one object on several lines", '[{\n "a": 1\n}]'),
+        ("a.csv", 'a,b\n"x\ny",2\n3\n', "line 4: found 1 field (['3']); expected 2 fields", 'a,b\n"x\ny",2\n3,4\n'),
+        ("a.csv", 'a,b\n"x" y,2\n', "line 2: found a row whose quotes", 'a,b\n"""x"" y",2\n'),
+        ("a.tsv", 'a\tb\n1\t2\n"x\t3\n', "line 3: found a row whose quotes", 'a\tb\n1\t2\n"""x"\t3\n'),
+        ("a.csv", b"a,b\n1,2\n1,\xff\n", "line 3: found bytes that are not UTF-8", "a,b\n1,2\n1,y\n"),
+        ("a.csv", b"a,\xff\n1,2\n", "line 1: found bytes that are not UTF-8", "a,y\n1,2\n"),
+        ("a.csv", "a,b\n", "found no rows", "a,b\n1,2\n"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(
@@ -240,10 +254,11 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path, name: str) -> None:
 
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").symlink_to(tmp_path / "gone.jsonl")
-    with pytest.raises(UsageError, match="found no such file"):
+    with pytest.raises(UsageError, match=r"found a link to .*gone\.jsonl"):
         open_dataset(str(tmp_path / "broken.jsonl"))
-    with pytest.raises(UsageError, match="name each file under `datasets`"):
-        open_dataset(str(tmp_path / "*.jsonl"))
+    for pattern in ("*.jsonl", "part-?.csv", "*"):
+        with pytest.raises(UsageError, match="name each file under `datasets`"):
+            open_dataset(str(tmp_path / pattern))
 
 
 def test_columns_of_parquet_have_names_of_their_own(tmp_path: Path) -> None:
@@ -251,6 +266,71 @@ def test_columns_of_parquet_have_names_of_their_own(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(DataError, match="found the column 'a' twice"):
         open_dataset(str(tmp_path / "a.parquet"))
+
+
+def test_columns_of_arrow_files_have_names_of_their_own(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    for name, writer in (("file.arrow", pa.ipc.new_file), ("stream.arrow", pa.ipc.new_stream)):
+        with writer(str(tmp_path / name), table.schema) as file:
+            file.write_table(table)
+        with pytest.raises(DataError, match="found the column 'a' twice"):
+            open_dataset(str(tmp_path / name))
+
+
+def test_values_of_csv_may_be_long(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    value = 'a "line",\n' * 300_000
+    path = written(tmp_path, "a.csv", 'a,b\n1,"' + value.replace('"', '""') + '"\n')
+    assert rows_of(open_dataset(path)) == [{"a": "1", "b": value}]
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize("packing", [".gz", ".bz2", ".xz"])
+def test_a_packed_file_by_a_plain_name(tmp_path: Path, packing: str) -> None:
+    whole = Path(written(tmp_path, f"b.jsonl{packing}", '{"a": "x"}\n'))
+    plain = whole.replace(tmp_path / "a.jsonl")
+    with pytest.raises(DataError, match=f"rename it to a.jsonl{packing}"):
+        open_dataset(str(plain))
+    assert rows_of(open_dataset(str(plain.rename(tmp_path / f"a.jsonl{packing}")))) == [{"a": "x"}]
+
+
+def test_folders_are_read_as_their_files_are(tmp_path: Path) -> None:
+    (tmp_path / "json").mkdir()
+    written(tmp_path / "json", "train-1.jsonl", '{"a": {"b": 1}}\n')
+    written(tmp_path / "json", "train-2.jsonl.gz", '{"a": {"b": null}}\n{"a": {}}\n')
+    written(tmp_path / "json", "test.jsonl", '{"a": {"c": 2}}\n')
+    path = str(tmp_path / "json")
+    assert rows_of(open_dataset(path)) == [{"a": {"b": 1}}, {"a": {"b": None}}, {"a": {}}]
+    assert rows_of(open_dataset(path, split="train[:1]")) == [{"a": {"b": 1}}]
+    assert rows_of(open_dataset(path, split="test")) == [{"a": {"c": 2}}]
+    with pytest.raises(UsageError, match=r"no split 'dev'; expected one of train, test"):
+        open_dataset(path, split="dev")
+    (tmp_path / "csv").mkdir()
+    written(tmp_path / "csv", "a.csv", "a,b\n007,NA\n")
+    written(tmp_path / "csv", "LICENSE", "not data")
+    assert rows_of(open_dataset(str(tmp_path / "csv"))) == [{"a": "007", "b": "NA"}]
+    written(tmp_path / "csv", "b.csv", "a,c\n1,2\n")
+    with pytest.raises(DataError, match=r"b\.csv: found the columns .*expected those of .*a\.csv"):
+        open_dataset(str(tmp_path / "csv"))
+
+
+def test_a_folder_of_several_kinds(tmp_path: Path) -> None:
+    (tmp_path / "mixed").mkdir()
+    written(tmp_path / "mixed", "a.jsonl", '{"a": "x"}\n')
+    named = written(tmp_path / "mixed", "b.csv", "a\ny\n")
+    with pytest.raises(UsageError, match=r"several kinds \(a\.jsonl and b\.csv\).*name each file"):
+        open_dataset(str(tmp_path / "mixed"))
+    assert rows_of(open_dataset(named)) == [{"a": "y"}]
+
+
+def test_a_folder_of_documents(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for name in ("a", "b"):
+        written(tmp_path / "docs", f"{name}.txt", f"{name}\n\n{name}\n")
+    assert rows_of(open_dataset(str(tmp_path / "docs"), subset="document")) == [
+        {"text": "a\n\na\n"},
+        {"text": "b\n\nb\n"},
+    ]
 
 
 def test_a_null_inside_is_no_missing_key(tmp_path: Path) -> None:

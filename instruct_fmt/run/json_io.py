@@ -10,34 +10,36 @@ A nested null is such a case because Arrow cannot tell it from a key that was ne
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from math import isinf
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from instruct_fmt.errors import DataError, shown
+from instruct_fmt.run.json_shape import Shape, arrow_type, merge, safe_shape
 from instruct_fmt.run.packed import opened
 
 Row = dict[str, Any]
-# A shape is a name in `_LEAVES`, ("list", shape) or ("struct", ((key, shape), …)).
-Shape = Any
 
 _CHUNK_ROWS = 1000
 # The usual names of what holds the rows, where a file is one object.
-_HOLDERS = ("data", "rows", "train", "test", "validation", "examples", "instances", "items", "records")
-_MAX_KEYS = 64
-_LEAVES: Mapping[str, pa.DataType] = {
-    "null": pa.null(),
-    "bool": pa.bool_(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "string": pa.string(),
-    "json": pa.json_(),
-}
-_NAMES: Mapping[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
+_HOLDERS = (
+    "data",
+    "rows",
+    "train",
+    "test",
+    "validation",
+    "examples",
+    "instances",
+    "items",
+    "records",
+    "samples",
+    "dataset",
+)
 
 
 @dataclass(frozen=True)
@@ -49,49 +51,62 @@ class JsonRows:
         OSError: the file cannot be read.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     schema: pa.Schema
 
     @classmethod
-    def open(cls, path: Path) -> JsonRows:
-        """Read the file once to find its columns and their types."""
+    def open(cls, *paths: Path) -> JsonRows:
+        """Read the files once to find their columns and their types."""
         shapes: dict[str, Shape] = {}
-        count = 0
-        for row in read_rows(path):
-            count += 1
-            for name, value in row.items():
-                shapes[name] = merge(shapes.get(name, "null"), _safe_shape(value))
-        if not shapes:
-            raise DataError(f"{path}: found no rows; expected at least one JSON object; fix: check the file")
-        if count == 1:
-            _check_rows(path, row)
-        return cls(path, pa.schema([pa.field(name, arrow_type(shape)) for name, shape in shapes.items()]))
+        for path in paths:
+            count = 0
+            row: Row = {}
+            for count, row in enumerate(read_rows(path), 1):  # noqa: B007
+                for name, value in row.items():
+                    shapes[name] = merge(shapes.get(name, "null"), safe_shape(value))
+            if not count or not shapes:
+                raise DataError(f"{path}: found no rows; expected at least one JSON object; fix: check the file")
+            if count == 1:
+                _check_rows(path, row, _HOLDERS)
+        return cls(paths, pa.schema([pa.field(name, arrow_type(shape)) for name, shape in shapes.items()]))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, a thousand at a time."""
-        rows = read_rows(self.path)
+        rows = chain.from_iterable(map(read_rows, self.paths))
         while chunk := list(islice(rows, _CHUNK_ROWS)):
             columns = [_column([row.get(field.name) for row in chunk], field.type) for field in self.schema]
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
-class _Refused(ValueError):
+class _Refused(Exception):
     """JSON that Python reads and that means two things, or nothing."""
+
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(found)
+        self.found, self.fix = found, fix
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> Row:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _Refused(f"the key {next(name for name in names if names.count(name) > 1)!r} twice in one object")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Refused(f"the key {twice!r} twice in one object", "keep one of the two, or rename one")
     return found
 
 
 def _no_number(name: str) -> NoReturn:
-    raise _Refused(f"{name}, which is no number of JSON")
+    raise _Refused(f"{name}, which is no number of JSON", "write null or a text in its place")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_no_number)
+def _float(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        raise _Refused(f"{shown(text)}, which is beyond the numbers of 64 bits", "write it as a text")
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_no_number, parse_float=_float)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -99,104 +114,6 @@ def read_rows(path: Path) -> Iterator[Row]:
     with opened(path) as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     yield from _array_rows(path) if start.startswith(b"[") else _line_rows(path)
-
-
-def shape_of(value: Any, nested: bool = False) -> Shape:
-    """How Arrow could hold a value; "json" where it could not without a loss.
-
-    >>> shape_of({"role": "user", "content": ["a"]})
-    ('struct', (('role', 'string'), ('content', ('list', 'string'))))
-    >>> shape_of([1, "a"]), shape_of([None])
-    ('json', 'json')
-    """
-    if value is None:
-        return "json" if nested else "null"
-    if isinstance(value, dict):
-        fields = tuple((key, shape_of(item, True)) for key, item in value.items())
-        # An empty struct cannot be written to Parquet.
-        fits = 0 < len(fields) <= _MAX_KEYS and all(key.isascii() or _encodes(key) for key in value)
-        return ("struct", fields) if fits and not _any_json(fields) else "json"
-    if isinstance(value, list):
-        item: Shape = "null"
-        for shape in dict.fromkeys(shape_of(item, True) for item in value):
-            item = merge(item, shape)
-        return "json" if item == "json" else ("list", item)
-    if isinstance(value, str):
-        return "string" if value.isascii() or _encodes(value) else "json"
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return "json"
-    return _NAMES[type(value)]
-
-
-def merge(left: Shape, right: Shape) -> Shape:
-    """The shape that holds both without a loss.
-
-    >>> merge("string", "null"), merge("string", "int")
-    ('string', 'json')
-    """
-    if left == right or right == "null":
-        return left
-    if left == "null":
-        return right
-    if isinstance(left, str) or isinstance(right, str) or left[0] != right[0]:
-        return "json"
-    if left[0] == "list":
-        item = merge(left[1], right[1])
-        return "json" if item == "json" else ("list", item)
-    return _merge_structs(dict(left[1]), dict(right[1]))
-
-
-def arrow_type(shape: Shape) -> pa.DataType:
-    """The Arrow type of a shape."""
-    if isinstance(shape, str):
-        return _LEAVES[shape]
-    if shape[0] == "list":
-        return pa.list_(arrow_type(shape[1]))
-    return pa.struct([pa.field(key, arrow_type(found)) for key, found in shape[1]])
-
-
-def _merge_structs(left: dict[str, Shape], right: dict[str, Shape]) -> Shape:
-    """Keys may be missing on either side (Arrow fills in null), but their order must be one and the same."""
-    common = [key for key in left if key in right]
-    if common != [key for key in right if key in left]:
-        return "json"
-    keys: list[str] = []
-    rest = iter(left)
-    for key in right:
-        if key in left:
-            keys.extend(_until(rest, key))
-        keys.append(key)
-    keys.extend(rest)
-    if len(keys) > _MAX_KEYS:
-        return "json"
-    fields = tuple((key, merge(left.get(key, "null"), right.get(key, "null"))) for key in keys)
-    return "json" if _any_json(fields) else ("struct", fields)
-
-
-def _safe_shape(value: Any) -> Shape:
-    try:
-        return shape_of(value)
-    except RecursionError:
-        return "json"
-
-
-def _until(keys: Iterator[str], stop: str) -> Iterator[str]:
-    for key in keys:
-        if key == stop:
-            return
-        yield key
-
-
-def _any_json(fields: tuple[tuple[str, Shape], ...]) -> bool:
-    return any(shape == "json" for _, shape in fields)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -208,24 +125,36 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def _line_rows(path: Path) -> Iterator[Row]:
     with opened(path) as file:
+        first = True
         for number, raw in enumerate(file, 1):
             if raw.strip():
-                yield _object(path, number, _parsed(path, number, raw))
+                yield _object(path, number, _parsed(path, number, raw, first))
+                first = False
 
 
-def _parsed(path: Path, number: int, raw: bytes) -> Any:
+def _parsed(path: Path, number: int, raw: bytes, first: bool) -> Any:
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         return _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, number, error) from None
     except json.JSONDecodeError as error:
+        if first:
+            _check_one_object(path)
         found = f"{shown(text.strip())} ({error.msg} at column {error.colno})"
         raise _bad(path, number, found, "correct or remove the line") from None
-    except _Refused as error:
-        raise _bad(path, number, str(error), "correct or remove the line") from None
-    except RecursionError:
-        raise _bad(path, number, "objects nested too deep", "remove the line") from None
+    except (_Refused, RecursionError, ValueError) as error:
+        raise _bad(path, number, *_why(error)) from None
+
+
+def _why(error: Exception) -> tuple[str, str]:
+    """What was found, and the fix, for JSON that is well formed and still cannot be read."""
+    if isinstance(error, _Refused):
+        return error.found, error.fix
+    if isinstance(error, RecursionError):
+        return "objects nested too deep", "remove the object"
+    # The one `ValueError` that `int` raises here: Python limits the digits it reads.
+    return "a whole number of too many digits", "write it as a text"
 
 
 def _array_rows(path: Path) -> Iterator[Row]:
@@ -252,9 +181,10 @@ def _elements(path: Path, text: str) -> Iterator[Row]:
             line = text.count("\n", 0, error.pos) + 1
             found = f"{shown(text[error.pos : error.pos + 40])} ({error.msg})"
             raise _bad(path, line, found, "correct the file there") from None
-        except _Refused as error:
+        except (_Refused, RecursionError, ValueError) as error:
+            found, fix = _why(error)
             line = text.count("\n", 0, position) + 1
-            raise _bad(path, line, f"{error}, in the object that begins here", "correct the object") from None
+            raise _bad(path, line, f"{found}, in the object that begins here", fix) from None
         yield _object(path, text.count("\n", 0, position) + 1 if not isinstance(value, dict) else 0, value)
         position = _skip(text, end)
         mark = text[position : position + 1]
@@ -279,14 +209,31 @@ def _object(path: Path, line: int, value: Any) -> Row:
     return value
 
 
-def _check_rows(path: Path, row: Row) -> None:
+def _check_rows(path: Path, row: Row, names: Iterable[str]) -> None:
     """Refuse a file whose only object holds the rows, as one of columns or of splits does."""
-    lists = [name for name, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    found = [name for name in _HOLDERS if name in lists]
+    found = [name for name in names if isinstance(row.get(name), list) and row[name] and isinstance(row[name][0], dict)]
     if found:
+        query = f".{found[0]}" if found[0].isidentifier() and found[0].isascii() else f"'.[{json.dumps(found[0])}]'"
         raise DataError(
             f"{path}: found one object with a list of objects under {' and '.join(map(repr, found))}; expected an "
-            f"array of JSON objects or one object per line; fix: write the list alone, as `jq .{found[0]}` does"
+            f"array of JSON objects or one object per line; fix: write the list alone, as `jq {query}` does, or, if "
+            "the object is one row, put it in `[` and `]`"
+        )
+
+
+def _check_one_object(path: Path) -> None:
+    """Refuse a file that is one object on several lines, by what it holds."""
+    with opened(path) as file:
+        raw = file.read()
+    try:
+        row = _DECODER.decode(raw.decode("utf-8-sig"))
+    except (_Refused, RecursionError, ValueError):
+        return
+    if isinstance(row, dict):
+        _check_rows(path, row, row)
+        raise DataError(
+            f"{path}: found one object on several lines; expected an array of JSON objects or one object per line; "
+            "fix: put `[` before it and `]` behind it"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 from instruct_fmt.errors import DataError
 
 OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_MARKS: Mapping[str, bytes] = {".gz": rb"\x1f\x8b", ".bz2": rb"BZh[1-9]1AY&SY", ".xz": rb"\xfd7zXZ\0"}
 _BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error)
 
 
@@ -27,6 +29,16 @@ def kinds_of(path: Path) -> tuple[str, str]:
     return (Path(path.stem).suffix.lower(), suffix) if suffix in OPENERS else (suffix, "")
 
 
+def _check_plain(path: Path, start: bytes) -> None:
+    """Refuse a packed file whose name does not say so: no text begins like this."""
+    found = next((suffix for suffix, mark in _MARKS.items() if re.match(mark, start)), None)
+    if found:
+        raise DataError(
+            f"{path}: found data packed as {found}; expected text, as the name says; "
+            f"fix: rename it to {path.name}{found}"
+        )
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """A file's bytes, unpacked.
@@ -38,6 +50,8 @@ def opened(path: Path) -> Iterator[Any]:
     packing = kinds_of(path)[1]
     if not packing:
         with path.open("rb") as file:
+            _check_plain(path, file.read(10))
+            file.seek(0)
             yield file
         return
     path.open("rb").close()  # a file that cannot be opened is no broken one

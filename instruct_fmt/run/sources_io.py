@@ -10,16 +10,18 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from instruct_fmt.embedded import records_path, sample_path
-from instruct_fmt.errors import DataError, UsageError
+from instruct_fmt.errors import DataError, UsageError, shown
+from instruct_fmt.run.csv_io import csv_batches, named_once
+from instruct_fmt.run.folder_io import has_own_rules, split_files
 from instruct_fmt.run.json_io import JsonRows
 from instruct_fmt.run.packed import OPENERS, kinds_of, opened
 
@@ -28,9 +30,10 @@ __all__ = ["open_dataset"]
 _EMBEDDED: dict[str, Callable[[], Path]] = {"embedded": sample_path, "embedded/records": records_path}
 _HASH_BYTES = 1 << 20
 # Part of the key of a converted file; raise it when the conversion changes.
-_CONVERSION = "2"
+_CONVERSION = "3"
 _DOCUMENT = "document"
 _TEXT_ROWS = 10_000
+_GLOB = frozenset("*?[")
 
 Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
 
@@ -43,7 +46,10 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
             `.parquet`, `.arrow`) or of a folder, ``embedded`` (conversations), ``embedded/records``, or a name on the
             Hub. A `.txt` file has one row a line, in a column `text`; a line of blanks is none.
         split: name of the split, or a slice such as ``train[:100]``; a single file is the split ``train``.
-        subset: the configuration of a dataset on the Hub; ``document`` makes one row of a whole `.txt` file.
+        subset: the configuration of a dataset on the Hub; ``document`` makes one row of each whole `.txt` file.
+
+    The files of a folder are of one kind, and each is read as it would be alone; which are a split, their names say as
+    in `datasets`, or the folder's dataset card, in which case `datasets` reads them.
 
     Raises:
         DataError: the data is empty, broken or cannot be loaded.
@@ -54,12 +60,18 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
     """
     path = _EMBEDDED[name]() if name in _EMBEDDED else Path(name).expanduser()
     if path.is_dir():
-        return _folder(path, split)
+        return _folder(path, split, subset)
     if path.is_file():
         return _slice(_file(path, subset), split, str(path))
+    if not _GLOB.isdisjoint(name):
+        raise UsageError(f"{name}: found a pattern; expected one file or folder; fix: name each file under `datasets`")
+    if path.is_symlink():
+        raise UsageError(
+            f"{name}: found a link to {path.readlink()}, where there is no such file or folder; expected one; "
+            "fix: correct the link"
+        )
     if kinds_of(path)[0] in _READERS or path.is_absolute() or name.startswith("."):
-        fix = "name each file under `datasets`" if "*" in name else "correct the path"
-        raise UsageError(f"{name}: found no such file or folder; expected one; fix: {fix}")
+        raise UsageError(f"{name}: found no such file or folder; expected one; fix: correct the path")
     return _hub(name, split, subset)
 
 
@@ -75,54 +87,45 @@ def _file(path: Path, subset: str | None) -> datasets.Dataset:
             f"{path}: found the name {subset!r} for a file; expected none, which is for datasets of the Hub, or "
             f"{_DOCUMENT!r} for a whole .txt file as one row; fix: leave `name` out"
         )
-    if not path.stat().st_size:
-        raise DataError(f"{path}: found an empty file; expected at least one row; fix: check how it was written")
-    try:
-        return _text(path, whole=True) if subset else _READERS[kind](path)
-    except pa.ArrowException as error:
-        raise DataError(
-            f"{path}: found data that cannot be read ({error}); expected a {kind} file; fix: write the file again"
-        ) from error
+    return _read([path], kind, whole=subset is not None)
 
 
-def _json(path: Path) -> datasets.Dataset:
+def _read(paths: Sequence[Path], kind: str, *, whole: bool = False) -> datasets.Dataset:
+    """Files of one kind as one dataset; JSON files share their columns' types, others must agree on them."""
+    empty = next((path for path in paths if not path.stat().st_size), None)
+    if empty:
+        raise DataError(f"{empty}: found an empty file; expected at least one row; fix: check how it was written")
+    reader = partial(_text, whole=True) if whole else _READERS[kind]
+    parts: list[datasets.Dataset] = []
+    for group in [paths] if reader is _json else [[path] for path in paths]:
+        try:
+            parts.append(reader(*group))
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{group[0]}: found data that cannot be read ({error}); expected a {kind} file; "
+                "fix: write the file again"
+            ) from error
+        if not len(parts[-1]):
+            raise DataError(f"{group[0]}: found no rows; expected at least one; fix: check how it was written")
+        if parts[-1].features != parts[0].features:
+            raise DataError(
+                f"{group[0]}: found the columns {shown(parts[-1].features)}; expected those of {paths[0]}, "
+                f"{shown(parts[0].features)}; fix: give both files the same columns, or name each under `datasets`"
+            )
+    return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+
+
+def _json(*paths: Path) -> datasets.Dataset:
     def read() -> Batches:
-        rows = JsonRows.open(path)
+        rows = JsonRows.open(*paths)
         return rows.schema, rows.batches()
 
-    return _converted(path, read)
+    return _converted(paths, read)
 
 
-def _csv(path: Path) -> datasets.Dataset:
+def _csv(path: Path, *, delimiter: str) -> datasets.Dataset:
     """All columns as text: "NA" and "007" stay what they are."""
-
-    kind = kinds_of(path)[0]
-    parse = pa.csv.ParseOptions(delimiter="\t" if kind == ".tsv" else ",", newlines_in_values=True)
-
-    def read() -> Batches:
-        with opened(path) as file:
-            names = _named_once(path, pa.csv.open_csv(file, parse_options=parse).schema.names)
-        schema = pa.schema([(name, pa.string()) for name in names])
-        convert = pa.csv.ConvertOptions(column_types=schema, strings_can_be_null=False)
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            with opened(path) as file:
-                yield from pa.csv.open_csv(file, parse_options=parse, convert_options=convert)
-
-        return schema, batches()
-
-    return _converted(path, read)
-
-
-def _named_once(path: Path, names: Sequence[str]) -> Sequence[str]:
-    """The names of columns, none of them empty or given twice."""
-    wrong = next((name for name in names if not name.strip() or names.count(name) > 1), None)
-    if wrong is None:
-        return names
-    found = (
-        f"the column {wrong!r} twice" if wrong.strip() else f"a column without a name, number {names.index(wrong) + 1}"
-    )
-    raise DataError(f"{path}: found {found}; expected a name of its own for each column; fix: rename it in the file")
+    return _converted([path], lambda: csv_batches(path, delimiter))
 
 
 def _text(path: Path, *, whole: bool = False) -> datasets.Dataset:
@@ -144,7 +147,7 @@ def _text(path: Path, *, whole: bool = False) -> datasets.Dataset:
         while chunk := list(islice(found, _TEXT_ROWS)):
             yield pa.RecordBatch.from_arrays([pa.array(chunk, pa.string())], schema=schema)
 
-    return _converted(path, lambda: (schema, batches()), _DOCUMENT if whole else "")
+    return _converted([path], lambda: (schema, batches()), _DOCUMENT if whole else "")
 
 
 def _decoded(path: Path, line: int, raw: bytes) -> str:
@@ -160,27 +163,31 @@ def _decoded(path: Path, line: int, raw: bytes) -> str:
 def _parquet(path: Path) -> datasets.Dataset:
     def read() -> Batches:
         file = pq.ParquetFile(path)
-        _named_once(path, file.schema_arrow.names)
+        named_once(str(path), file.schema_arrow.names)
         return file.schema_arrow, file.iter_batches(batch_size=1000)
 
-    return _converted(path, read)
+    return _converted([path], read)
 
 
 def _arrow(path: Path) -> datasets.Dataset:
     try:
-        return datasets.Dataset.from_file(str(path))
+        with pa.memory_map(str(path)) as source:
+            named_once(str(path), pa.ipc.open_stream(source).schema.names)
     except pa.ArrowInvalid:
         # Not the stream format that `datasets` writes: the file format, also known as Feather.
-        return datasets.Dataset(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        named_once(str(path), file.schema.names)
+        return datasets.Dataset(file.read_all())
+    return datasets.Dataset.from_file(str(path))
 
 
-_READERS: dict[str, Callable[[Path], datasets.Dataset]] = {
+_READERS: dict[str, Callable[..., datasets.Dataset]] = {
     ".json": _json,
     ".jsonl": _json,
     ".ndjson": _json,
     ".parquet": _parquet,
-    ".csv": _csv,
-    ".tsv": _csv,
+    ".csv": partial(_csv, delimiter=","),
+    ".tsv": partial(_csv, delimiter="\t"),
     ".txt": _text,
     ".arrow": _arrow,
 }
@@ -189,10 +196,10 @@ _WHOLE = (".parquet", ".arrow")
 _TEXT = "text"
 
 
-def _converted(path: Path, read: Callable[[], Batches], how: str = "") -> datasets.Dataset:
-    """The file as a memory-mapped Arrow file in the cache, named by its content; written once."""
+def _converted(paths: Sequence[Path], read: Callable[[], Batches], how: str = "") -> datasets.Dataset:
+    """The files as a memory-mapped Arrow file in the cache, named by its content; written once."""
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "instruct_fmt" / "sources"
-    target = cache / f"{_content_hash(path, how)}.arrow"
+    target = cache / f"{_content_hash(paths, how)}.arrow"
     if not target.is_file():
         schema, batches = read()
         cache.mkdir(parents=True, exist_ok=True)
@@ -207,11 +214,13 @@ def _converted(path: Path, read: Callable[[], Batches], how: str = "") -> datase
     return datasets.Dataset.from_file(str(target))
 
 
-def _content_hash(path: Path, how: str) -> str:
-    digest = hashlib.sha256(f"{_CONVERSION} {''.join(kinds_of(path))} {how}\n".encode())
-    with path.open("rb") as file:
-        for block in _blocks(file.read):
-            digest.update(block)
+def _content_hash(paths: Sequence[Path], how: str) -> str:
+    digest = hashlib.sha256(f"{_CONVERSION} {how}\n".encode())
+    for path in paths:
+        digest.update(f"{''.join(kinds_of(path))} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            for block in _blocks(file.read):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -220,11 +229,13 @@ def _blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _folder(path: Path, split: str) -> datasets.Dataset:
+def _folder(path: Path, split: str, subset: str | None) -> datasets.Dataset:
     """A folder of `save_to_disk`, or one of data files."""
     saved = (path / "state.json").is_file()
     if not saved and not (path / "dataset_dict.json").is_file():
-        return _hub(str(path), split, None)
+        return _data_folder(path, split, subset)
+    if subset is not None:
+        raise UsageError(f"{path}: found the name {subset!r} for a saved dataset; expected none; fix: leave `name` out")
     found = datasets.load_from_disk(str(path))
     if isinstance(found, datasets.Dataset):
         return _slice(found, split, str(path))
@@ -234,6 +245,29 @@ def _folder(path: Path, split: str) -> datasets.Dataset:
             f"{path}: found no split {name!r}; expected one of {', '.join(found)}; fix: set `split` to one of them"
         )
     return _slice(found[name], split.replace(name, "train", 1), str(path))
+
+
+def _data_folder(path: Path, split: str, subset: str | None) -> datasets.Dataset:
+    if subset not in (None, _DOCUMENT) or has_own_rules(path):
+        return _hub(str(path), split, subset)
+    parts = []
+    for part in split.split("+"):
+        name = part.split("[")[0]
+        files = split_files(path, name, _READERS)
+        if not files:
+            return _hub(str(path), split, subset)
+        found = _file(files[0], subset) if len(files) == 1 else _many(path, files, subset)
+        parts.append(_slice(found, part.replace(name, "train", 1), str(path)))
+    return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+
+
+def _many(path: Path, files: Sequence[Path], subset: str | None) -> datasets.Dataset:
+    kind = kinds_of(files[0])[0]
+    if subset is not None and kind != ".txt":
+        raise UsageError(
+            f"{path}: found the name {subset!r} for files of kind {kind!r}; expected .txt files; fix: leave `name` out"
+        )
+    return _read(files, kind, whole=subset is not None)
 
 
 def _slice(dataset: datasets.Dataset, split: str, name: str) -> datasets.Dataset:

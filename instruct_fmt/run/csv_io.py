@@ -1,0 +1,115 @@
+"""Reading CSV and TSV without guessing: every column is text, every row has the fields of the header.
+
+In: a file whose first row names its columns. Out: Arrow batches of one schema. A quoted value may hold line breaks
+and be of any length; a blank line is no row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from instruct_fmt.errors import DataError, shown
+from instruct_fmt.run.packed import opened
+
+_CHUNK_ROWS = 1000
+_LONGEST = 2**31 - 1
+# A row of a file: the line it begins on, and its fields.
+Numbered = tuple[int, list[str]]
+
+
+def csv_batches(path: Path, delimiter: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The schema of a file and its rows, a thousand at a time.
+
+    Raises (on opening and on reading):
+        DataError: a column has no name of its own, a row has other fields than the header, a quote is not closed, or
+            the text is not UTF-8.
+        OSError: the file cannot be read.
+    """
+    rows = _rows(path, delimiter)
+    line, header = next(rows, (1, []))
+    if not header:
+        raise DataError(f"{path}: found no rows; expected a header and at least one row; fix: check the file")
+    schema = pa.schema([(name, pa.string()) for name in named_once(f"{path}, line {line}", header)])
+    return schema, _batches(path, rows, schema)
+
+
+def named_once(where: str, names: Sequence[str]) -> Sequence[str]:
+    """The names of columns, none of them empty or given twice."""
+    wrong = next((name for name in names if not name.strip() or names.count(name) > 1), None)
+    if wrong is None:
+        return names
+    found = (
+        f"the column {wrong!r} twice" if wrong.strip() else f"a column without a name, number {names.index(wrong) + 1}"
+    )
+    raise DataError(f"{where}: found {found}; expected a name of its own for each column; fix: rename it in the file")
+
+
+def _batches(path: Path, rows: Iterator[Numbered], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    width = len(schema)
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        for line, fields in chunk:
+            if len(fields) != width:
+                raise _wrong_width(path, line, fields, schema.names)
+        columns = zip(*(fields for _, fields in chunk), strict=True)
+        yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], schema=schema)
+
+
+def _rows(path: Path, delimiter: str) -> Iterator[Numbered]:
+    with _long_values(), opened(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        line = 1
+        try:
+            for fields in reader:
+                if fields:
+                    yield line, fields
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(
+                f"{path}, line {line}: found a row whose quotes do not match ({error}); expected each quoted value "
+                'closed before the next column; fix: put a value that holds `"` in quotes, each `"` in it as `""`'
+            ) from None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}, line {_first_bad_line(path)}: found bytes that are not UTF-8 ({error.reason}); "
+                "expected text; fix: save the file as UTF-8"
+            ) from None
+
+
+@contextmanager
+def _long_values() -> Iterator[None]:
+    """Values of any length: the module's own limit, one for the whole process, is 128 KiB."""
+    before = csv.field_size_limit(_LONGEST)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _first_bad_line(path: Path) -> int:
+    """The line of the first bytes that are not UTF-8; the decoder knows only its own block."""
+    with opened(path) as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                raw.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+def _wrong_width(path: Path, line: int, fields: Sequence[str], names: Sequence[str]) -> DataError:
+    return DataError(
+        f"{path}, line {line}: found {_count(fields)} ({shown(list(fields))}); expected {_count(names)}, as in the "
+        f"header ({shown(list(names))}); fix: put values that hold the separator in quotes, or correct the row"
+    )
+
+
+def _count(fields: Sequence[str]) -> str:
+    return f"{len(fields)} field{'s' if len(fields) != 1 else ''}"

@@ -1,0 +1,123 @@
+"""How Arrow holds a value of JSON without a loss, and how it holds two of them in one column.
+
+A shape is a name in `_LEAVES`, ("list", shape) or ("struct", ((key, shape), …)); "json" is what Arrow cannot hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+Shape = Any
+
+_MAX_KEYS = 64
+_LEAVES: Mapping[str, pa.DataType] = {
+    "null": pa.null(),
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "string": pa.string(),
+    "json": pa.json_(),
+}
+_NAMES: Mapping[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
+
+
+def shape_of(value: Any, nested: bool = False) -> Shape:
+    """How Arrow could hold a value; "json" where it could not without a loss.
+
+    >>> shape_of({"role": "user", "content": ["a"]})
+    ('struct', (('role', 'string'), ('content', ('list', 'string'))))
+    >>> shape_of([1, "a"]), shape_of([None])
+    ('json', 'json')
+    """
+    if value is None:
+        return "json" if nested else "null"
+    if isinstance(value, dict):
+        fields = tuple((key, shape_of(item, True)) for key, item in value.items())
+        # An empty struct cannot be written to Parquet.
+        fits = 0 < len(fields) <= _MAX_KEYS and all(key.isascii() or _encodes(key) for key in value)
+        return ("struct", fields) if fits and not _any_json(fields) else "json"
+    if isinstance(value, list):
+        item: Shape = "null"
+        for shape in dict.fromkeys(shape_of(item, True) for item in value):
+            item = merge(item, shape)
+        return "json" if item == "json" else ("list", item)
+    if isinstance(value, str):
+        return "string" if value.isascii() or _encodes(value) else "json"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "json"
+    return _NAMES[type(value)]
+
+
+def merge(left: Shape, right: Shape) -> Shape:
+    """The shape that holds both without a loss.
+
+    >>> merge("string", "null"), merge("string", "int")
+    ('string', 'json')
+    """
+    if left == right or right == "null":
+        return left
+    if left == "null":
+        return right
+    if isinstance(left, str) or isinstance(right, str) or left[0] != right[0]:
+        return "json"
+    if left[0] == "list":
+        item = merge(left[1], right[1])
+        return "json" if item == "json" else ("list", item)
+    return _merge_structs(dict(left[1]), dict(right[1]))
+
+
+def arrow_type(shape: Shape) -> pa.DataType:
+    """The Arrow type of a shape."""
+    if isinstance(shape, str):
+        return _LEAVES[shape]
+    if shape[0] == "list":
+        return pa.list_(arrow_type(shape[1]))
+    return pa.struct([pa.field(key, arrow_type(found)) for key, found in shape[1]])
+
+
+def _merge_structs(left: dict[str, Shape], right: dict[str, Shape]) -> Shape:
+    """Keys may be missing on either side (Arrow fills in null), but their order must be one and the same."""
+    common = [key for key in left if key in right]
+    if common != [key for key in right if key in left]:
+        return "json"
+    keys: list[str] = []
+    rest = iter(left)
+    for key in right:
+        if key in left:
+            keys.extend(_until(rest, key))
+        keys.append(key)
+    keys.extend(rest)
+    if len(keys) > _MAX_KEYS:
+        return "json"
+    fields = tuple((key, merge(left.get(key, "null"), right.get(key, "null"))) for key in keys)
+    return "json" if _any_json(fields) else ("struct", fields)
+
+
+def safe_shape(value: Any) -> Shape:
+    """`shape_of`, for values nested however deep."""
+    try:
+        return shape_of(value)
+    except RecursionError:
+        return "json"
+
+
+def _until(keys: Iterator[str], stop: str) -> Iterator[str]:
+    for key in keys:
+        if key == stop:
+            return
+        yield key
+
+
+def _any_json(fields: tuple[tuple[str, Shape], ...]) -> bool:
+    return any(shape == "json" for _, shape in fields)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
