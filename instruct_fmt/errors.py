@@ -53,6 +53,21 @@ class Change(NamedTuple):
     settings: Mapping[str, Any]
 
 
+def option(name: str, value: Any, about: str) -> Change:
+    """The change of one option.
+
+    >>> option("history", "expand", "makes one row of each turn").code
+    'history="expand"'
+    """
+    code = f'{name}="{value}"' if isinstance(value, str) else f"{name}={value!r}"
+    return Change(code, about, {name: value})
+
+
+def let_go(name: str) -> Change:
+    """The change that lets a role or a field be left out."""
+    return Change(f"allow_dropped=[{name!r}]", "lets it go", {"allow_dropped": (name,)})
+
+
 class RowError(DataError):
     """One row that cannot be encoded.
 

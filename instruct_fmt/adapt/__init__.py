@@ -26,7 +26,7 @@ from instruct_fmt.adapt import alpaca, detect, messages, prompt_completion, reco
 from instruct_fmt.adapt.arrow import filled_nulls, table_rows
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.beside import Beside, value_at
-from instruct_fmt.adapt.canonical import Dialect, dataset_path, with_dataset_path
+from instruct_fmt.adapt.canonical import Dialect, dataset_path, with_column, with_dataset_path
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
 from instruct_fmt.adapt.prompt_completion import Texts
@@ -53,6 +53,7 @@ __all__ = [
     "table_rows",
     "trained_roles",
     "value_at",
+    "with_column",
     "with_dataset_path",
 ]
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from instruct_fmt.adapt.arrow import table_rows
 from instruct_fmt.adapt.fields import COLUMNS
 from instruct_fmt.adapt.values import at, root
-from instruct_fmt.errors import Change, RowError, shown
+from instruct_fmt.errors import RowError, let_go, shown
 from instruct_fmt.types import Bools
 
 Row = Mapping[str, Any]
@@ -74,7 +74,7 @@ class Beside:
                 f"{shown(row[self.label])}: the row shows what not to write",
                 "rows that show what to write; preferences are not supported",
                 f"leave such rows out, as dataset.filter(lambda row: row[{self.label!r}]) does",
-                changes=[_let_go(self.label, "reads the rows without it, if it says something else")],
+                changes=[let_go(self.label)._replace(about="reads the rows without it, if it says something else")],
             )
         if self.weight is not None and not _is_one(row.get(self.weight)):
             raise RowError(
@@ -83,7 +83,7 @@ class Beside:
                 f"the weight {shown(row[self.weight])}",
                 "1, or nothing; weights of rows are not supported",
                 "leave rows of weight 0 out; remove the column",
-                changes=[_let_go(self.weight, "reads all rows alike")],
+                changes=[let_go(self.weight)._replace(about="reads all rows alike")],
             )
         for column, field in self.parts.items():
             if _says_something(row.get(column)):
@@ -93,7 +93,7 @@ class Beside:
                     f"{shown(row[column])}, which nothing reads",
                     f"rows without {field}, because neither the format nor the template has a place for it",
                     "use a format and a template that have one, or remove the column",
-                    changes=[_let_go(column, "reads the rows without it")],
+                    changes=[let_go(column)._replace(about="reads the rows without it")],
                 )
 
     def doubtful(self, table: pa.Table) -> Bools:
@@ -156,10 +156,6 @@ def _is_false(value: Any) -> bool:
 
 def _is_one(value: Any) -> bool:
     return value is None or value == 1 or (isinstance(value, str) and value.strip() in ("", "1", "1.0"))
-
-
-def _let_go(column: str, about: str) -> Change:
-    return Change(f"allow_dropped=[{column!r}]", about, {"allow_dropped": (column,)})
 
 
 def _mask(array: Any) -> Bools:

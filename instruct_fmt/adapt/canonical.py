@@ -9,7 +9,7 @@ its fields, are returned beside it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ FLAGS = frozenset({"train", "weight", "loss_weight", "loss"})
 # A message with nothing but these says nothing at all.
 _SAYING = frozenset({"tool_calls", *REASONING})
 _BARE = frozenset({"role", "name", "tool_call_id", "prefix", "id"})
+_LONGEST_ROLE = 40
 IS_TEXT: Mapping[str, str] = {"content": ""}
 """The names of a message that is one text of the row's, a column or a member of a pair."""
 _SAME: Mapping[str, str] = {}
@@ -152,7 +153,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
     """One message. Keys keep the order of the row."""
     if type(value) is not dict:
         value = _as_dict(value, path)
-    role, is_call = _role(value.get(dialect.role), path, dialect)
+    role, is_call = _role(value, path, dialect)
     message: Message = {}
     flag: bool | None = None
     names = dialect.names_of_call if is_call else dialect.names
@@ -214,16 +215,32 @@ def _as_dict(value: object, path: Path) -> dict[str, Any]:
     raise bad_field(path, value, "a message such as {'role': 'user', 'content': …}", "convert the message")
 
 
-def _role(value: object, path: Path, dialect: Dialect) -> tuple[str, bool]:
+def _role(message: Mapping[str, Any], path: Path, dialect: Dialect) -> tuple[str, bool]:
     """The role in our words, and whether its text is a call."""
+    value = message.get(dialect.role)
     if not isinstance(value, str) or not value:
         found = "no role" if value is None else f"{type(value).__name__} {shown(value)}"
-        fix = f"fill in {dialect.role!r}, or name the right key with field_map={{'role': …}}"
-        raise RowError("bad-role", at((path, dialect.role)), found, "text such as 'user'", fix)
+        fix = f"fill in {dialect.role!r}"
+        raise RowError(
+            "bad-role",
+            at((path, dialect.role)),
+            found,
+            "text such as 'user'",
+            fix,
+            changes=list(_speakers(message, dialect)),
+        )
     role = dialect.roles_of(value)
     if role is None:
         raise _unknown_role(text(value, (path, dialect.role)), at((path, dialect.role)), dialect.roles)
     return role
+
+
+def _speakers(message: Mapping[str, Any], dialect: Dialect) -> Iterator[Change]:
+    """The fields of a message that may say whose it is."""
+    for name, value in message.items():
+        if isinstance(value, str) and len(value) < _LONGEST_ROLE and dialect.roles_of(value) is not None:
+            about = "reads it as the role"
+            yield Change(f"field_map={{'role': {name!r}}}", about, {"field_map": {"role": name}})
 
 
 def _unknown_role(written: str, path: str, roles: Roles) -> RowError:
@@ -326,3 +343,12 @@ def dataset_path(example: Conversation, place: int, name: str, inside: str = "")
     if theirs.startswith("$."):
         path, theirs = theirs, ""  # a field of the whole message, of which this one is a part
     return f"{path}.{theirs}{inside}" if theirs else f"{path}{inside}"
+
+
+def with_column(error: RowError, columns: Mapping[str, str]) -> RowError:
+    """The error about a record with the dataset's name of the column, where the template has another."""
+    name = error.path.removeprefix("$.")
+    if name not in columns:
+        return error
+    path = at((None, columns[name]))
+    return RowError(error.reason, path, error.found, error.expected, error.fix, changes=error.changes)

@@ -18,7 +18,7 @@ from instruct_fmt.adapt.messages import is_sharegpt
 from instruct_fmt.adapt.sharegpt import link_results
 from instruct_fmt.adapt.system import Unplaced
 from instruct_fmt.adapt.values import Path, at, bad_field, root, text
-from instruct_fmt.errors import RowError, UsageError
+from instruct_fmt.errors import Change, RowError, UsageError, option
 from instruct_fmt.types import Conversation, Message, TemplateSource, Text
 
 Texts = Literal["messages", "text", "only_text", "undecided"]
@@ -152,9 +152,15 @@ def _marked(marker: str, path: Path) -> RowError:
         at(path),
         f"{marker!r}, which the chat template writes itself",
         "text without markers, or a word on what it is",
-        'format="prompt_completion" takes prompt and completion as ready text (with control_tokens="allow" their '
-        'markers are tokens); format="instruction", or control_tokens="text", makes messages of them, whose markers '
-        "are ordinary text",
+        "take it out of the row, or say what the columns hold",
+        changes=[
+            Change(
+                'format="prompt_completion" and control_tokens="allow"',
+                "take prompt and completion as ready text, whose markers are tokens",
+                {"format": "prompt_completion", "control_tokens": "allow"},
+            ),
+            option("format", "instruction", "makes messages of them, whose markers are ordinary text"),
+        ],
     )
 
 
