@@ -108,7 +108,13 @@ class RowError(DataError):
 
 
 class TooManyRejected(DataError):
-    """More rows were rejected than `max_rejected` allows."""
+    """More rows were rejected than `max_rejected` allows.
+
+    Attributes:
+        rejected: all of them, where the whole run is known.
+    """
+
+    rejected: Sequence[Rejection] = ()
 
 
 class NothingToLearn(DataError):
@@ -139,7 +145,7 @@ REASONS: dict[str, str] = {
     "field-order": "the template writes the reasoning of a turn behind its answer",
     "guard": "words of the template stand between the turn and its stop",
     "start-unknown": "where the trained turn starts could not be proven",
-    "field-dropped": "the template leaves out a field of a trained turn",
+    "field-dropped": "a part of the row would be left out of the text",
     "foreign-text": "text of another speaker lies inside a trained span",
     "history-rewritten": "the template writes the turn differently once it is history",
     "control-token": "text of the row holds a control token",

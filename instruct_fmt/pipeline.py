@@ -363,6 +363,8 @@ class Pipeline:
             explain = partial(self._explained, row=rows[place], example=example, columns=columns)
             for marked in found:
                 batch.add(number, self.encoder(type(example), columns), marked, explain)
+            for name, value in self.adapter(columns, rows[place]).said_in(rows[place], example):
+                batch.note(f"$.{name}", Unread(1, number, shown(value)))
             for path, unread in of_row(example, found, self.source, self.settings.columns, number):
                 batch.note(path, unread)
 
@@ -426,8 +428,10 @@ class Pipeline:
 
     def reads(self, change: Change, row: Row, path: str) -> bool:
         """Whether with a change of the call a row comes out, and what stands at `path` is read."""
+        # Reasoning is often printed in the last turn alone.
+        wide = change._replace(settings={**change.settings, "history": "expand"})
         try:
-            batch = self._changed(change).run([row], list(row), 0)
+            batch = self._changed(wide).run([row], list(row), 0)
         except InstructFmtError:
             return False
         return bool(batch.table.num_rows) and not batch.rejected and path not in batch.unread

@@ -36,12 +36,14 @@ class Beside:
     Attributes:
         unread: those that nothing looks at.
         parts: those that hold a part of the row → what they are.
+        read: for each such part the column that is read for it.
         label: the column that tells good examples from bad ones, or None.
         weight: the column of weights, or None.
     """
 
     unread: tuple[str, ...]
     parts: Mapping[str, str]
+    read: Mapping[str, str]
     label: str | None
     weight: str | None
 
@@ -53,10 +55,12 @@ class Beside:
         parts = {
             name: field for field in _PARTS if field not in allow_dropped for name in COLUMNS[field] if name in asked
         }
+        taken = {field: name for field in _PARTS for name in COLUMNS[field] if name in read}
         judged = [name for name in (_LABEL, _WEIGHT) if name in asked]
         return cls(
             tuple(name for name in unread if name not in judged),
             parts,
+            taken,
             _LABEL if _LABEL in judged else None,
             _WEIGHT if _WEIGHT in judged else None,
         )
@@ -87,6 +91,16 @@ class Beside:
             )
         for column, field in self.parts.items():
             if _says_something(row.get(column)):
+                other = self.read.get(field)
+                if other is not None:
+                    raise RowError(
+                        "field-dropped",
+                        at(root(column)),
+                        f"{shown(row[column])} in a second column of {field}; {other!r} is the one that is read",
+                        f"the {field} of all rows in one column",
+                        f"move them into {other!r}, in all rows",
+                        changes=[let_go(column)._replace(about="reads the rows without it")],
+                    )
                 raise RowError(
                     "media" if field in _MEDIA else "field-dropped",
                     at(root(column)),
@@ -145,7 +159,7 @@ def filled(column: pa.ChunkedArray) -> Bools:
 
 
 def _says_something(value: Any) -> bool:
-    if value is None:
+    if value is None or (isinstance(value, str) and value.strip() in ("", "[]", "{}", "null")):
         return False
     return bool(value) if isinstance(value, str | list | tuple | dict) else True
 

@@ -323,6 +323,10 @@ def message_paths(column: str, count: int, first: int = 0) -> tuple[str, ...]:
 def with_dataset_path(error: RowError, example: Conversation) -> RowError:
     """The error with the path of the dataset's own field: an adapted row has other names and places."""
     match = re.match(r"\$\.messages\[(\d+)\](?:\.(\w+))?(.*)", error.path)
+    if error.path == "$.messages":
+        columns = [path.partition("[")[0] for path in example.paths if "[" in path]
+        found = columns[0] if columns else "$"
+        return RowError(error.reason, found, error.found, error.expected, error.fix, changes=error.changes)
     if match is None or int(match[1]) >= len(example.paths):
         return error
     place = int(match[1])
@@ -335,8 +339,8 @@ def dataset_path(example: Conversation, place: int, name: str, inside: str = "")
     path = example.paths[place]
     names = example.names[place] if place < len(example.names) else _SAME
     part = names.get(f"{name}{inside.partition(']')[0]}]")
-    if part is not None:
-        return f"{path}.{part}"  # a call that is a part of the content
+    if part is not None:  # a call that is a part of the content
+        return f"{path}.{part}{'.id' if inside.endswith('.id') else ''}"
     theirs = names.get(name, name)
     if name == "tool_calls" and theirs == names.get("content", "content"):
         inside = ""  # the call is the text of its message, whose JSON has no path

@@ -76,7 +76,8 @@ def adapter(
         if first_text or second_text:
             column, value = (completion, second) if first_text else (prompt, first)
             other = "text" if first_text else "messages"
-            raise bad_field(root(column), value, "prompt and completion alike", f"make both {other}")
+            fix = f"make this one {other}, or the other one {'messages' if first_text else 'text'}"
+            raise bad_field(root(column), value, "prompt and completion alike", fix)
         return conversation(row)
 
     openai, sharegpt = spoken
