@@ -253,7 +253,9 @@ class Completions:
                 "only the turn's own text",
                 "the template mixes speakers here; use another template for this row",
             )
-        if self.blocks.words(between) and not (ground.turn.stopped and ground.ends_in_call):
+        ends_in_call = ground.ends_in_call
+        said = self.blocks.words(speech.without_values(between) if ends_in_call else between)
+        if said and not (ground.turn.stopped and ends_in_call):
             raise RowError(
                 "guard",
                 speech.path(),
