@@ -171,7 +171,7 @@ def test_unread_fields_of_calls_in_parts_have_the_paths_of_the_parts() -> None:
     text = [{"type": "text", "text": "Certainly"}]
     messages = [answer([*text, USE]), {"role": "user", "content": results}, answer(text)]
     rows = [{"messages": [{"role": "user", "content": text}, *messages]}]
-    wanted = {"$.messages[assistant].content[]", "$.messages[tool].content[].tool_use_id"}
+    wanted = {"$.messages[assistant].content[].id", "$.messages[tool].content[].tool_use_id"}
     assert set(fmt.encode_batch(pa.Table.from_pylist(rows)).unread) == wanted
     plain = fmt.encode_batch(
         pa.Table.from_pylist([{"messages": turns(call(WHERE, id=ID), {"role": "tool", "content": FOUND})}])
