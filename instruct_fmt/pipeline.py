@@ -343,7 +343,11 @@ class Pipeline:
         examples: list[Example | None] = []
         for row, number in zip(rows, numbers.tolist(), strict=True):
             try:
-                examples.append(self.read(row, columns, batch.counts))
+                found = self.read(row, columns, batch.counts)
+                examples.append(found)
+                if isinstance(found, Conversation):
+                    for path, value in dict(found.unread).items():
+                        batch.note(path, Unread(1, number, shown(value)))
             except RowError as error:
                 batch.reject(self._with_tried_fix(error, row, columns), number)
                 examples.append(None)

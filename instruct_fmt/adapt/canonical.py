@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from instruct_fmt.adapt import parts, tools
-from instruct_fmt.adapt.content import content
+from instruct_fmt.adapt.content import RESULT_ROLES, content
 from instruct_fmt.adapt.roles import CALL, Roles
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, root, text
 from instruct_fmt.errors import Change, RowError, shown
@@ -83,6 +83,7 @@ class Canonical(NamedTuple):
         names: for each our names of its fields → the dataset's.
         paths: for each where it comes from.
         linked: whether results follow their calls without a word on which is whose.
+        unread: what parts of a content say beside their text.
     """
 
     messages: list[Message]
@@ -90,6 +91,7 @@ class Canonical(NamedTuple):
     names: tuple[Mapping[str, str], ...]
     paths: tuple[str, ...]
     linked: bool = False
+    unread: tuple[tuple[str, Any], ...] = ()
 
 
 def message_list(value: object, path: Path) -> list[Any]:
@@ -119,11 +121,14 @@ def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> 
     flags: list[bool | None] = []
     names: list[Mapping[str, str]] = []
     linked = dialect.linked
+    unread: list[tuple[str, Any]] = []
     paths: Sequence[str] = message_paths(column, len(values))
     for i, value in enumerate(values):
         path = (root(column), i)
         found = canonical_message(value, path, dialect)
         linked = linked or found.is_call
+        for name, item in found.left_over:
+            unread.append((f"$.{column}[{found.message['role']}].{dialect.content}[].{name}", item))
         if found.pieces:
             place = len(messages)
             paths = (*paths[:place], *(at(piece.path) for piece in found.pieces), *paths[place + 1 :])
@@ -135,7 +140,7 @@ def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> 
             messages.append(found.message)
             flags.append(found.flag)
             names.append(found.names)
-    return Canonical(messages, tuple(flags), tuple(names), tuple(paths), linked)
+    return Canonical(messages, tuple(flags), tuple(names), tuple(paths), linked, tuple(unread))
 
 
 class _Read(NamedTuple):
@@ -147,6 +152,7 @@ class _Read(NamedTuple):
     names: Mapping[str, str]
     pieces: Sequence[parts.Piece]
     is_call: bool
+    left_over: Sequence[tuple[str, Any]] = ()
 
 
 def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
@@ -158,6 +164,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
     flag: bool | None = None
     names = dialect.names_of_call if is_call else dialect.names
     said: parts.Parts | None = None
+    beside: list[tuple[str, Any]] = []
     for key, item in value.items():
         if item is None:
             continue
@@ -172,6 +179,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
                 message["content"] = item
             else:
                 said = None if isinstance(item, str) else parts.read(item, (path, key), role)
+                beside = [] if isinstance(item, str) or role in RESULT_ROLES else list(parts.left_over(item))
                 message["content"] = content(item, (path, key), role) if said is None else said.content
         else:
             name = dialect.rename.get(key, key)
@@ -184,7 +192,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
         _check_says(message, path, dialect)
     if said is not None:
         names = {**names, **parts.into(message, said, REASONING)}
-    return _Read(_with_reasoning(message), flag, names, () if said is None else said.pieces, is_call)
+    return _Read(_with_reasoning(message), flag, names, () if said is None else said.pieces, is_call, beside)
 
 
 def _check_says(message: Message, path: Path, dialect: Dialect) -> None:

@@ -93,6 +93,7 @@ def adapter(
             before.names + after.names,
             before.paths + after.paths,
             before.linked or after.linked,
+            before.unread + after.unread,
         )
         if found.linked:
             link_results(found.messages)

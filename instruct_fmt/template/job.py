@@ -15,7 +15,7 @@ from typing import Any
 from instruct_fmt.errors import RowError, let_go, option, shown
 from instruct_fmt.template.chat import ChatTemplate, Scene
 from instruct_fmt.template.completion import Completion, field_dropped
-from instruct_fmt.template.coverage import check_silent, printed_fields
+from instruct_fmt.template.coverage import check_bare, check_silent, printed_fields
 from instruct_fmt.template.dropped import check_unprinted, check_unprinted_calls, unprinted, unprinted_calls
 from instruct_fmt.template.forms import Forms
 from instruct_fmt.template.ground import Ground
@@ -373,7 +373,10 @@ class Job:
         if "tool_calls" not in allowed:
             calls = unprinted_calls(self.index.pieces, self.messages[: self._shown])
             check_unprinted_calls(calls, self.messages)
-        check_silent(self.messages[: self._shown], printed_fields(self.index.text, self.index.pieces), allowed)
+        printed = printed_fields(self.index.text, self.index.pieces)
+        check_silent(self.messages[: self._shown], printed, allowed)
+        for turn in turns:
+            check_bare(self.messages, range(turn.first, turn.index + 1), printed)
         served = self.policy.prompt_mismatch != "as_rendered" and self.policy.train_on != "all"
         seams = [turn for turn in turns if served and speaks(self.messages[turn.index])]
         if self.policy.history == "as_rendered":
