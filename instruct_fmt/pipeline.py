@@ -18,48 +18,44 @@ import pyarrow as pa
 from instruct_fmt.adapt import (
     Adapter,
     Asked,
-    Roles,
     ShapedRows,
     added_roles,
     allowed_names,
-    check_system,
     column_of,
     filled_nulls,
     find_shapes,
     make_adapter,
     table_rows,
-    trained_roles,
     value_at,
     with_column,
     with_dataset_path,
 )
 from instruct_fmt.batch import Batch, Block, counted
+from instruct_fmt.checks import check_options, policy_of
 from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.backends import Backend, choose
 from instruct_fmt.encode.control import ControlTokens
 from instruct_fmt.encode.encoder import EncodedRow, Encoder
 from instruct_fmt.encode.flat import only
 from instruct_fmt.encode.vocabulary import Vocabulary
-from instruct_fmt.errors import Change, DataError, InstructFmtError, Rejection, RowError, UsageError, shown
+from instruct_fmt.errors import DataError, Rejection, RowError, UsageError, shown
 from instruct_fmt.fit.length import truncate, truncate_prompt
-from instruct_fmt.names import hint
 from instruct_fmt.reasoning import reasoned
-from instruct_fmt.settings import Settings, changed_settings
+from instruct_fmt.settings import Settings
 from instruct_fmt.template.chat import ChatTemplate
 from instruct_fmt.template.coverage import unread_words
 from instruct_fmt.template.headers import role_headers
 from instruct_fmt.template.origins import TOOLS, Field
 from instruct_fmt.template.plan import TokensOfText
 from instruct_fmt.template.planner import Planner, ShapeGroup
-from instruct_fmt.template.policy import Policy
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
 from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
 from instruct_fmt.template.turns import Marker
-from instruct_fmt.template.variables import RESERVED, SPECIAL_TOKENS
 from instruct_fmt.threads import in_order, rows_at_a_time
 from instruct_fmt.tokenizer import generation_stops
+from instruct_fmt.trials import Trials
 from instruct_fmt.types import (
     Bools,
     Conversation,
@@ -75,7 +71,6 @@ from instruct_fmt.types import (
 from instruct_fmt.unread import check_named, of_plans, of_row
 
 Row = Mapping[str, Any]
-_MAX_CHANGES = 32
 
 
 class Pipeline:
@@ -99,18 +94,12 @@ class Pipeline:
         self.chat: Marker | None = None
         if source.kind == "chat" and source.text:
             template = ChatTemplate(source.text, self.variables, settings.now, self.declared, vocabulary.added)
-            self.chat = Marker(template, _policy(settings, source, self.append_eos))
-            _check_variables(settings.template_kwargs, source)
-        elif source.kind == "record":
-            _refuse_options_of_chats(settings)
+            self.chat = Marker(template, policy_of(settings, source, self.append_eos))
         self._records: dict[tuple[str, ...] | None, RecordTemplate] = {}
         self._encoders: dict[type[Example], Encoder] = {}
         self._planners: dict[tuple[str, ...], Planner] = {}
         self._adapters: dict[tuple[str, ...], Adapter] = {}
-        self._changes: dict[str, Pipeline] = {}
-        asked = self.asked  # what cannot work fails here
-        if source.kind == "record":
-            check_system(source, asked)
+        check_options(settings, source, self.asked)  # what cannot work fails here
 
     @property
     def stops(self) -> list[str]:
@@ -255,11 +244,12 @@ class Pipeline:
         """
         columns = list(row)
         try:
-            return self._encode_one(row, columns)
+            return self.encode_one(row, columns)
         except RowError as error:
-            raise self._with_tried_fix(error, row, columns) from error
+            raise self.trials.with_tried_fix(error, row, columns) from error
 
-    def _encode_one(self, row: Row, columns: Sequence[str]) -> list[EncodedRow]:
+    def encode_one(self, row: Row, columns: Sequence[str]) -> list[EncodedRow]:
+        """`run_one`, its errors without a look for cures."""
         example = self.read(row, columns)
         encoder = self.encoder(type(example), columns)
         planned = self.planner(columns).one(example)
@@ -340,37 +330,41 @@ class Pipeline:
 
     def _run_rows(self, batch: Batch, rows: Sequence[Row], columns: Sequence[str], numbers: Ints, tried: Bools) -> None:
         """Encode Python rows, those with a plan together, the others one by one; `tried` ones are others."""
-        examples: list[Example | None] = []
-        for row, number in zip(rows, numbers.tolist(), strict=True):
-            try:
-                found = self.read(row, columns, batch.counts)
-                examples.append(found)
-                if isinstance(found, Conversation):
-                    for path, value in dict(found.unread).items():
-                        batch.note(path, Unread(1, number, shown(value)))
-            except RowError as error:
-                batch.reject(self._with_tried_fix(error, row, columns), number)
-                examples.append(None)
+        examples = [self._read(batch, row, columns, number) for row, number in zip(rows, numbers.tolist(), strict=True)]
         chances = [None if was_tried else example for example, was_tried in zip(examples, tried.tolist(), strict=True)]
         block = self._run_plans(self.planner(columns).shapes(chances), columns, numbers)
         batch.add_block(block, in_order=False)
         for place in np.flatnonzero(block.left).tolist():
             example = examples[place]
-            if example is None:
-                continue
-            number = int(numbers[place])
-            try:
-                found = self.mark(example, columns)
-            except RowError as error:
-                batch.reject(self._with_tried_fix(error, rows[place], columns), number)
-                continue
-            explain = partial(self._explained, row=rows[place], example=example, columns=columns)
-            for marked in found:
-                batch.add(number, self.encoder(type(example), columns), marked, explain)
-            for name, value in self.adapter(columns, rows[place]).said_in(rows[place], example):
-                batch.note(f"$.{name}", Unread(1, number, shown(value)))
-            for path, unread in of_row(example, found, self.source, self.settings.columns, number):
-                batch.note(path, unread)
+            if example is not None:
+                self._run_row(batch, rows[place], example, columns, int(numbers[place]))
+
+    def _read(self, batch: Batch, row: Row, columns: Sequence[str], number: int) -> Example | None:
+        """A row as an example; None for one that is rejected."""
+        try:
+            example = self.read(row, columns, batch.counts)
+        except RowError as error:
+            batch.reject(self.trials.with_tried_fix(error, row, columns), number)
+            return None
+        if isinstance(example, Conversation):
+            for path, value in dict(example.unread).items():
+                batch.note(path, Unread(1, number, shown(value)))
+        return example
+
+    def _run_row(self, batch: Batch, row: Row, example: Example, columns: Sequence[str], number: int) -> None:
+        """Mark a row, to be encoded with the others that have no plan."""
+        try:
+            found = self.mark(example, columns)
+        except RowError as error:
+            batch.reject(self.trials.with_tried_fix(error, row, columns), number)
+            return
+        explain = partial(self._explained, row=row, example=example, columns=columns)
+        for marked in found:
+            batch.add(number, self.encoder(type(example), columns), marked, explain)
+        for name, value in self.adapter(columns, row).said_in(row, example):
+            batch.note(f"$.{name}", Unread(1, number, shown(value)))
+        for path, unread in of_row(example, found, self.source, self.settings.columns, number):
+            batch.note(path, unread)
 
     def _run_plans(self, shapes: Sequence[ShapeGroup], columns: Sequence[str], numbers: Ints) -> Block:
         """Encode the rows that have a plan; `numbers` are the numbers of all rows in the dataset."""
@@ -404,7 +398,7 @@ class Pipeline:
 
     def _explained(self, error: RowError, row: Row, example: Example, columns: Sequence[str]) -> RowError:
         """An error about a row that waited to be encoded."""
-        return self._with_tried_fix(self._in_dataset(error, example), row, columns)
+        return self.trials.with_tried_fix(self._in_dataset(error, example), row, columns)
 
     def _in_dataset(self, error: RowError, example: Example) -> RowError:
         """The error with the path of the dataset's own field."""
@@ -412,48 +406,21 @@ class Pipeline:
             return with_dataset_path(error, example)
         return with_column(error, self.settings.columns) if isinstance(example, Record) else error
 
-    def _with_tried_fix(self, error: RowError, row: Row, columns: Sequence[str]) -> RowError:
-        """The error with those of its changes that cure the row; it says so where none does."""
-        if not error.changes:
-            return error
-        worked = [change for change in error.changes if self._works(change, row, columns)]
-        fix = "; or ".join([error.fix, *(f"{change.code} {change.about}" for change in worked)])
-        if not worked:
-            fix = f"{fix}; no option that was tried on the row helps"
-        return RowError(error.reason, error.path, error.found, error.expected, fix, error.row)
+    @cached_property
+    def trials(self) -> Trials:
+        """Finds the options that cure a row."""
+        return Trials(self)
 
-    def _works(self, change: Change, row: Row, columns: Sequence[str]) -> bool:
-        """Whether a row comes out with a change of the call."""
-        try:
-            found = self._changed(change)._encode_one(row, columns)
-        except InstructFmtError:
-            return False
-        return all(encoded.trained.any() for encoded in found)
-
-    def reads(self, change: Change, row: Row, path: str) -> bool:
-        """Whether with a change of the call a row comes out, and what stands at `path` is read."""
-        # Reasoning is often printed in the last turn alone.
-        wide = change._replace(settings={**change.settings, "history": "expand"})
-        try:
-            batch = self._changed(wide).run([row], list(row), 0)
-        except InstructFmtError:
-            return False
-        return bool(batch.table.num_rows) and not batch.rejected and path not in batch.unread
-
-    def _changed(self, change: Change) -> Pipeline:
+    def changed(self, settings: Settings) -> Pipeline:
         """The same with other settings; what does not depend on them is shared."""
-        key = repr(change.settings)
-        if key not in self._changes:
-            if len(self._changes) >= _MAX_CHANGES:
-                self._changes.clear()
-            other = copy(self)
-            other.settings = changed_settings(self.settings, change.settings)
-            other._records, other._planners, other._adapters, other._changes, other._encoders = {}, {}, {}, {}, {}
-            other.__dict__.pop("asked", None)
-            if self.chat is not None:
-                other.chat = Marker(self.chat.template, _policy(other.settings, self.source, self.append_eos))
-            self._changes[key] = other
-        return self._changes[key]
+        other = copy(self)
+        other.settings = settings
+        other._records, other._planners, other._adapters, other._encoders = {}, {}, {}, {}
+        for name in ("asked", "trials"):
+            other.__dict__.pop(name, None)
+        if self.chat is not None:
+            other.chat = Marker(self.chat.template, policy_of(settings, self.source, self.append_eos))
+        return other
 
     def planner(self, columns: Sequence[str]) -> Planner:
         """The plans made so far for rows with these columns."""
@@ -537,52 +504,3 @@ def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, poli
             return None
         keep = found
     return replace(row, ids=row.ids[keep], trained=row.trained[keep])
-
-
-def _refuse_options_of_chats(settings: Settings) -> None:
-    """Options that say something of turns; a record has none.
-
-    Raises:
-        UsageError: one of them is given.
-    """
-    for name, default in (("completion_format", None), ("empty_reasoning", "error"), ("reasoning", "keep")):
-        if getattr(settings, name) != default:
-            raise UsageError(
-                f"{name}: found {getattr(settings, name)!r} with a record template; expected a chat template, whose "
-                f"turns it is about; fix: leave {name} out"
-            )
-
-
-def _check_variables(given: Mapping[str, Any], source: TemplateSource) -> None:
-    """Template variables that a chat template does not read would be ignored.
-
-    Raises:
-        UsageError: names the nearest one that it reads.
-    """
-    for name in given:
-        if name in RESERVED:
-            raise UsageError(
-                f"template_kwargs: found {name!r}, which the formatter sets itself; expected other variables; "
-                "fix: leave it out"
-            )
-        if name not in source.variables and name not in SPECIAL_TOKENS:
-            known = ", ".join(map(repr, sorted(source.variables))) or "none"
-            raise UsageError(
-                f"template_kwargs: found {name!r}{hint(name, source.variables)}, which the template {source.name!r} "
-                f"does not read; expected variables that it reads: {known}; fix: correct the name, or leave it out"
-            )
-
-
-def _policy(settings: Settings, source: TemplateSource, append_eos: bool) -> Policy:
-    trained = settings.train_on
-    if isinstance(trained, tuple):
-        trained = trained_roles(trained, Roles(added_roles(settings.roles), source.roles))
-    return Policy(
-        train_on=trained,
-        history=cast("Any", settings.history),
-        prompt_mismatch=cast("Any", settings.prompt_mismatch),
-        empty_reasoning=cast("Any", settings.empty_reasoning),
-        completion_format=settings.completion_format,
-        allow_dropped=allowed_names(settings.allow_dropped),
-        append_eos=append_eos,
-    )

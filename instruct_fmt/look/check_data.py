@@ -284,7 +284,7 @@ def _cure(fmt: Formatter, path: str, row: Row) -> str:
     if match is None or match[1] in (*_LABELS, "reasoning_content", "thinking", "reasoning"):
         return remove
     changes = [change for change in meant_fields(match[1], "") if "field_map" in change.settings]
-    worked = [change for change in changes if fmt.pipeline.reads(change, row, path)]
+    worked = [change for change in changes if fmt.pipeline.trials.reads(change, row, path)]
     return "; or ".join([*(f"{change.code} {change.about}" for change in worked), remove])
 
 
