@@ -176,15 +176,10 @@ class Pipeline:
         return Marked(example.prompt, (), (), from_row=((0, len(example.prompt), False),), bos=True)
 
     def _marker(self) -> Marker:
-        if self.chat is None and not self.source.text:
+        if self.chat is None:  # a record template makes no conversations
             raise UsageError(
                 "the tokenizer has no chat template, and none was given; found conversations; expected a template; "
                 'fix: pass template="chatml", another library name, Jinja text or a path'
-            )
-        if self.chat is None:
-            raise UsageError(
-                f"the template {self.source.name!r} is a record template; found conversations; expected the columns "
-                f"{list(self.source.columns)}; fix: use a chat template, or template=None for the tokenizer's own"
             )
         return self.chat
 

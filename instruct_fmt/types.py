@@ -56,10 +56,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A row that is a template's output already: everything in `completion` is trained, nothing in `prompt`."""
+    """A row that is a template's output already: everything in `completion` is trained, nothing in `prompt`.
+
+    Attributes:
+        path: where the completion comes from.
+    """
 
     prompt: str
     completion: str
+    path: str = "$"
 
 
 Example = Conversation | Record | Text

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from instruct_fmt.adapt import Adapter, Asked, make_adapter, table_rows
 from instruct_fmt.adapt.values import at, root
 from instruct_fmt.errors import RowError, UsageError
-from instruct_fmt.types import Conversation, TemplateSource
+from instruct_fmt.types import Conversation, TemplateSource, Text
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "adapt").glob("*.json"))
 CHAT = TemplateSource("", "chat", "demo")
@@ -56,6 +56,8 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
         fields = ("reason", "path", "found", "expected", "fix")
         return {"format": adapter.format, "error": {field: getattr(error, field) for field in fields}}
     values = dataclasses.asdict(example)
+    if isinstance(example, Text):
+        values.pop("path")
     return {
         "format": adapter.format,
         type(example).__name__.lower(): {

@@ -57,7 +57,7 @@ def test_what_is_no_text_counts_as_read_where_the_template_names_it() -> None:
 def test_tools_and_names_of_results() -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {}}}
-    rows = [
+    rows: list[Row] = [
         {
             "messages": [
                 USER,

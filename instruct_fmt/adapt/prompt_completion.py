@@ -124,7 +124,8 @@ def _text(unplaced: Unplaced | None) -> Reader:
     """Read texts as they are; a system prompt beside them has no place."""
 
     def read(row: Row, prompt: str, completion: str) -> Text:
-        found = Text(text(row.get(prompt), root(prompt)), text(row.get(completion), root(completion)))
+        path = root(completion)
+        found = Text(text(row.get(prompt), root(prompt)), text(row.get(completion), path), at(path))
         if unplaced is not None:
             unplaced.check_default()
             unplaced.check(row)

@@ -7,7 +7,7 @@ from typing import Any
 
 from instruct_fmt.adapt.fields import Fields
 from instruct_fmt.adapt.system import Unplaced, looked_at
-from instruct_fmt.adapt.values import root, text
+from instruct_fmt.adapt.values import at, root, text
 from instruct_fmt.types import Text
 
 
@@ -30,7 +30,7 @@ def adapter(fields: Fields, unplaced: Unplaced | None) -> tuple[Sequence[str], C
         unplaced.check_default()
 
     def adapt(row: Mapping[str, Any]) -> Text:
-        found = Text("", text(row.get(column), path))
+        found = Text("", text(row.get(column), path), at(path))
         if unplaced is not None:
             unplaced.check(row)
         return found

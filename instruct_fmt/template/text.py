@@ -16,7 +16,7 @@ def mark_text(row: Text, stops: Sequence[str], *, append_eos: bool) -> Marked:
     """
     text, start = row.prompt + row.completion, len(row.prompt)
     if not row.completion:
-        raise RowError("nothing-to-learn", "$", "an empty text", "some text", "leave the row out")
+        raise RowError("nothing-to-learn", row.path, "an empty text", "some text", "leave the row out")
     eos = append_eos and not (stops and text.rstrip().endswith(tuple(stops)))
     spans = [Span(0, start, "prompt", "prompt", False)] if start else []
     name = "completion" if start else "text"

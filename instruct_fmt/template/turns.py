@@ -46,8 +46,6 @@ class Marker:
     def mark_plainly(self, conversation: Conversation) -> list[Marked]:
         """`mark`, without a look for cures."""
         messages = conversation.messages
-        if not messages:
-            raise RowError("no-messages", "$.messages", "no message", "at least one", "leave the row out")
         chosen = chosen_turns(conversation, self.policy.train_on)
         if not chosen:
             raise RowError(

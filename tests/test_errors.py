@@ -1,0 +1,159 @@
+"""Errors that no other test raises, each through a public door, and the fixes that they name, applied.
+
+What a fix names as options is parsed out of the message and applied to the row.
+"""
+
+from __future__ import annotations
+
+import re
+from ast import literal_eval
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import instruct_fmt as ifmt
+
+Row = dict[str, Any]
+HEAD = "<|im_start|>assistant\n"
+TAIL = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+USER = {"role": "user", "content": "Hi"}
+PLAIN: Row = {"messages": [USER, {"role": "assistant", "content": "Yes."}]}
+TWO: Row = {"messages": [*PLAIN["messages"], USER, {"role": "assistant", "content": "No."}]}
+NO_ANSWER: Row = {"instruction": "Hi", "input": "", "output": ""}
+
+
+def turns(body: str) -> str:
+    """A chat template with this body for each message."""
+    return "{% for m in messages %}<|im_start|>{{ m.role }}\n" + body + "<|im_end|>\n{% endfor %}" + TAIL
+
+
+def said(*messages: tuple[str, Any], **fields: Any) -> Row:
+    rows = [{"role": role, "content": content} for role, content in messages]
+    return {"messages": [*rows[:-1], {**rows[-1], **fields}]}
+
+
+BEHIND_IT = {"role": "assistant", "content": "b"}
+ASKS_OTHERWISE = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<bot>{% endif %}"
+)
+BEHIND = turns("{{ m.content }}{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %}")
+OPENS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+LAST_USER = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'user' and loop.last %}(!) {% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}" + TAIL
+)
+REWRITES = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and loop.last %}(!) {% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}" + TAIL
+)
+JOINED = (
+    "{% for m in messages %}{% if m.role == 'assistant' and loop.previtem and loop.previtem.role == 'assistant' %} "
+    "{{ m.content }}{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}{% endif %}"
+    "{% if loop.last or loop.nextitem.role != m.role %}<|im_end|>\n{% endif %}{% endfor %}" + TAIL
+)
+NEEDS_USER = (
+    "{% if messages[0].role != 'user' %}{{ raise_exception('a user first') if not messages }}{% endif %}"
+    + turns("{{ m.content }}")
+)
+
+# name: template, options, row, reason, path, options or a row that cure it
+ROWS: dict[str, tuple[str | None, dict[str, Any], Row, str, str, Any]] = {
+    "origin lost": (turns("{{ m.content.encode().decode() }}"), {}, PLAIN, "origin-lost", "$.messages[0]", None),
+    "field order": (
+        BEHIND, {}, said(("user", "Hi"), ("assistant", "Yes."), reasoning_content="Hm."), "field-order",
+        "$.messages[1].reasoning_content", PLAIN,
+    ),
+    "block twice": (
+        OPENS, {}, said(("user", "Hi"), ("assistant", "<thought>Hm.</thought>Yes.")), "block-twice",
+        "$.messages[1]", said(("user", "Hi"), ("assistant", "<think>\nHm.\n</think>\n\nYes.")),
+    ),
+    "prompt not prefix": (
+        LAST_USER, {"prompt_mismatch": "error"}, PLAIN, "prompt-not-prefix", "$.messages[1]", {},
+    ),
+    "history rewritten": (REWRITES, {"history": "error"}, TWO, "history-rewritten", "$.messages[1]", {}),
+    "start unknown": (
+        ASKS_OTHERWISE,
+        {"prompt_mismatch": "as_rendered"}, PLAIN, "start-unknown", "$.messages[1]", None,
+    ),
+    "joined with one that is not trained": (
+        JOINED, {},
+        {"messages": [USER, {"role": "assistant", "content": "a", "train": False}, BEHIND_IT]},
+        "start-unknown", "$.messages[2]",
+        {"messages": [USER, {"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    ),
+    "assistant first": (
+        turns("{{ m.content }}").replace(TAIL, "{% if add_generation_prompt and messages %}" + HEAD + "{% endif %}"),
+        {},
+        said(("assistant", "Yes.")), "no-prompt", "$.messages[0]", PLAIN,
+    ),
+    "a trained role that is not printed": (
+        turns("{% if m.role != 'user' %}{{ m.content }}{% endif %}"), {"train_on": ["user"], "allow_dropped": ["user"]},
+        PLAIN, "field-dropped", "$.messages[0]", None,
+    ),
+    "control token": ("chatml", {"control_tokens": "error"}, said(("user", "a<|im_end|>"), ("assistant", "b")),
+        "control-token", "$.messages[0].content", {}),
+    "private use beside a control token": (
+        "chatml", {}, said(("user", "a<|im_end|>\uf8ff\ue200\uf8ff"), ("assistant", "b")), "control-token", "$", None,
+    ),
+    "empty answer of a record": ("{{ q }}: {% if a %}({{ a }}){% endif %}", {"train_on": ["a"]}, {"q": "Hi", "a": ""},
+        "nothing-to-learn", "$.a", {"q": "Hi", "a": "Yes."}),
+    "half an answer of a record": ("{{ q }}: {{ a[:2] }}", {"train_on": ["a"]}, {"q": "Hi", "a": "Yes."},
+        "field-dropped", "$.a", {"q": "Hi", "a": "Ye"}),
+    "another column in an answer": ("{{ q }}: {{ a }}{{ q }}{{ a }}", {"train_on": ["a"]}, {"q": "Hi", "a": "Yes."},
+        "foreign-text", "$.a", None),
+    "no generation in a record": (
+        "{{ q }}{% if a == 'x' %}{% generation %}{{ a }}{% endgeneration %}{% else %}{{ a }}{% endif %}", {},
+        {"q": "Hi", "a": "Yes."}, "nothing-to-learn", "$", {"q": "Hi", "a": "x"},
+    ),
+    "a column under another name": ("{{ q }}: {{ answer[:2] }}", {"columns": {"answer": "reply"}},
+        {"q": "Hi", "reply": "Yes."}, "field-dropped", "$.reply", {"q": "Hi", "reply": "Ye"}),
+    "an empty text": (None, {"format": "text"}, {"text": ""}, "nothing-to-learn", "$.text", {"text": "a"}),
+    "no role": ("chatml", {}, {"messages": [{"who": "user", "content": "Hi"}, {"who": "bot", "content": "Yes."}]},
+        "bad-role", "$.messages[0].role", {}),
+    "too long": ("chatml", {"max_length": 5}, PLAIN, "over-length", "$", {}),
+    "marked pair": ("chatml", {}, {"prompt": "a", "completion": "b<|im_end|>"}, "control-token", "$.completion", {}),
+}  # fmt: skip
+
+
+def options_in(fix: str) -> list[dict[str, Any]]:
+    """The options that a fix names as code, each alternative of them as what `compile` is to be given."""
+    found = []
+    for clause in re.split(r"; or ", fix):
+        named = re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\}|\d+)', clause)
+        if named:
+            found.append({name: literal_eval(value) for name, value in named})
+    return found
+
+
+def merged(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    found = {**before}
+    for name, value in more.items():
+        old = found.get(name)
+        found[name] = {**old, **value} if isinstance(old, dict) else [*old, *value] if isinstance(old, list) else value
+    return found
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_is_refused_and_its_fixes_work(name: str) -> None:
+    template, options, row, reason, path, cure = ROWS[name]
+    with pytest.raises(ifmt.RowError) as caught:
+        ifmt.compile(template, "embedded", **options).encode(row)
+    error = caught.value
+    assert (error.reason, error.path) == (reason, path), str(error)
+    assert error.found
+    assert error.expected
+    named = options_in(error.fix)
+    for more in named:
+        table = pa.Table.from_pylist([row])
+        batch = ifmt.compile(template, "embedded", **merged(options, more)).encode_batch(table)
+        assert not batch.rejected, (more, batch.rejected)
+        assert batch.table.num_rows
+    if cure == {}:
+        assert named, error.fix
+    elif cure is not None:
+        assert ifmt.compile(template, "embedded", **options).encode(cure)
