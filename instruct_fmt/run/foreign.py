@@ -125,7 +125,7 @@ def _validation(key: str, found: Raw, problems: Problems) -> None:
     value = found.pop(key)
     if value is None or (value == 0 and not isinstance(value, bool)):
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         problems.add(key, shown(value), "a number", f"take `{key}` out")
         return
     # A slice knows whole percents; one is held out at least.

@@ -1,7 +1,7 @@
 """Names of templates in the words of axolotl and LLaMA-Factory: known here with the same text, or a problem.
 
-Sources: `utils/chat_templates` of axolotl 0.19, `data/template.py` of LLaMA-Factory 0.9.5. Both were rendered beside
-the library's on conversations with and without a system prompt: a name has the same text in both, or is refused.
+Sources: `utils/chat_templates` of axolotl 0.19, `data/template.py` of LLaMA-Factory 0.9.5. Their texts
+were compared with the library's on conversations without tools: a name has the same text in both, or is refused.
 """
 
 from __future__ import annotations
