@@ -18,6 +18,7 @@ from instruct_fmt.errors import Rejection, RowError
 from instruct_fmt.types import Bools, EncodedBatch, Ints, Marked, Unread, add_unread
 
 Numbered = tuple[Ints, pa.Table]
+Explain = Callable[[RowError], RowError]
 Fit = Callable[[int, Encoder, Marked, EncodedRow], EncodedRow]
 
 
@@ -51,13 +52,13 @@ class Batch:
         self.counts: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         self.unread: dict[str, Unread] = {}
-        self._waiting: list[tuple[int, Encoder, Marked]] = []
+        self._waiting: list[tuple[int, Encoder, Marked, Explain]] = []
         self._blocks: list[Numbered] = []
         self._others: list[Numbered] = []
 
-    def add(self, number: int, encoder: Encoder, marked: Marked) -> None:
-        """A marked row, to be encoded together with others."""
-        self._waiting.append((number, encoder, marked))
+    def add(self, number: int, encoder: Encoder, marked: Marked, explain: Explain) -> None:
+        """A marked row, to be encoded together with others; `explain` makes what the user sees of an error about it."""
+        self._waiting.append((number, encoder, marked, explain))
 
     def add_block(self, block: Block, *, in_order: bool) -> None:
         """Rows that are done; with `in_order`, all of them come behind those of the blocks before."""
@@ -99,19 +100,19 @@ class Batch:
 
     def _encode_waiting(self, fit: Fit) -> Iterator[Numbered]:
         encoded: dict[int, EncodedRow | RowError] = {}
-        for encoder in {id(encoder): encoder for _, encoder, _ in self._waiting}.values():
+        for encoder in {id(encoder): encoder for _, encoder, _, _ in self._waiting}.values():
             places = [place for place, entry in enumerate(self._waiting) if entry[1] is encoder]
             results = encoder.encode([self._waiting[place][2] for place in places])
             encoded.update(zip(places, results, strict=True))
         numbers, rows = [], []
-        for place, (number, encoder, marked) in enumerate(self._waiting):
+        for place, (number, encoder, marked, explain) in enumerate(self._waiting):
             result = encoded[place]
             try:
                 if isinstance(result, RowError):
                     raise result
                 row = fit(number, encoder, marked, result)
             except RowError as error:
-                self.reject(error, number)
+                self.reject(explain(error), number)
                 continue
             numbers.append(number)
             rows.append(row)

@@ -53,6 +53,21 @@ class Change(NamedTuple):
     settings: Mapping[str, Any]
 
 
+def option(name: str, value: Any, about: str) -> Change:
+    """The change of one option.
+
+    >>> option("history", "expand", "makes one row of each turn").code
+    'history="expand"'
+    """
+    code = f'{name}="{value}"' if isinstance(value, str) else f"{name}={value!r}"
+    return Change(code, about, {name: value})
+
+
+def let_go(name: str) -> Change:
+    """The change that lets a role or a field be left out."""
+    return Change(f"allow_dropped=[{name!r}]", "lets it go", {"allow_dropped": (name,)})
+
+
 class RowError(DataError):
     """One row that cannot be encoded.
 
@@ -93,7 +108,13 @@ class RowError(DataError):
 
 
 class TooManyRejected(DataError):
-    """More rows were rejected than `max_rejected` allows."""
+    """More rows were rejected than `max_rejected` allows.
+
+    Attributes:
+        rejected: all of them, where the whole run is known.
+    """
+
+    rejected: Sequence[Rejection] = ()
 
 
 class NothingToLearn(DataError):
@@ -124,7 +145,7 @@ REASONS: dict[str, str] = {
     "field-order": "the template writes the reasoning of a turn behind its answer",
     "guard": "words of the template stand between the turn and its stop",
     "start-unknown": "where the trained turn starts could not be proven",
-    "field-dropped": "the template leaves out a field of a trained turn",
+    "field-dropped": "a part of the row would be left out of the text",
     "foreign-text": "text of another speaker lies inside a trained span",
     "history-rewritten": "the template writes the turn differently once it is history",
     "control-token": "text of the row holds a control token",

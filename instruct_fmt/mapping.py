@@ -67,6 +67,11 @@ class Tally:
             self._rejected += rejected
             return self._rows, self._rejected
 
+    def reset(self) -> None:
+        """Begin anew."""
+        with self._lock:
+            self._rows = self._rejected = 0
+
     def new(self, unread: Iterable[str]) -> list[str]:
         """Those of the paths that nothing reads that were not told before."""
         with self._lock:
@@ -83,7 +88,7 @@ def logged(formatter: Formatter, batch: EncodedBatch) -> EncodedBatch:
     """
     counted = [rejection for rejection in batch.rejected if rejection.reason != "over-length"]
     for rejection in batch.rejected:
-        logger.warning("dropped: %s", rejection.to_error())
+        logger.warning("dropped, counted from the first row of a batch: %s", rejection.to_error())
     for path in formatter.tally.new(batch.unread):
         found = batch.unread[path]
         logger.warning("read by nothing: %s, such as %s in row %d of a batch", path, found.example, found.row)
@@ -93,6 +98,7 @@ def logged(formatter: Formatter, batch: EncodedBatch) -> EncodedBatch:
         return batch
     of_call = rows >= _ENOUGH and len(counted) > share * rows
     if of_call or all_rejected > share * all_rows:
+        formatter.tally.reset()
         found_share = f"{len(counted)} of {rows} rows of a batch" if of_call else f"{all_rejected} of {all_rows} rows"
         raise TooManyRejected(
             f"{found_share} rejected, more than max_rejected={share}; the first: {counted[0].to_error()}; "

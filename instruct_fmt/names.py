@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 
-from instruct_fmt.errors import Change
+from instruct_fmt.errors import Change, let_go
 
 _ALIKE = 0.75
 _SHORTEST_STEM = 4
@@ -44,7 +44,7 @@ def meant_fields(name: str, value: object) -> Iterator[Change]:
     for ours, likely in (("tool_calls", called), ("reasoning_content", thinks), ("content", not called)):
         if likely:
             yield Change(f"field_map={{{ours!r}: {name!r}}}", f"reads it as `{ours}`", {"field_map": {ours: name}})
-    yield Change(f"allow_dropped=[{name!r}]", "lets it go", {"allow_dropped": (name,)})
+    yield let_go(name)
 
 
 def _alike(name: str, option: str) -> float:

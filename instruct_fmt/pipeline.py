@@ -30,6 +30,7 @@ from instruct_fmt.adapt import (
     table_rows,
     trained_roles,
     value_at,
+    with_column,
     with_dataset_path,
 )
 from instruct_fmt.batch import Batch, Block, counted
@@ -266,7 +267,7 @@ class Pipeline:
         rows = []
         for marked, encoded in zip(found, encoder.encode(found), strict=True):
             if isinstance(encoded, RowError):
-                raise encoded
+                raise self._in_dataset(encoded, example)
             rows.append(self._fit(0, encoder, marked, encoded))
         return rows
 
@@ -342,7 +343,11 @@ class Pipeline:
         examples: list[Example | None] = []
         for row, number in zip(rows, numbers.tolist(), strict=True):
             try:
-                examples.append(self.read(row, columns, batch.counts))
+                found = self.read(row, columns, batch.counts)
+                examples.append(found)
+                if isinstance(found, Conversation):
+                    for path, value in dict(found.unread).items():
+                        batch.note(path, Unread(1, number, shown(value)))
             except RowError as error:
                 batch.reject(self._with_tried_fix(error, row, columns), number)
                 examples.append(None)
@@ -359,8 +364,11 @@ class Pipeline:
             except RowError as error:
                 batch.reject(self._with_tried_fix(error, rows[place], columns), number)
                 continue
+            explain = partial(self._explained, row=rows[place], example=example, columns=columns)
             for marked in found:
-                batch.add(number, self.encoder(type(example), columns), marked)
+                batch.add(number, self.encoder(type(example), columns), marked, explain)
+            for name, value in self.adapter(columns, rows[place]).said_in(rows[place], example):
+                batch.note(f"$.{name}", Unread(1, number, shown(value)))
             for path, unread in of_row(example, found, self.source, self.settings.columns, number):
                 batch.note(path, unread)
 
@@ -394,6 +402,16 @@ class Pipeline:
         unread = list(of_plans(groups, shapes, self.settings.columns, numbers))
         return Block(numbers[rows.places], table, counts, left, tried, rejected, unread)
 
+    def _explained(self, error: RowError, row: Row, example: Example, columns: Sequence[str]) -> RowError:
+        """An error about a row that waited to be encoded."""
+        return self._with_tried_fix(self._in_dataset(error, example), row, columns)
+
+    def _in_dataset(self, error: RowError, example: Example) -> RowError:
+        """The error with the path of the dataset's own field."""
+        if isinstance(example, Conversation):
+            return with_dataset_path(error, example)
+        return with_column(error, self.settings.columns) if isinstance(example, Record) else error
+
     def _with_tried_fix(self, error: RowError, row: Row, columns: Sequence[str]) -> RowError:
         """The error with those of its changes that cure the row; it says so where none does."""
         if not error.changes:
@@ -414,8 +432,10 @@ class Pipeline:
 
     def reads(self, change: Change, row: Row, path: str) -> bool:
         """Whether with a change of the call a row comes out, and what stands at `path` is read."""
+        # Reasoning is often printed in the last turn alone.
+        wide = change._replace(settings={**change.settings, "history": "expand"})
         try:
-            batch = self._changed(change).run([row], list(row), 0)
+            batch = self._changed(wide).run([row], list(row), 0)
         except InstructFmtError:
             return False
         return bool(batch.table.num_rows) and not batch.rejected and path not in batch.unread
@@ -428,7 +448,7 @@ class Pipeline:
                 self._changes.clear()
             other = copy(self)
             other.settings = changed_settings(self.settings, change.settings)
-            other._records, other._planners, other._adapters, other._changes = {}, {}, {}, {}
+            other._records, other._planners, other._adapters, other._changes, other._encoders = {}, {}, {}, {}, {}
             other.__dict__.pop("asked", None)
             if self.chat is not None:
                 other.chat = Marker(self.chat.template, _policy(other.settings, self.source, self.append_eos))
@@ -471,7 +491,10 @@ class Pipeline:
     def mark(self, example: Example, columns: Sequence[str]) -> list[Marked]:
         """Render an example and mark what is trained of it."""
         if isinstance(example, Record):
-            return [self.record_template(columns).mark(example, append_eos=self.append_eos)]
+            try:
+                return [self.record_template(columns).mark(example, append_eos=self.append_eos)]
+            except RowError as error:
+                raise self._in_dataset(error, example) from error
         if isinstance(example, Text):
             stops = self.stops if self._control(Text) == "allow" else ()  # else a stop in the text is text
             return [mark_text(example, stops, append_eos=self.append_eos)]
@@ -480,7 +503,7 @@ class Pipeline:
         except RowError as error:
             # Words in a field that nothing reads are the likelier fault, where a message has no others.
             silent = unread_words(example.messages, self.source.mentioned, self.asked.allow_dropped)
-            raise with_dataset_path(silent or error, example) from error
+            raise self._in_dataset(silent or error, example) from error
 
     def _fit(self, number: int, encoder: Encoder, marked: Marked, row: EncodedRow) -> EncodedRow:
         """The row within `max_length`, and with something to learn."""
@@ -498,9 +521,8 @@ class Pipeline:
         return row
 
     def _too_long(self, tokens: int, number: int | None = None) -> RowError:
-        fix = 'raise max_length, or shorten with overlength="truncate_prompt" or "truncate"'
         limit = self.settings.max_length
-        return RowError("over-length", "$", f"{tokens} tokens", f"at most {limit}", fix, number)
+        return RowError("over-length", "$", f"{tokens} tokens", f"at most {limit}", f"max_length={tokens}", number)
 
 
 def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, policy: str) -> EncodedRow | None:

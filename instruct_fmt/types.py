@@ -33,6 +33,7 @@ class Conversation:
         names: for each message our names of its fields → the dataset's, where they differ; ``""`` where the path leads
             to the field itself.
         columns: our names of what stands beside the messages → the dataset's, where they differ.
+        unread: what a canonical form has no place for: the path, without numbers, and the value.
     """
 
     messages: Sequence[Message]
@@ -43,6 +44,7 @@ class Conversation:
     paths: tuple[str, ...] = ()
     names: tuple[Mapping[str, str], ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,9 +155,18 @@ class Cell:
             seen.problems.append(f"fate: {first.shown}; of chat APIs' form: {self.canonical.shown}")
         if not first.reason:
             seen.problems += self._wrong(first, self.kind.row)
+        if self.kind.like and first.reason != "template-raised":
+            seen.problems += self._fewer(first)
         if not first.reason and not self.own_branch and not self.canonical.reason:
             same = (first.ids, first.labels) == (self.canonical.ids, self.canonical.labels)
             seen.problems += [] if same else ["labels: chat APIs' form has others"]
+
+    def _fewer(self, first: Outcome) -> Iterator[str]:
+        """Values that are no text cost no turn."""
+        plain = self._of_row(INPUTS["tools, flat"].canonical, {})
+        mine, theirs = first.counts["trained_turns"], plain.counts["trained_turns"]
+        if mine < theirs:
+            yield f"like: {mine} trained turns ({first.shown}); where arguments are text, {theirs}"
 
     def _wrong(self, outcome: Outcome, row: Row) -> Iterator[str]:
         """What is wrong with what came out."""

@@ -24,6 +24,7 @@ class Input:
         meant: what the refusal names.
         cured: the row with the fault mended by hand.
         option: whether the refusal names an option that cures it.
+        like: whether as many turns must be trained as where the arguments are plain text.
         unless: the name with which a template may read the row as it is.
     """
 
@@ -37,6 +38,7 @@ class Input:
     meant: str = ""
     cured: Row | None = None
     option: bool = False
+    like: bool = False
     unless: str = ""
 
     @property
@@ -188,17 +190,20 @@ INPUTS: Mapping[str, Input] = {
         raw={"role": "function", "name": NAME, "content": FOUND},
     ),
     "arguments with null, a dict": Input(
-        openai(call(NULL, id=ID)), turns(call(NULL, id=ID), GIVEN), TOOLS, taken="row"
+        openai(call(NULL, id=ID)), turns(call(NULL, id=ID), GIVEN), TOOLS, taken="row", like=True
     ),
     "arguments with null, `Json()`": Input(
-        openai(call(NULL, id=ID)), turns(call(NULL, id=ID), GIVEN), TOOLS, taken="json"
+        openai(call(NULL, id=ID)), turns(call(NULL, id=ID), GIVEN), TOOLS, taken="json", like=True
     ),
     "arguments with null, JSON text": Input(
-        openai(call(json.dumps(NULL), id=ID)), turns(call(NULL, id=ID), GIVEN), TOOLS
+        openai(call(json.dumps(NULL), id=ID)), turns(call(NULL, id=ID), GIVEN), TOOLS, like=True
     ),
-    "arguments encoded twice": Input(openai(call(json.dumps(json.dumps(WHERE)), id=ID)), API, TOOLS),
+    "arguments encoded twice": Input(openai(call(json.dumps(json.dumps(WHERE)), id=ID)), API, TOOLS, like=True),
     "no arguments": Input(
-        openai({"id": ID, "type": "function", "function": {"name": NAME}}), turns(call({}, id=ID), GIVEN), TOOLS
+        openai({"id": ID, "type": "function", "function": {"name": NAME}}),
+        turns(call({}, id=ID), GIVEN),
+        TOOLS,
+        like=True,
     ),
     "arguments that are a list": Input(
         openai(call(["Marazion"], id=ID)),

@@ -59,7 +59,7 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": adapter.format,
         type(example).__name__.lower(): {
-            k: v for k, v in values.items() if v not in (None, {}) and k not in ("names", "columns")
+            k: v for k, v in values.items() if v not in (None, {}) and k not in ("names", "columns", "unread")
         },
     }
 

@@ -7,6 +7,9 @@ import csv
 import gzip
 import json
 import lzma
+import shlex
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,7 @@ ROWS = st.lists(st.dictionaries(st.sampled_from("xyz"), VALUES, min_size=1, max_
 @settings(max_examples=150, deadline=None)
 @given(rows=ROWS, lines=st.booleans())
 def test_json_loses_nothing(tmp_path_factory: pytest.TempPathFactory, rows: list[Any], lines: bool) -> None:
-    path = tmp_path_factory.getbasetemp() / "rows.json"
+    path = tmp_path_factory.getbasetemp() / ("rows.jsonl" if lines else "rows.json")
     path.write_text("\n".join(map(json.dumps, rows)) if lines else json.dumps(rows, indent=1))
     source = JsonRows.open(path)
     found = table_rows(pa.Table.from_batches(source.batches(), source.schema))
@@ -165,12 +168,17 @@ def test_changed_file_is_read_again(tmp_path: Path) -> None:
 def written(folder: Path, name: str, content: str | bytes) -> str:
     """A file of this name, packed as its name says."""
     path, raw = folder / name, content.encode() if isinstance(content, str) else content
-    packers: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+    packers: dict[str, Callable[[bytes], bytes]] = {
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+        ".zst": lambda text: bytes(pa.compress(text, codec="zstd", asbytes=True)),
+    }
     path.write_bytes(packers.get(path.suffix.lower(), bytes)(raw))
     return str(path)
 
 
-@pytest.mark.parametrize("packing", ["", ".gz", ".bz2", ".XZ"])
+@pytest.mark.parametrize("packing", ["", ".gz", ".bz2", ".XZ", ".zst"])
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -221,6 +229,9 @@ def test_text_files(tmp_path: Path) -> None:
         ("a.csv", b"a,b\n1,2\n1,\xff\n", "line 3: found bytes that are not UTF-8", "a,b\n1,2\n1,y\n"),
         ("a.csv", b"a,\xff\n1,2\n", "line 1: found bytes that are not UTF-8", "a,y\n1,2\n"),
         ("a.csv", "a,b\n", "found no rows", "a,b\n1,2\n"),
+        ("a.csv", "a;b\n1;2\n", "columns separated by commas", "a,b\n1,2\n"),
+        ("a.tsv", "a,b\n1,2\n", "columns separated by tabs", "a\tb\n1\t2\n"),
+        ("a.jsonl", '{"\\ud800": 1}', "found the key '\\ud800', which holds half", '{"a": 1}'),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(
@@ -235,7 +246,7 @@ def test_what_is_wrong_in_a_file_is_named(
     assert len(open_dataset(written(tmp_path, name, mended)))
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.bz2", "a.tsv.xz", "a.txt.gz"])
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.bz2", "a.tsv.xz", "a.txt.gz", "a.json.zst", "a.csv.zst"])
 def test_files_that_are_not_packed_or_cut_short(tmp_path: Path, name: str) -> None:
     whole = Path(written(tmp_path, name, '{"a": "x"}\n' * 2000)).read_bytes()
     for content in (b'{"a": "x"}\n', whole[: len(whole) // 2]):
@@ -245,7 +256,7 @@ def test_files_that_are_not_packed_or_cut_short(tmp_path: Path, name: str) -> No
         assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.parquet.gz", "a.zip", "a"])
+@pytest.mark.parametrize("name", ["a.jsonl.7z", "a.parquet.gz", "a.zip", "a"])
 def test_files_of_other_kinds_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UsageError, match="found a file of kind"):
@@ -285,7 +296,7 @@ def test_values_of_csv_may_be_long(tmp_path: Path) -> None:
     assert csv.field_size_limit() == limit
 
 
-@pytest.mark.parametrize("packing", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("packing", [".gz", ".bz2", ".xz", ".zst"])
 def test_a_packed_file_by_a_plain_name(tmp_path: Path, packing: str) -> None:
     whole = Path(written(tmp_path, f"b.jsonl{packing}", '{"a": "x"}\n'))
     plain = whole.replace(tmp_path / "a.jsonl")
@@ -339,3 +350,76 @@ def test_a_null_inside_is_no_missing_key(tmp_path: Path) -> None:
     lines = [json.dumps(first)] * 1500 + [json.dumps(second)]
     rows = rows_of(open_dataset(written(tmp_path, "a.jsonl", "\n".join(lines))))
     assert (rows[0], rows[-1]) == (first, second)
+
+
+COLUMNS = {"instruction": ["a", "b"], "output": ["c", "d"]}
+RECORDS = [{"instruction": "a", "output": "c"}, {"instruction": "b", "output": "d"}]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"version": 1, "data": RECORDS}, "a list of objects under 'data'"),
+        ({"train": RECORDS, "test": RECORDS[:1]}, "a list of objects under 'train' and 'test'"),
+        (COLUMNS, "a column under each key (['instruction', 'output'])"),
+        ({name: dict(zip("01", values, strict=True)) for name, values in COLUMNS.items()}, "a column under each key"),
+        (dict(zip("01", RECORDS, strict=True)), "a row under each number (['0', '1'])"),
+    ],
+)
+def test_one_object_that_holds_the_rows(tmp_path: Path, content: Any, found: str, indent: int | None) -> None:
+    path = written(tmp_path, "a.json", json.dumps(content, indent=indent))
+    with pytest.raises(DataError) as caught:
+        open_dataset(path)
+    assert f"found one object with {found}" in str(caught.value)
+    assert "put it in `[` and `]`" in str(caught.value)
+    assert rows_of(open_dataset(written(tmp_path, "one.json", json.dumps([content])))) == [content]
+    assert mended_by_jq(str(caught.value), path) == RECORDS
+
+
+def test_objects_on_several_lines_each(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.json", "\n".join(json.dumps(row, indent=1) for row in RECORDS))
+    with pytest.raises(DataError, match="found objects on several lines each") as caught:
+        open_dataset(path)
+    assert mended_by_jq(str(caught.value), path) == RECORDS
+
+
+def mended_by_jq(error: str, path: str) -> list[dict[str, Any]]:
+    """The rows of the file once the command that the error names has rewritten it."""
+    if shutil.which("jq") is None:
+        pytest.skip("needs jq")
+    command = next(part for part in error.split("`") if part.startswith("jq "))
+    mended = subprocess.run([*shlex.split(command), path], check=True, capture_output=True).stdout
+    Path(path).write_bytes(mended)
+    return rows_of(open_dataset(path))
+
+
+@pytest.mark.parametrize("row", [{"messages": RECORDS, "tools": RECORDS}, {"text": "a"}, {"args": {"a": "b"}}])
+def test_one_row_is_a_row(tmp_path: Path, row: dict[str, Any]) -> None:
+    assert rows_of(open_dataset(written(tmp_path, "a.json", json.dumps(row)))) == [row]
+
+
+@pytest.mark.parametrize(
+    ("files", "found", "mended"),
+    [
+        (["train.jsonl", "more.jsonl"], "found more.jsonl in no split (train)", {"more.jsonl": "train-2.jsonl"}),
+        (["train-test.jsonl"], "found train-test.jsonl in the splits train and test", {"train-test.jsonl": "a.jsonl"}),
+        (["a.jsonl", "b.xlsx"], "found a file of kind '.xlsx' among the data", {"b.xlsx": "../b.xlsx"}),
+    ],
+)
+def test_no_file_of_a_folder_is_left_out(tmp_path: Path, files: list[str], found: str, mended: dict[str, str]) -> None:
+    folder = tmp_path / "data [1]"
+    folder.mkdir()
+    for name in (*files, "README.md", "LICENSE", "make.py", ".hidden.csv"):
+        written(folder, name, '{"a": 1}\n')
+    with pytest.raises(UsageError, match=r"; expected .*; fix: ") as caught:
+        open_dataset(str(folder))
+    assert found in str(caught.value)
+    for before, after in mended.items():
+        (folder / before).rename(folder / after)
+    assert len(open_dataset(str(folder))) == len(list(folder.glob("*.jsonl")))
+
+
+def test_the_line_of_a_documents_broken_bytes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 3: found bytes that are not UTF-8"):
+        open_dataset(written(tmp_path, "a.txt", b"1\n2\n\xff\n"), subset="document")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.util import find_spec
@@ -170,7 +171,7 @@ def test_unread_fields_of_calls_in_parts_have_the_paths_of_the_parts() -> None:
     text = [{"type": "text", "text": "Certainly"}]
     messages = [answer([*text, USE]), {"role": "user", "content": results}, answer(text)]
     rows = [{"messages": [{"role": "user", "content": text}, *messages]}]
-    wanted = {"$.messages[assistant].content[]", "$.messages[tool].content[].tool_use_id"}
+    wanted = {"$.messages[assistant].content[].id", "$.messages[tool].content[].tool_use_id"}
     assert set(fmt.encode_batch(pa.Table.from_pylist(rows)).unread) == wanted
     plain = fmt.encode_batch(
         pa.Table.from_pylist([{"messages": turns(call(WHERE, id=ID), {"role": "tool", "content": FOUND})}])
@@ -194,6 +195,21 @@ def test_an_empty_object_is_the_rows_own() -> None:
     assert behind.encode(empty) == wanted
     first, _ = oracles.trained_texts(alone.tokenizer, wanted["input_ids"], wanted["labels"])
     assert first.startswith('{"name": "look_up_sky", "arguments": {}}')
+
+
+@pytest.mark.parametrize("value", [True, None, 3, 1.5, [1, False, None], {"deep": True}])
+def test_values_that_are_no_text_end_a_call(value: object) -> None:
+    """A template that writes arguments one by one, and no stop behind a call."""
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "<tool_call>{{ c.function.name }}{% for name, value in c.function.arguments.items() %}<key>{{ name }}</key>"
+        "<value>{{ value | tojson }}</value>{% endfor %}</tool_call>{% endfor %}"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    fmt = ifmt.compile(template, small_tokenizers.build("chatml"))
+    encoded = fmt.encode({"messages": turns(call({**WHERE, "last": value}), {"role": "tool", "content": FOUND})})
+    first, _ = oracles.trained_texts(fmt.tokenizer, encoded["input_ids"], encoded["labels"])
+    assert first.endswith(f"<key>last</key><value>{json.dumps(value)}</value></tool_call>")
 
 
 # beginnings and ends

@@ -73,7 +73,15 @@ def test_tools_and_names_of_results() -> None:
     # The name and the id of a result only say which call it answers.
     assert set(unread(fmt, rows)) == {"$.messages[assistant].tool_calls[].id"}
     silent = ifmt.compile("chatml", "embedded", allow_dropped=["tool_calls"])
-    assert "$.tools" in silent.encode_batch(pa.Table.from_pylist(rows)).unread
+    batch = silent.encode_batch(pa.Table.from_pylist(rows))
+    assert {rejection.reason for rejection in batch.rejected} == {
+        "field-dropped"
+    }  # a turn that is nothing but its stop
+    for row in rows:
+        row["messages"][1]["content"] = "I look."
+    batch = silent.encode_batch(pa.Table.from_pylist(rows))
+    assert not batch.rejected
+    assert "$.tools" in batch.unread
 
 
 def test_paths_are_those_of_the_dataset() -> None:

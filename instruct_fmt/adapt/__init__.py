@@ -16,7 +16,7 @@ nothing would print is an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from instruct_fmt.adapt import alpaca, detect, messages, prompt_completion, reco
 from instruct_fmt.adapt.arrow import filled_nulls, table_rows
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.beside import Beside, value_at
-from instruct_fmt.adapt.canonical import Dialect, dataset_path, with_dataset_path
+from instruct_fmt.adapt.canonical import Dialect, dataset_path, with_column, with_dataset_path
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
 from instruct_fmt.adapt.prompt_completion import Texts
@@ -34,7 +34,7 @@ from instruct_fmt.adapt.roles import Roles, added_roles, allowed_names, trained_
 from instruct_fmt.adapt.shapes import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
 from instruct_fmt.adapt.system import NAMES, Unplaced, looked_at
 from instruct_fmt.errors import RowError
-from instruct_fmt.types import Example, TemplateSource
+from instruct_fmt.types import Example, TemplateSource, Text
 
 __all__ = [
     "Adapter",
@@ -53,6 +53,7 @@ __all__ = [
     "table_rows",
     "trained_roles",
     "value_at",
+    "with_column",
     "with_dataset_path",
 ]
 
@@ -68,11 +69,13 @@ class Adapter:
         format: the name of their format, for reports.
         read: reads a row.
         beside: the columns that it does not read.
+        beside_text: the columns that it reads only beside messages, not beside ready text.
     """
 
     format: str
     read: _Read
     beside: Beside
+    beside_text: Beside | None = None
 
     def __call__(self, row: Row) -> Example:
         """A plain Python row as an example.
@@ -83,10 +86,18 @@ class Adapter:
         """
         self.beside.check(row)
         try:
-            return self.read(row)
+            found = self.read(row)
         except RecursionError:
             expected, fix = "data that is nested less deep", "drop the row, or flatten the data"
             raise RowError("bad-field", "$", "data nested hundreds of levels deep", expected, fix) from None
+        if isinstance(found, Text) and self.beside_text is not None:
+            self.beside_text.check(row)
+        return found
+
+    def said_in(self, row: Row, example: Example) -> Iterator[tuple[str, Any]]:
+        """What a row says in columns that are read only beside messages, where it is ready text."""
+        if isinstance(example, Text) and self.beside_text is not None:
+            yield from self.beside_text.said_in(row)
 
 
 def make_adapter(columns: Sequence[str], sample: Row | None, source: TemplateSource, asked: Asked) -> Adapter:
@@ -115,12 +126,16 @@ def make_adapter(columns: Sequence[str], sample: Row | None, source: TemplateSou
     detect.check_used(found, known)
     texts = prompt_completion.reading(name, source)
     shown = found if name else detect.shown_name(found, known, sample, texts_as_messages=texts == "messages")
-    return _adapter(shown, columns, _conversational(found, known, asked, texts, source), asked)
+    pairs = known if found in ("prompt_completion", "instruction") else None
+    return _adapter(shown, columns, _conversational(found, known, asked, texts, source), asked, pairs)
 
 
-def _adapter(format: str, columns: Sequence[str], made: tuple[Sequence[str], _Read], asked: Asked) -> Adapter:
+def _adapter(
+    format: str, columns: Sequence[str], made: tuple[Sequence[str], _Read], asked: Asked, fields: Fields | None = None
+) -> Adapter:
     read, reader = made
-    return Adapter(format, reader, Beside.of(columns, read, asked.allow_dropped))
+    beside_text = Beside.of(find_extras(fields, None).columns, (), asked.allow_dropped) if fields else None
+    return Adapter(format, reader, Beside.of(columns, read, asked.allow_dropped), beside_text)
 
 
 def check_system(source: TemplateSource, asked: Asked) -> None:

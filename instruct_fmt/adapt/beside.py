@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from instruct_fmt.adapt.arrow import table_rows
 from instruct_fmt.adapt.fields import COLUMNS
 from instruct_fmt.adapt.values import at, root
-from instruct_fmt.errors import Change, RowError, shown
+from instruct_fmt.errors import RowError, let_go, shown
 from instruct_fmt.types import Bools
 
 Row = Mapping[str, Any]
@@ -36,12 +36,14 @@ class Beside:
     Attributes:
         unread: those that nothing looks at.
         parts: those that hold a part of the row → what they are.
+        read: for each such part the column that is read for it.
         label: the column that tells good examples from bad ones, or None.
         weight: the column of weights, or None.
     """
 
     unread: tuple[str, ...]
     parts: Mapping[str, str]
+    read: Mapping[str, str]
     label: str | None
     weight: str | None
 
@@ -53,10 +55,12 @@ class Beside:
         parts = {
             name: field for field in _PARTS if field not in allow_dropped for name in COLUMNS[field] if name in asked
         }
+        taken = {field: name for field in _PARTS for name in COLUMNS[field] if name in read}
         judged = [name for name in (_LABEL, _WEIGHT) if name in asked]
         return cls(
             tuple(name for name in unread if name not in judged),
             parts,
+            taken,
             _LABEL if _LABEL in judged else None,
             _WEIGHT if _WEIGHT in judged else None,
         )
@@ -74,7 +78,7 @@ class Beside:
                 f"{shown(row[self.label])}: the row shows what not to write",
                 "rows that show what to write; preferences are not supported",
                 f"leave such rows out, as dataset.filter(lambda row: row[{self.label!r}]) does",
-                changes=[_let_go(self.label, "reads the rows without it, if it says something else")],
+                changes=[let_go(self.label)._replace(about="reads the rows without it, if it says something else")],
             )
         if self.weight is not None and not _is_one(row.get(self.weight)):
             raise RowError(
@@ -83,17 +87,27 @@ class Beside:
                 f"the weight {shown(row[self.weight])}",
                 "1, or nothing; weights of rows are not supported",
                 "leave rows of weight 0 out; remove the column",
-                changes=[_let_go(self.weight, "reads all rows alike")],
+                changes=[let_go(self.weight)._replace(about="reads all rows alike")],
             )
         for column, field in self.parts.items():
             if _says_something(row.get(column)):
+                other = self.read.get(field)
+                if other is not None:
+                    raise RowError(
+                        "field-dropped",
+                        at(root(column)),
+                        f"{shown(row[column])} in a second column of {field}; {other!r} is the one that is read",
+                        f"the {field} of all rows in one column",
+                        f"move them into {other!r}, in all rows",
+                        changes=[let_go(column)._replace(about="reads the rows without it")],
+                    )
                 raise RowError(
                     "media" if field in _MEDIA else "field-dropped",
                     at(root(column)),
                     f"{shown(row[column])}, which nothing reads",
                     f"rows without {field}, because neither the format nor the template has a place for it",
                     "use a format and a template that have one, or remove the column",
-                    changes=[_let_go(column, "reads the rows without it")],
+                    changes=[let_go(column)._replace(about="reads the rows without it")],
                 )
 
     def doubtful(self, table: pa.Table) -> Bools:
@@ -145,7 +159,7 @@ def filled(column: pa.ChunkedArray) -> Bools:
 
 
 def _says_something(value: Any) -> bool:
-    if value is None:
+    if value is None or (isinstance(value, str) and value.strip() in ("", "[]", "{}", "null")):
         return False
     return bool(value) if isinstance(value, str | list | tuple | dict) else True
 
@@ -156,10 +170,6 @@ def _is_false(value: Any) -> bool:
 
 def _is_one(value: Any) -> bool:
     return value is None or value == 1 or (isinstance(value, str) and value.strip() in ("", "1", "1.0"))
-
-
-def _let_go(column: str, about: str) -> Change:
-    return Change(f"allow_dropped=[{column!r}]", about, {"allow_dropped": (column,)})
 
 
 def _mask(array: Any) -> Bools:

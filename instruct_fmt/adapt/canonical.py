@@ -9,13 +9,13 @@ its fields, are returned beside it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from instruct_fmt.adapt import parts, tools
-from instruct_fmt.adapt.content import content
+from instruct_fmt.adapt.content import RESULT_ROLES, content
 from instruct_fmt.adapt.roles import CALL, Roles
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, root, text
 from instruct_fmt.errors import Change, RowError, shown
@@ -30,6 +30,7 @@ FLAGS = frozenset({"train", "weight", "loss_weight", "loss"})
 # A message with nothing but these says nothing at all.
 _SAYING = frozenset({"tool_calls", *REASONING})
 _BARE = frozenset({"role", "name", "tool_call_id", "prefix", "id"})
+_LONGEST_ROLE = 40
 IS_TEXT: Mapping[str, str] = {"content": ""}
 """The names of a message that is one text of the row's, a column or a member of a pair."""
 _SAME: Mapping[str, str] = {}
@@ -82,6 +83,7 @@ class Canonical(NamedTuple):
         names: for each our names of its fields → the dataset's.
         paths: for each where it comes from.
         linked: whether results follow their calls without a word on which is whose.
+        unread: what parts of a content say beside their text.
     """
 
     messages: list[Message]
@@ -89,6 +91,7 @@ class Canonical(NamedTuple):
     names: tuple[Mapping[str, str], ...]
     paths: tuple[str, ...]
     linked: bool = False
+    unread: tuple[tuple[str, Any], ...] = ()
 
 
 def message_list(value: object, path: Path) -> list[Any]:
@@ -118,11 +121,14 @@ def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> 
     flags: list[bool | None] = []
     names: list[Mapping[str, str]] = []
     linked = dialect.linked
+    unread: list[tuple[str, Any]] = []
     paths: Sequence[str] = message_paths(column, len(values))
     for i, value in enumerate(values):
         path = (root(column), i)
         found = canonical_message(value, path, dialect)
         linked = linked or found.is_call
+        for name, item in found.left_over:
+            unread.append((f"$.{column}[{found.message['role']}].{dialect.content}[].{name}", item))
         if found.pieces:
             place = len(messages)
             paths = (*paths[:place], *(at(piece.path) for piece in found.pieces), *paths[place + 1 :])
@@ -134,7 +140,7 @@ def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> 
             messages.append(found.message)
             flags.append(found.flag)
             names.append(found.names)
-    return Canonical(messages, tuple(flags), tuple(names), tuple(paths), linked)
+    return Canonical(messages, tuple(flags), tuple(names), tuple(paths), linked, tuple(unread))
 
 
 class _Read(NamedTuple):
@@ -146,17 +152,19 @@ class _Read(NamedTuple):
     names: Mapping[str, str]
     pieces: Sequence[parts.Piece]
     is_call: bool
+    left_over: Sequence[tuple[str, Any]] = ()
 
 
 def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
     """One message. Keys keep the order of the row."""
     if type(value) is not dict:
         value = _as_dict(value, path)
-    role, is_call = _role(value.get(dialect.role), path, dialect)
+    role, is_call = _role(value, path, dialect)
     message: Message = {}
     flag: bool | None = None
     names = dialect.names_of_call if is_call else dialect.names
     said: parts.Parts | None = None
+    beside: list[tuple[str, Any]] = []
     for key, item in value.items():
         if item is None:
             continue
@@ -171,6 +179,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
                 message["content"] = item
             else:
                 said = None if isinstance(item, str) else parts.read(item, (path, key), role)
+                beside = [] if isinstance(item, str) or role in RESULT_ROLES else list(parts.left_over(item))
                 message["content"] = content(item, (path, key), role) if said is None else said.content
         else:
             name = dialect.rename.get(key, key)
@@ -183,7 +192,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
         _check_says(message, path, dialect)
     if said is not None:
         names = {**names, **parts.into(message, said, REASONING)}
-    return _Read(_with_reasoning(message), flag, names, () if said is None else said.pieces, is_call)
+    return _Read(_with_reasoning(message), flag, names, () if said is None else said.pieces, is_call, beside)
 
 
 def _check_says(message: Message, path: Path, dialect: Dialect) -> None:
@@ -214,16 +223,32 @@ def _as_dict(value: object, path: Path) -> dict[str, Any]:
     raise bad_field(path, value, "a message such as {'role': 'user', 'content': …}", "convert the message")
 
 
-def _role(value: object, path: Path, dialect: Dialect) -> tuple[str, bool]:
+def _role(message: Mapping[str, Any], path: Path, dialect: Dialect) -> tuple[str, bool]:
     """The role in our words, and whether its text is a call."""
+    value = message.get(dialect.role)
     if not isinstance(value, str) or not value:
         found = "no role" if value is None else f"{type(value).__name__} {shown(value)}"
-        fix = f"fill in {dialect.role!r}, or name the right key with field_map={{'role': …}}"
-        raise RowError("bad-role", at((path, dialect.role)), found, "text such as 'user'", fix)
+        fix = f"fill in {dialect.role!r}"
+        raise RowError(
+            "bad-role",
+            at((path, dialect.role)),
+            found,
+            "text such as 'user'",
+            fix,
+            changes=list(_speakers(message, dialect)),
+        )
     role = dialect.roles_of(value)
     if role is None:
         raise _unknown_role(text(value, (path, dialect.role)), at((path, dialect.role)), dialect.roles)
     return role
+
+
+def _speakers(message: Mapping[str, Any], dialect: Dialect) -> Iterator[Change]:
+    """The fields of a message that may say whose it is."""
+    for name, value in message.items():
+        if isinstance(value, str) and len(value) < _LONGEST_ROLE and dialect.roles_of(value) is not None:
+            about = "reads it as the role"
+            yield Change(f"field_map={{'role': {name!r}}}", about, {"field_map": {"role": name}})
 
 
 def _unknown_role(written: str, path: str, roles: Roles) -> RowError:
@@ -306,6 +331,10 @@ def message_paths(column: str, count: int, first: int = 0) -> tuple[str, ...]:
 def with_dataset_path(error: RowError, example: Conversation) -> RowError:
     """The error with the path of the dataset's own field: an adapted row has other names and places."""
     match = re.match(r"\$\.messages\[(\d+)\](?:\.(\w+))?(.*)", error.path)
+    if error.path == "$.messages":
+        columns = [path.partition("[")[0] for path in example.paths if "[" in path]
+        found = columns[0] if columns else "$"
+        return RowError(error.reason, found, error.found, error.expected, error.fix, changes=error.changes)
     if match is None or int(match[1]) >= len(example.paths):
         return error
     place = int(match[1])
@@ -318,11 +347,20 @@ def dataset_path(example: Conversation, place: int, name: str, inside: str = "")
     path = example.paths[place]
     names = example.names[place] if place < len(example.names) else _SAME
     part = names.get(f"{name}{inside.partition(']')[0]}]")
-    if part is not None:
-        return f"{path}.{part}"  # a call that is a part of the content
+    if part is not None:  # a call that is a part of the content
+        return f"{path}.{part}{'.id' if inside.endswith('.id') else ''}"
     theirs = names.get(name, name)
     if name == "tool_calls" and theirs == names.get("content", "content"):
         inside = ""  # the call is the text of its message, whose JSON has no path
     if theirs.startswith("$."):
         path, theirs = theirs, ""  # a field of the whole message, of which this one is a part
     return f"{path}.{theirs}{inside}" if theirs else f"{path}{inside}"
+
+
+def with_column(error: RowError, columns: Mapping[str, str]) -> RowError:
+    """The error about a record with the dataset's name of the column, where the template has another."""
+    name = error.path.removeprefix("$.")
+    if name not in columns:
+        return error
+    path = at((None, columns[name]))
+    return RowError(error.reason, path, error.found, error.expected, error.fix, changes=error.changes)

@@ -56,7 +56,7 @@ class Extras:
         """
         for column in self.media:
             _refuse_media(row.get(column), column)
-        messages, flags, names, paths, _ = found
+        messages, flags, names, paths, _, unread = found
         front = self._system(messages, row)
         if front is not None:
             source, prompt = front
@@ -72,6 +72,7 @@ class Extras:
             paths,
             names,
             self._names,
+            unread,
         )
 
     def _system(self, messages: list[Message], row: Mapping[str, Any]) -> tuple[str, str] | None:

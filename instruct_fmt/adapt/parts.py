@@ -13,7 +13,7 @@ A user's message with results becomes one message for each result, and one for t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -99,6 +99,21 @@ def read(value: object, path: Path, role: str) -> Parts | None:
     return _answer(parts) if role == "assistant" else Parts(pieces=_pieces(parts, role))
 
 
+def left_over(value: object) -> Iterator[tuple[str, Any]]:
+    """What parts of text and of reasoning say beside it, such as ``("signature", "…")``.
+
+    >>> list(left_over([{"type": "thinking", "thinking": "Hm.", "signature": "x"}]))
+    [('signature', 'x')]
+    """
+    for part in [value] if isinstance(value, Mapping) else as_list(value) or ():
+        kind = _kind(part)
+        if isinstance(part, Mapping) and kind in ("text", "reasoning"):
+            said = text_key(part) if kind == "text" else _reasoning_key(part)
+            for name, item in part.items():
+                if item is not None and name not in ("type", said):
+                    yield str(name), item
+
+
 def _kind(part: object) -> str:
     """What a part says; those of an unknown type count as text, which they must hold."""
     kind = part.get("type") if isinstance(part, Mapping) else None
@@ -165,12 +180,18 @@ def _result(part: Mapping[str, Any], path: Path, role: str) -> Piece:
 
 def _reasoning(part: Mapping[str, Any], path: Path) -> str:
     """The text of a part with reasoning; Mistral writes it as a list of text parts."""
+    key = _reasoning_key(part)
+    if part.get(key) is None:
+        return text(None, (path, key))
+    found: str = content(part[key], (path, key), "assistant")
+    return found
+
+
+def _reasoning_key(part: Mapping[str, Any]) -> str:
+    """The name under which a part has its reasoning."""
     keys = (part["type"], "text", "value", "content")
-    for key in keys:
-        if part.get(key) is not None:
-            found: str = content(part[key], (path, key), "assistant")
-            return found
-    return text(None, (path, next((key for key in keys if key in part), "text")))
+    found = [key for key in keys if part.get(key) is not None] or [key for key in keys if key in part]
+    return str(found[0]) if found else "text"
 
 
 def _calls(part: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:

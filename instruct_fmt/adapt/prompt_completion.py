@@ -18,7 +18,7 @@ from instruct_fmt.adapt.messages import is_sharegpt
 from instruct_fmt.adapt.sharegpt import link_results
 from instruct_fmt.adapt.system import Unplaced
 from instruct_fmt.adapt.values import Path, at, bad_field, root, text
-from instruct_fmt.errors import RowError, UsageError
+from instruct_fmt.errors import Change, RowError, UsageError, option
 from instruct_fmt.types import Conversation, Message, TemplateSource, Text
 
 Texts = Literal["messages", "text", "only_text", "undecided"]
@@ -76,7 +76,8 @@ def adapter(
         if first_text or second_text:
             column, value = (completion, second) if first_text else (prompt, first)
             other = "text" if first_text else "messages"
-            raise bad_field(root(column), value, "prompt and completion alike", f"make both {other}")
+            fix = f"make this one {other}, or the other one {'messages' if first_text else 'text'}"
+            raise bad_field(root(column), value, "prompt and completion alike", fix)
         return conversation(row)
 
     openai, sharegpt = spoken
@@ -92,6 +93,7 @@ def adapter(
             before.names + after.names,
             before.paths + after.paths,
             before.linked or after.linked,
+            before.unread + after.unread,
         )
         if found.linked:
             link_results(found.messages)
@@ -152,9 +154,15 @@ def _marked(marker: str, path: Path) -> RowError:
         at(path),
         f"{marker!r}, which the chat template writes itself",
         "text without markers, or a word on what it is",
-        'format="prompt_completion" takes prompt and completion as ready text (with control_tokens="allow" their '
-        'markers are tokens); format="instruction", or control_tokens="text", makes messages of them, whose markers '
-        "are ordinary text",
+        "take it out of the row, or say what the columns hold",
+        changes=[
+            Change(
+                'format="prompt_completion" and control_tokens="allow"',
+                "take prompt and completion as ready text, whose markers are tokens",
+                {"format": "prompt_completion", "control_tokens": "allow"},
+            ),
+            option("format", "instruction", "makes messages of them, whose markers are ordinary text"),
+        ],
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from instruct_fmt.adapt.fields import MESSAGE
+from instruct_fmt.adapt.fields import COLUMNS, MESSAGE
 from instruct_fmt.errors import UsageError
 from instruct_fmt.names import nearest_name
 
@@ -108,7 +108,8 @@ def allowed_names(names: Sequence[str]) -> frozenset[str]:
     >>> sorted(allowed_names(["Human", "thought"]))
     ['Human', 'thought', 'user']
     """
-    known = {*TABLE, *MESSAGE, "content", "tools", "documents", "thinking", "reasoning"}
+    columns = {name for names in COLUMNS.values() for name in names}
+    known = {*TABLE, *MESSAGE, *columns, "content", "thinking", "reasoning", "label"}
     for name in names:
         near = None if plain_name(name) in known else nearest_name(plain_name(name), sorted(known))
         if near is not None:

@@ -19,7 +19,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from instruct_fmt.encode.vocabulary import Vocabulary, build, without_prefix
-from instruct_fmt.errors import RowError, TokenizerError, shown
+from instruct_fmt.errors import RowError, TokenizerError, option, shown
 from instruct_fmt.types import Added, Marked
 
 Occurrence = tuple[int, int, int]
@@ -35,6 +35,9 @@ class Pieces:
     ids: list[int]
     starts: list[int]
     ends: list[int]
+
+
+_ALLOW = option("control_tokens", "allow", "makes tokens of them")
 
 
 class ControlTokens:
@@ -104,7 +107,8 @@ class ControlTokens:
                 "$",
                 "control tokens that the tokenizer does not keep apart from the text around them",
                 "one id for each control token of the template",
-                'control_tokens="allow", or leave the row out',
+                "leave the row out",
+                changes=[_ALLOW],
             )
         ids = [self._renamed.get(id, id) for id in encoding.ids]
         starts = [places[start] for start, _ in encoding.offsets]
@@ -117,7 +121,8 @@ class ControlTokens:
                         "$",
                         f"{shown(text[start:end])}, which this tokenizer makes of plain text too",
                         "ordinary tokens",
-                        'remove it from the row, or allow it with control_tokens="allow"',
+                        "remove it from the row",
+                        changes=[_ALLOW],
                     )
         return Pieces(ids, starts, ends)
 

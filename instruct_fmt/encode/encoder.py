@@ -27,7 +27,7 @@ from instruct_fmt.encode.control import ControlTokens, Occurrence, Pieces
 from instruct_fmt.encode.planned import PlannedEncoder
 from instruct_fmt.encode.seam import Part, Placed, is_clean
 from instruct_fmt.encode.vocabulary import Vocabulary
-from instruct_fmt.errors import RowError, shown
+from instruct_fmt.errors import RowError, option, shown
 from instruct_fmt.types import Bools, Ints, Marked, Range
 
 ControlPolicy = Literal["text", "error", "allow"]
@@ -197,7 +197,11 @@ class Encoder:
                 path_of(row, start),
                 f"the control token {shown(row.text[start:end])}",
                 "ordinary text",
-                'control_tokens="text" encodes it as ordinary text, control_tokens="allow" as the token',
+                "take it out of the row, or say what it is",
+                changes=[
+                    option("control_tokens", "text", "encodes it as ordinary text"),
+                    option("control_tokens", "allow", "encodes it as the token"),
+                ],
             )
         return found
 

@@ -6,6 +6,7 @@ dict for JSON, or coloured text for the terminal.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 OVER_LENGTH = "over-length"
 SKIPPED = {"history": "written differently as history", "seam": "a token crosses their ends"}
 _EXAMPLES = 3
+_FIELDS = 8
 UNREAD = "read by nothing:"
 
 
@@ -35,12 +37,27 @@ def unread_lines(unread: Mapping[str, Unread]) -> list[str]:
 
 
 def first_examples(rejections: Iterable[Rejection]) -> dict[str, tuple[Rejection, ...]]:
-    """The first few rejections of each reason, in the order of the rows."""
-    found: defaultdict[str, list[Rejection]] = defaultdict(list)
+    """The first few rejections of each reason, one of each field before a second of any, in the order of the rows."""
+    found: defaultdict[str, defaultdict[str, list[Rejection]]] = defaultdict(lambda: defaultdict(list))
     for rejection in rejections:
-        if len(found[rejection.reason]) < _EXAMPLES:
-            found[rejection.reason].append(rejection)
-    return {reason: tuple(rows) for reason, rows in found.items()}
+        rows = found[rejection.reason][field_of(rejection)]
+        if len(rows) < _EXAMPLES:
+            rows.append(rejection)
+    examples = {}
+    for reason, fields in found.items():
+        firsts = [rows[0] for rows in fields.values()][:_FIELDS]
+        more = [row for rows in fields.values() for row in rows[1:]][: max(0, _EXAMPLES - len(firsts))]
+        examples[reason] = tuple(sorted([*firsts, *more], key=lambda rejection: rejection.row))
+    return examples
+
+
+def field_of(rejection: Rejection) -> str:
+    """The field of a rejected row, whichever message it stands in.
+
+    >>> field_of(Rejection(0, "bad-field", "$.messages[3].content", "", "", ""))
+    '$.messages[].content'
+    """
+    return re.sub(r"\[\d+\]", "[]", rejection.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,10 @@ def _unknown(file: str, path: Sequence[str | int], key: str) -> ConfigError:
     elif path[0] == "output":
         level = OutputConfig.model_fields
     near = nearest_name(str(path[-1]), level)
+    if path[0] == "datasets" and path[-1] in Config.model_fields:
+        return problem(
+            file, key, "a key of the whole run", "keys of one dataset", f"move `{path[-1]}` to the top level"
+        )
     if near is not None:
         return problem(file, key, "an unknown key", near, f"did you mean `{near}`?")
     known = [name for name in level if name not in ("left_to_trainer", *ALIASES, *DATASET_ALIASES)]

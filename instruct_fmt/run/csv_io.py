@@ -19,6 +19,7 @@ from instruct_fmt.errors import DataError, shown
 from instruct_fmt.run.packed import opened
 
 _CHUNK_ROWS = 1000
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _LONGEST = 2**31 - 1
 # A row of a file: the line it begins on, and its fields.
 Numbered = tuple[int, list[str]]
@@ -36,6 +37,8 @@ def csv_batches(path: Path, delimiter: str) -> tuple[pa.Schema, Iterator[pa.Reco
     line, header = next(rows, (1, []))
     if not header:
         raise DataError(f"{path}: found no rows; expected a header and at least one row; fix: check the file")
+    if len(header) == 1:
+        _check_separator(path, line, header[0], delimiter)
     schema = pa.schema([(name, pa.string()) for name in named_once(f"{path}, line {line}", header)])
     return schema, _batches(path, rows, schema)
 
@@ -49,6 +52,16 @@ def named_once(where: str, names: Sequence[str]) -> Sequence[str]:
         f"the column {wrong!r} twice" if wrong.strip() else f"a column without a name, number {names.index(wrong) + 1}"
     )
     raise DataError(f"{where}: found {found}; expected a name of its own for each column; fix: rename it in the file")
+
+
+def _check_separator(path: Path, line: int, name: str, delimiter: str) -> None:
+    other = next((mark for mark in _SEPARATORS if mark != delimiter and mark in name), None)
+    if other:
+        kind = {",": ", or name the file .csv", "\t": ", or name the file .tsv"}.get(other, "")
+        raise DataError(
+            f"{path}, line {line}: found one column {name!r}, with {_SEPARATORS[other]} in its name; expected "
+            f"columns separated by {_SEPARATORS[delimiter]}; fix: write the file with {_SEPARATORS[delimiter]}{kind}"
+        )
 
 
 def _batches(path: Path, rows: Iterator[Numbered], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

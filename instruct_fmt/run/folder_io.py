@@ -1,17 +1,21 @@
 """Which data files of a folder are a split, by the names that `datasets` knows (`train-0001.jsonl`, `test/a.csv`).
 
-In: a folder and the name of a split. Out: paths in order, all of one kind.
+In: a folder and the name of a split. Out: paths in order, all of one kind. No file is left out in silence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import glob
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from datasets.data_files import DataFilesList, EmptyDatasetError, get_data_patterns
 
 from instruct_fmt.errors import UsageError
 from instruct_fmt.run.packed import kinds_of
+
+# Kinds of files that stand beside data and are none.
+_BESIDE = ("", ".md", ".rst", ".py", ".sh", ".yaml", ".yml", ".ipynb", ".toml", ".cfg", ".ini", ".log", ".lock")
 
 
 def has_own_rules(folder: Path) -> bool:
@@ -25,19 +29,28 @@ def split_files(folder: Path, split: str, kinds: Collection[str]) -> list[Path]:
     """The files of a split; none where the folder holds no file of these kinds.
 
     Raises:
-        UsageError: there is no such split, or its files are of several kinds.
+        UsageError: there is no such split, its files are of several kinds or one that cannot be read, or a file
+            belongs to no split, or to two.
     """
+    base = glob.escape(str(folder))
     try:
-        patterns = get_data_patterns(str(folder))
+        patterns = get_data_patterns(base)
     except EmptyDatasetError:
         return []
-    splits = {str(name): _files(folder, found, kinds) for name, found in patterns.items()}
-    if not any(splits.values()):
+    splits = {str(name): _files(base, found) for name, found in patterns.items()}
+    if not any(kinds_of(path)[0] in kinds for files in splits.values() for path in files):
         return []
+    _check_once(folder, splits, _files(base, ["**"]))
     if not splits.get(split):
         names = ", ".join(name for name, files in splits.items() if files)
         raise UsageError(
             f"{folder}: found no split {split!r}; expected one of {names}; fix: set `split` to one of them"
+        )
+    strange = next((path for path in splits[split] if kinds_of(path)[0] not in kinds), None)
+    if strange:
+        raise UsageError(
+            f"{strange}: found a file of kind {strange.suffix!r} among the data; expected one of {', '.join(kinds)}; "
+            "fix: convert it, move it, or name each file that you want under `datasets`"
         )
     by_kind = {kinds_of(path)[0]: path for path in reversed(splits[split])}
     if len(by_kind) > 1:
@@ -49,6 +62,17 @@ def split_files(folder: Path, split: str, kinds: Collection[str]) -> list[Path]:
     return splits[split]
 
 
-def _files(folder: Path, patterns: list[str], kinds: Collection[str]) -> list[Path]:
-    found = map(Path, DataFilesList.from_patterns(patterns, base_path=str(folder)))
-    return sorted(path for path in found if kinds_of(path)[0] in kinds)
+def _files(base: str, patterns: list[str]) -> list[Path]:
+    found = {Path(path) for path in DataFilesList.from_patterns(patterns, base_path=base)}
+    return sorted(path for path in found if kinds_of(path)[0] not in _BESIDE)
+
+
+def _check_once(folder: Path, splits: Mapping[str, list[Path]], files: list[Path]) -> None:
+    for path in files:
+        names = [name for name, found in splits.items() if path in found]
+        if len(names) != 1:
+            where = f"in the splits {' and '.join(names)}" if names else f"in no split ({', '.join(splits)})"
+            raise UsageError(
+                f"{folder}: found {path.relative_to(folder)} {where}, by its name; expected each file in one; "
+                "fix: rename it, or name each file that you want under `datasets`"
+            )

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from instruct_fmt.errors import DataError, shown
 from instruct_fmt.run.json_shape import Shape, arrow_type, merge, safe_shape
-from instruct_fmt.run.packed import opened
+from instruct_fmt.run.packed import kinds_of, opened
 
 Row = dict[str, Any]
 
@@ -40,6 +40,7 @@ _HOLDERS = (
     "samples",
     "dataset",
 )
+_TRANSPOSE = "jq '[to_entries[] | .key as $key | .value | map({($key): .})] | transpose | map(add)'"
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,13 @@ class JsonRows:
         shapes: dict[str, Shape] = {}
         for path in paths:
             count = 0
-            row: Row = {}
-            for count, row in enumerate(read_rows(path), 1):  # noqa: B007
+            for row in read_rows(path):
+                count += 1
                 for name, value in row.items():
                     shapes[name] = merge(shapes.get(name, "null"), safe_shape(value))
             if not count or not shapes:
                 raise DataError(f"{path}: found no rows; expected at least one JSON object; fix: check the file")
-            if count == 1:
-                _check_rows(path, row, _HOLDERS)
+            _check_names(path, shapes)
         return cls(paths, pa.schema([pa.field(name, arrow_type(shape)) for name, shape in shapes.items()]))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -125,11 +125,15 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def _line_rows(path: Path) -> Iterator[Row]:
     with opened(path) as file:
-        first = True
+        count = 0
         for number, raw in enumerate(file, 1):
             if raw.strip():
-                yield _object(path, number, _parsed(path, number, raw, first))
-                first = False
+                row = _object(path, number, _parsed(path, number, raw, not count))
+                yield row
+                count += 1
+    if count == 1:
+        _check_rows(path, row, _HOLDERS)
+        _check_columns(path, row)
 
 
 def _parsed(path: Path, number: int, raw: bytes, first: bool) -> Any:
@@ -221,16 +225,61 @@ def _check_rows(path: Path, row: Row, names: Iterable[str]) -> None:
         )
 
 
+def _check_columns(path: Path, row: Row) -> None:
+    """Refuse a file whose only object holds columns, or rows by their numbers, as pandas writes them."""
+    values = list(row.values())
+    if not values or kinds_of(path)[0] != ".json":
+        return
+    texts = len(values) > 1 and all(isinstance(value, list) and value and _are_texts(value) for value in values)
+    if all(map(_is_numbered, values)) or (texts and len(set(map(len, values))) == 1):
+        found, fix = "a column under each key", f"write rows, as `{_TRANSPOSE}` does"
+    elif _is_numbered(row) and all(isinstance(value, dict) for value in values):
+        found, fix = "a row under each number", "write a list of them, as `jq '[.[]]'` does"
+    else:
+        return
+    raise DataError(
+        f"{path}: found one object with {found} ({shown(list(row))}); expected an array of JSON objects or one object "
+        f"per line; fix: {fix}, or, if the object is one row, put it in `[` and `]`"
+    )
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _is_numbered(value: Any) -> bool:
+    """Whether the keys of an object are 0, 1, 2 and so on."""
+    return isinstance(value, dict) and bool(value) and list(value) == [str(number) for number in range(len(value))]
+
+
+def _check_names(path: Path, names: Iterable[str]) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{path}: found the key {shown(name)}, which holds half a surrogate pair; expected a name for a "
+                "column; fix: rename the key"
+            ) from None
+
+
 def _check_one_object(path: Path) -> None:
     """Refuse a file that is one object on several lines, by what it holds."""
     with opened(path) as file:
         raw = file.read()
     try:
-        row = _DECODER.decode(raw.decode("utf-8-sig"))
+        text = raw.decode("utf-8-sig").strip()
+        row, end = _DECODER.raw_decode(text)
     except (_Refused, RecursionError, ValueError):
         return
-    if isinstance(row, dict):
+    if isinstance(row, dict) and text.startswith("{", _skip(text, end)):
+        raise DataError(
+            f"{path}: found objects on several lines each; expected an array of JSON objects or one object per line; "
+            "fix: write each on one line, as `jq -c .` does"
+        )
+    if isinstance(row, dict) and end == len(text):
         _check_rows(path, row, row)
+        _check_columns(path, row)
         raise DataError(
             f"{path}: found one object on several lines; expected an array of JSON objects or one object per line; "
             "fix: put `[` before it and `]` behind it"

@@ -19,7 +19,7 @@ import datasets
 import pyarrow as pa
 
 from instruct_fmt.errors import DataError, NothingToLearn, Rejection, TooManyRejected, UsageError
-from instruct_fmt.look.report import OVER_LENGTH, Report
+from instruct_fmt.look.report import Report, field_of
 from instruct_fmt.run import manifest, store
 from instruct_fmt.run.manifest import HIT, LEDGER_NAME, Manifest, read_ledger
 from instruct_fmt.run.work import (
@@ -282,26 +282,30 @@ def _check_result(sources: Sequence[Source], counts: Counter[str], ledger: list[
     rejected = sum(report.rejected.values())
     allowed = min(source.fmt.settings.max_rejected for source in sources)
     if rejected > allowed * report.rows:
-        raise TooManyRejected(
+        error = TooManyRejected(
             f"found {rejected:,} of {report.rows:,} rows rejected ({rejected / report.rows:.1%}); expected "
             f"at most max_rejected={allowed:g}; fix: correct the rows below, or raise max_rejected:\n"
-            + _reasons(report, ledger)
+            + _reasons(ledger, several=len(sources) > 1)
         )
+        error.rejected = [rejection for _, rejection in ledger]
+        raise error
     if not report.trained_tokens:
         raise NothingToLearn(
             f"found no token to train in {report.rows:,} rows ({report.over_length:,} over max_length); "
-            "expected at least one; fix: check train_on, max_length and the columns" + _reasons(report, ledger, "\n")
+            "expected at least one; fix: check train_on, max_length and the columns"
+            + _reasons(ledger, "\n", several=len(sources) > 1)
         )
 
 
-def _reasons(report: Report, ledger: list[tuple[str, Rejection]], start: str = "") -> str:
-    several = len({name for name, _ in ledger}) > 1
+def _reasons(ledger: list[tuple[str, Rejection]], start: str = "", *, several: bool) -> str:
+    """A line for each reason and field, the most frequent first, with the first such row."""
+    found: dict[tuple[str, str], list[tuple[str, Rejection]]] = {}
+    for name, rejection in ledger:
+        found.setdefault((rejection.reason, field_of(rejection)), []).append((name, rejection))
     lines = []
-    for reason, count in [*report.rejected.items(), (OVER_LENGTH, report.over_length)]:
-        first = next(((name, rejection) for name, rejection in ledger if rejection.reason == reason), None)
-        if first is not None:
-            where = f"{first[0]}, " if several else ""
-            lines.append(f"  {reason}: {count:,} rows, such as {where}{first[1].to_error()}")
+    for (reason, _), rows in sorted(found.items(), key=lambda item: -len(item[1])):
+        name, first = rows[0]
+        lines.append(f"  {reason}: {len(rows):,} rows, such as {f'{name}, ' if several else ''}{first.to_error()}")
     return start + "\n".join(lines) if lines else ""
 
 

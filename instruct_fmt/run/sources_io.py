@@ -30,7 +30,7 @@ __all__ = ["open_dataset"]
 _EMBEDDED: dict[str, Callable[[], Path]] = {"embedded": sample_path, "embedded/records": records_path}
 _HASH_BYTES = 1 << 20
 # Part of the key of a converted file; raise it when the conversion changes.
-_CONVERSION = "3"
+_CONVERSION = "4"
 _DOCUMENT = "document"
 _TEXT_ROWS = 10_000
 _GLOB = frozenset("*?[")
@@ -42,9 +42,9 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
     """Open a dataset.
 
     Args:
-        name: path of a file (`.json`, `.jsonl`, `.csv`, `.tsv`, `.txt`, these also with `.gz`, `.bz2` or `.xz`;
-            `.parquet`, `.arrow`) or of a folder, ``embedded`` (conversations), ``embedded/records``, or a name on the
-            Hub. A `.txt` file has one row a line, in a column `text`; a line of blanks is none.
+        name: path of a file (`.json`, `.jsonl`, `.csv`, `.tsv`, `.txt`, these also with `.gz`, `.bz2`, `.xz` or
+            `.zst`; `.parquet`, `.arrow`) or of a folder, ``embedded`` (conversations), ``embedded/records``, or a
+            name on the Hub. A `.txt` file has one row a line, in a column `text`; a line of blanks is none.
         split: name of the split, or a slice such as ``train[:100]``; a single file is the split ``train``.
         subset: the configuration of a dataset on the Hub; ``document`` makes one row of each whole `.txt` file.
 
@@ -154,6 +154,7 @@ def _decoded(path: Path, line: int, raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig" if line == 1 else "utf-8")
     except UnicodeDecodeError as error:
+        line += raw.count(b"\n", 0, error.start)
         raise DataError(
             f"{path}, line {line}: found bytes that are not UTF-8 ({error.reason}); expected text; "
             "fix: save the file as UTF-8"

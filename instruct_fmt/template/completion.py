@@ -159,7 +159,7 @@ class Completions:
                 speech.path(),
                 f"reasoning in the row, behind a prompt that has closed its block: {shown(closed)}",
                 "a prompt that lets the model reason",
-                'reasoning="strip" leaves the reasoning out',
+                "take the reasoning out of the row, or leave the row out",
             )
         if ground.starts:
             return self._from(ground, len(ground.prompt.text))
@@ -253,7 +253,9 @@ class Completions:
                 "only the turn's own text",
                 "the template mixes speakers here; use another template for this row",
             )
-        if self.blocks.words(between) and not (ground.turn.stopped and ground.ends_in_call):
+        ends_in_call = ground.ends_in_call
+        said = self.blocks.words(speech.without_values(between) if ends_in_call else between)
+        if said and not (ground.turn.stopped and ends_in_call):
             raise RowError(
                 "guard",
                 speech.path(),
@@ -287,7 +289,7 @@ class Completions:
                 speech.path(REASONING[0]),
                 "reasoning that the template writes behind the answer or the call",
                 "reasoning in front of what it leads to",
-                'reasoning="strip" leaves it out',
+                "take the reasoning out of the row, or use another template",
             )
 
     def no_prompt(self, found: Completion, speech: Speech) -> RowError:
@@ -361,5 +363,5 @@ def _twice(block: str, speech: Speech) -> RowError:
         speech.path(),
         f"content that opens a block of reasoning behind {shown(block)}",
         "one block of reasoning",
-        'reasoning="field" hands the reasoning to the template as a field',
+        "take the block out of the content, or leave the row out",
     )

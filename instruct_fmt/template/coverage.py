@@ -170,6 +170,27 @@ def check_silent(messages: Sequence[Mapping[str, Any]], printed: Printed, allow_
                 raise _silent(place, name, value)
 
 
+def check_bare(messages: Sequence[Mapping[str, Any]], members: Iterable[int], printed: Printed) -> None:
+    """Refuse a trained turn of which nothing but its stop is left, whatever may be dropped: it would teach silence.
+
+    Raises:
+        RowError: ``field-dropped``, with the path of the first field that says something.
+    """
+    places = list(members)
+    if any(place in places and path[:1] != ("role",) for place, path in printed):
+        return
+    for place in places:
+        for name in ("tool_calls", "content", *REASONING):
+            if any(_texts(messages[place].get(name), place, (name,))):
+                raise RowError(
+                    "field-dropped",
+                    f"$.messages[{place}].{name}",
+                    f"{shown(messages[place][name])}, without which nothing but the stop is left of the turn",
+                    "a turn that says something",
+                    "use a template that prints the field, or leave the row out",
+                )
+
+
 def unread_words(
     messages: Sequence[Mapping[str, Any]], mentioned: Collection[str], allow_dropped: Collection[str]
 ) -> RowError | None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SWITCHED = UNSERVED - {"guard"}
 _FORMED = frozenset(["block-twice", "field-dropped", "field-order", "guard", "prefill-unknown"])
-_LETS_GO = re.compile(r",? or (?:pass|let it go with) allow_dropped=\[['\"](\w+)['\"]\]")
 MOST = 3
 """So many cures are named: the first that work on the row, whatever worked on others."""
 
@@ -76,19 +75,9 @@ class Cures:
             if len(found) == MOST:
                 break
         if not found:
-            return self._without_untried(error, conversation, marker)
+            return error
         fix = "; or ".join(f"{cure.code} {cure.about}" for cure in found)
-        return RowError(error.reason, error.path, error.found, error.expected, fix)
-
-    def _without_untried(self, error: RowError, conversation: Conversation, marker: Marker) -> RowError:
-        """The error, without the words that let a field go where the row does not come out with that either."""
-        named = _LETS_GO.search(error.fix)
-        if named is None:
-            return error
-        allowed = marker.policy.allow_dropped | {named[1]}
-        if Cure("", "", (("allow_dropped", allowed),)).works(marker, conversation):
-            return error
-        return RowError(error.reason, error.path, error.found, error.expected, _LETS_GO.sub("", error.fix))
+        return RowError(error.reason, error.path, error.found, error.expected, fix, changes=error.changes)
 
     def _candidates(self, error: RowError, conversation: Conversation) -> Iterator[Cure]:
         reason = error.reason
@@ -100,8 +89,6 @@ class Cures:
             yield Cure('prompt_mismatch="as_served"', about, (("prompt_mismatch", "as_served"),))
         if reason == "start-unknown" and self._policy.history == "as_rendered":
             yield Cure('history="auto"', "leaves such turns out", (("history", "auto"),))
-        if reason == "history-rewritten":
-            yield Cure('history="expand"', "makes one row of each turn", (("history", "expand"),))
         if reason in _SWITCHED and of_reasoning:
             for name, value in switches_of(self._template.template.text):
                 code = f"template_kwargs={{{name!r}: {value!r}}}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from instruct_fmt.errors import RowError, shown
+from instruct_fmt.errors import RowError, let_go, shown
 from instruct_fmt.reasoning import split_reasoning
 from instruct_fmt.template.origins import MIXED, Run
 from instruct_fmt.template.owners import SPEAKING
@@ -80,8 +80,8 @@ def check_unprinted(places: Iterable[int], messages: Messages) -> None:
             f"$.messages[{place}].content",
             f"{shown(content)} of the role {role!r}, which the template leaves out of the text",
             "every message in the text",
-            f"use a template that prints the role {role!r}, leave it out of the data, or let it go with "
-            f"allow_dropped=[{role!r}]",
+            f"use a template that prints the role {role!r}, or leave it out of the data",
+            changes=[let_go(str(role))],
         )
 
 
@@ -97,7 +97,8 @@ def check_unprinted_calls(calls: Iterable[tuple[int, int]], messages: Messages) 
             f"$.messages[{place}].tool_calls[{number}]",
             f"{shown(messages[place]['tool_calls'][number])}, which the template leaves out of the text",
             "every call in the text",
-            'use a template that knows calls, or pass allow_dropped=["tool_calls"]',
+            "use a template that knows calls",
+            changes=[let_go("tool_calls")],
         )
 
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from instruct_fmt.errors import RowError, shown
+from instruct_fmt.errors import RowError, let_go, option, shown
 from instruct_fmt.template.chat import ChatTemplate, Scene
 from instruct_fmt.template.completion import Completion, field_dropped
-from instruct_fmt.template.coverage import check_silent, printed_fields
+from instruct_fmt.template.coverage import check_bare, check_silent, printed_fields
 from instruct_fmt.template.dropped import check_unprinted, check_unprinted_calls, unprinted, unprinted_calls
 from instruct_fmt.template.forms import Forms
 from instruct_fmt.template.ground import Ground
@@ -320,7 +320,8 @@ class Job:
                     f"$.messages[{index}]{path}",
                     f"{shown(text)}, which the template leaves out of the turn",
                     "every field of a trained turn in its text",
-                    f"use a template that knows the field, remove it, or pass allow_dropped=[{name!r}]",
+                    "use a template that knows the field, or remove it",
+                    changes=[let_go(name)],
                 )
 
     def _ranges(self, turn: Turn) -> Turn:
@@ -372,7 +373,10 @@ class Job:
         if "tool_calls" not in allowed:
             calls = unprinted_calls(self.index.pieces, self.messages[: self._shown])
             check_unprinted_calls(calls, self.messages)
-        check_silent(self.messages[: self._shown], printed_fields(self.index.text, self.index.pieces), allowed)
+        printed = printed_fields(self.index.text, self.index.pieces)
+        check_silent(self.messages[: self._shown], printed, allowed)
+        for turn in turns:
+            check_bare(self.messages, range(turn.first, turn.index + 1), printed)
         served = self.policy.prompt_mismatch != "as_rendered" and self.policy.train_on != "all"
         seams = [turn for turn in turns if served and speaks(self.messages[turn.index])]
         if self.policy.history == "as_rendered":
@@ -391,7 +395,11 @@ class Job:
             f"$.messages[{index}]",
             "a turn that the template writes differently once it is history",
             "the same text as history and as the last turn",
-            'history="expand" makes one row of each turn; history="auto" leaves such turns out of the loss',
+            "leave the row out",
+            changes=[
+                option("history", "expand", "makes one row of each turn"),
+                option("history", "auto", "leaves such turns out of the loss"),
+            ],
         )
 
     def _mismatch(self, index: int, prompt: TraceIndex) -> RowError:
@@ -406,5 +414,6 @@ class Job:
             f"the generation prompt has {shown(prompt.text[at : at + 40])} where the training text has "
             f"{shown(text[at : at + 40])}",
             "a training text that begins with the generation prompt",
-            'prompt_mismatch="as_served" trains the turn behind its prompt',
+            "leave the row out",
+            changes=[option("prompt_mismatch", "as_served", "trains the turn behind its prompt")],
         )

@@ -274,4 +274,5 @@ def _source(text: str, name: str, origin: str) -> TemplateSource:
 def _unknown(name: str) -> str:
     near = get_close_matches(name, names(), 1, 0.4)
     hint = f"did you mean {near[0]}?" if near else f"the library has {', '.join(names())}"
-    return f"there is no template {shown(name)}; expected {_CHOICES}; {hint}"
+    expected = f"{_CHOICES}, or none for the tokenizer's own"
+    return f"there is no template {shown(name)}; expected {expected}; {hint}"

@@ -108,6 +108,9 @@ class _SymbolicSpeech(Speech):
         fields = [self._symbols[name] for name in REASONING if name in self._symbols]
         return any(bool(field.strip()) for field in fields)
 
+    def without_values(self, text: str) -> str:
+        return text  # arguments are printed whole, or in no plan
+
     def opens(self, opener: str) -> bool:
         content = self._symbols.get("content", "")
         found = bool(content.lstrip().startswith(opener))
