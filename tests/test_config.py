@@ -210,7 +210,7 @@ def test_dataset_info(tmp_path: Path) -> None:
     ("values", "part"),
     [
         ({"ranking": True}, "preference data is not supported yet"),
-        ({"colums": {}}, "['colums']"),
+        ({"colums": {}}, "did you mean `columns`?"),
         ({"columns": ["a"]}, "mine.columns: found ['a']"),
     ],
 )

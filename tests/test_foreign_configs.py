@@ -100,7 +100,7 @@ def rows(**more: Any) -> dict[str, Any]:
             "drop, truncate or raise",
             {**BASE, "excess_length_strategy": "raise"},
         ),
-        (rows(type="alpaca_chat.load_qa"), "name the layout", rows(format="alpaca")),
+        (rows(type="pygmalion"), "name the layout", rows(format="messages")),
         (rows(type={"format": "{nothing"}), "format strings with", rows(type={"format": "{instruction}"})),
         (rows(type={"fromat": "x"}), "an unknown key", rows(type={"format": "{instruction}"})),
         (rows(train_on_eos="last"), "train_on: last", rows(train_on="last")),

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from instruct_fmt.errors import ConfigError, shown
 from instruct_fmt.names import nearest_name
 from instruct_fmt.run.config import ALIASES, DATASET_ALIASES, Config, DatasetConfig, OutputConfig
-from instruct_fmt.run.foreign import dataset_in_our_words, in_our_words
+from instruct_fmt.run.foreign import in_our_words
+from instruct_fmt.run.foreign_datasets import dataset_in_our_words
 from instruct_fmt.run.problems import Problems, problem
 
 __all__ = ["EMBEDDED", "load"]
@@ -87,22 +88,24 @@ def _canonical(raw: Any, problems: Problems) -> dict[str, Any]:
     if "left_to_trainer" in raw:
         problems.add("left_to_trainer", "an unknown key", "keys of the trainer under their own names", "remove it")
     found = _renamed(in_our_words(raw, problems), ALIASES, "", problems)
-    if "datasets" in found:
-        given = found["datasets"]
+    given = found.pop("datasets", None)
+    if given is not None:
         entries = given if isinstance(given, list) else [given]
-        read = (_dataset(entry, f"datasets.{i}.", problems) for i, entry in enumerate(entries))
+        inputs = found.get("train_on_inputs")
+        read = (_dataset(entry, f"datasets.{i}.", problems, inputs) for i, entry in enumerate(entries))
         found["datasets"] = [entry for several in read for entry in several]
-    if isinstance(found.get("output"), str):
-        found["output"] = {"path": found["output"]}
+    where = found.pop("output", None)
+    if where is not None:
+        found["output"] = {"path": where} if isinstance(where, str) else where
     return found
 
 
-def _dataset(entry: Any, key: str, problems: Problems) -> list[Any]:
+def _dataset(entry: Any, key: str, problems: Problems, inputs: object) -> list[Any]:
     if isinstance(entry, str):
         return [{"path": entry}]
     if not isinstance(entry, dict):
         return [entry]
-    return [_renamed(one, DATASET_ALIASES, key, problems) for one in dataset_in_our_words(entry, key, problems)]
+    return [_renamed(one, DATASET_ALIASES, key, problems) for one in dataset_in_our_words(entry, key, problems, inputs)]
 
 
 def _renamed(raw: Mapping[Any, Any], aliases: Mapping[str, str], key: str, problems: Problems) -> dict[str, Any]:

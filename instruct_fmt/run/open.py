@@ -11,11 +11,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import datasets
+
 from instruct_fmt import formatter
 from instruct_fmt.errors import UsageError
 from instruct_fmt.run.config import Config, DatasetConfig
-from instruct_fmt.run.dataset_info import resolve
+from instruct_fmt.run.dataset_info import resolve, unnamed
+from instruct_fmt.run.foreign_templates import FALLBACK
 from instruct_fmt.run.local import Options
+from instruct_fmt.run.problems import Problems
 from instruct_fmt.run.sources_io import open_dataset
 from instruct_fmt.run.work import Source
 from instruct_fmt.tokenizer import TokenizerReference, load_vocabulary
@@ -50,7 +54,10 @@ def open_sources(config: Config, base: Path) -> list[Source]:
     Raises:
         InstructFmtError: anything that does not fit, see `formatter.compile` and `open_dataset`.
     """
-    return [_source(config, resolve(dataset, base), base) for dataset in config.datasets]
+    return [
+        _source(config, resolve(dataset, base), base, listed=dataset.dataset_info is not None)
+        for dataset in config.datasets
+    ]
 
 
 def options_of(config: Config) -> Options:
@@ -66,7 +73,7 @@ def options_of(config: Config) -> Options:
 
 def compile_options(config: Config, dataset: DatasetConfig, base: Path) -> dict[str, Any]:
     """The arguments of `formatter.compile` for a dataset: what it says itself, else what the run says."""
-    template = _first(dataset.template, config.template)
+    template = _template(config, dataset, base)
     found = {name: getattr(config, name) for name in _PLAIN}
     found |= {
         "template": template if template is None or not Path(template).suffix else near(base, template),
@@ -85,6 +92,22 @@ def compile_options(config: Config, dataset: DatasetConfig, base: Path) -> dict[
     return found
 
 
+def _template(config: Config, dataset: DatasetConfig, base: Path) -> str | None:
+    """The template of a dataset, else of the run; `tokenizer_default_fallback_…` is for a tokenizer that has none.
+
+    As in axolotl, a template of the run is the tokenizer's own for its datasets.
+    """
+    template = dataset.template
+    if template is None or (template.startswith(FALLBACK) and config.template is not None):
+        template = config.template
+    if template is None or not template.startswith(FALLBACK):
+        return template
+    tokenizer = _tokenizer(config, base)
+    if isinstance(tokenizer, str):
+        tokenizer = TokenizerReference(tokenizer, load_vocabulary(tokenizer).digest).load()
+    return None if tokenizer.chat_template else template.removeprefix(FALLBACK)
+
+
 def near(base: Path, name: str) -> str:
     """A path beside the configuration where there is such a file or folder; else the name as it is."""
     found = base / name
@@ -92,12 +115,28 @@ def near(base: Path, name: str) -> str:
     return str(found) if os.path.exists(found) else name  # noqa: PTH110
 
 
-def _source(config: Config, dataset: DatasetConfig, base: Path) -> Source:
+def _source(config: Config, dataset: DatasetConfig, base: Path, *, listed: bool) -> Source:
     path = str(dataset.path)
     place = path if path.startswith("embedded") else near(base, path)
     data = open_dataset(place, split=dataset.split, subset=dataset.name)
+    if listed:
+        _check_unnamed(dataset, data)
     fmt = formatter.compile(**compile_options(config, dataset, base))
     return Source(path, fmt, data)
+
+
+def _check_unnamed(dataset: DatasetConfig, data: datasets.Dataset) -> None:
+    """Refuse words of an entry's rows that LLaMA-Factory leaves out and that would be read here.
+
+    Raises:
+        ConfigError: a filled column that the entry does not name.
+    """
+    problems = Problems(str(dataset.path))
+    for key, column in unnamed(dataset, data.column_names):
+        if any(value for value in data[column]):
+            fix = f"add `{key}: {column}` to the entry's `columns`, or take the column out of the data"
+            problems.add(column, "a filled column that dataset_info.json does not name", "a name for it", fix)
+    problems.check()
 
 
 def _tokenizer(config: Config, base: Path) -> Any:

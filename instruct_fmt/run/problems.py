@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from instruct_fmt.errors import ConfigError
+from instruct_fmt.errors import ConfigError, shown
 
-__all__ = ["Problems", "problem"]
+__all__ = ["Problems", "problem", "say"]
 
 
 def problem(file: str, key: str, found: str, expected: str, fix: str) -> ConfigError:
@@ -41,3 +42,17 @@ class Problems:
         """
         if self.lines:
             raise ConfigError("\n".join(dict.fromkeys(self.lines)))
+
+
+def say(found: dict[str, Any], ours: str, value: Any, key: str, problems: Problems) -> None:
+    """Set what `key` says in our words; a problem where something else is said already.
+
+    >>> found, problems = {"format": "text"}, Problems("run.yaml")
+    >>> say(found, "format", "alpaca", "type", problems)
+    >>> found["format"], len(problems.lines)
+    ('text', 1)
+    """
+    if found.get(ours) is None:
+        found[ours] = value
+    elif found[ours] != value:
+        problems.add(key, f"{shown(value)} beside `{ours}: {found[ours]}`", "one of them", "take one of them out")
