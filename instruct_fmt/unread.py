@@ -21,7 +21,8 @@ from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows,
 
 _BESIDE = {TOOLS: "tools", DOCUMENTS: "documents", VARIABLES: "chat_template_kwargs"}
 # Fields of messages that another name may be given to.
-_OF_MESSAGES = ("name", "tool_calls", "tool_call_id", "reasoning_content")
+_FLAGS = ("train", "weight")
+_OF_MESSAGES = ("name", "tool_calls", "tool_call_id", "reasoning_content", *_FLAGS)
 
 
 def of_row(
@@ -73,7 +74,10 @@ def check_named(example: Example, field_map: Mapping[str, str]) -> list[str]:
     if not isinstance(example, Conversation):
         return []
     named = [ours for ours in _OF_MESSAGES if ours in field_map]
-    present = [ours for ours in named if any(ours in message for message in example.messages)]
+    flagged = any(flag is not None for flag in example.train)
+    present = [
+        ours for ours in named if (flagged if ours in _FLAGS else any(ours in message for message in example.messages))
+    ]
     for ours in named:
         if ours not in present:
             names = {name for message in example.messages for name in message}

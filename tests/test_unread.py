@@ -291,3 +291,44 @@ def test_preferences_are_read_as_the_error_says() -> None:
         {"messages": [dict(USER), {"role": "assistant", "content": "Yes."}]}
     )
     assert set(fmt.pipeline.run([row], list(row), 0).unread) == {"$.rejected"}
+
+
+@pytest.mark.parametrize(("value", "fate"), [(0, "not-preferred"), ("0", "not-preferred"), (1, ""), ("bad", "listed")])
+def test_labels_of_other_kinds(value: Any, fate: str) -> None:
+    for run in (
+        lambda fmt, rows: fmt.encode_batch(pa.Table.from_pylist(rows)),
+        lambda fmt, rows: fmt.pipeline.run(rows, list(rows[0]), 0),
+    ):
+        batch = run(ifmt.compile("chatml", "embedded"), [{**chat(), "label": value}])
+        assert [found.reason for found in batch.rejected] == ([fate] if fate == "not-preferred" else [])
+        assert ("$.label" in batch.unread) == (fate == "listed")
+
+
+def test_a_slip_in_the_name_of_a_flag() -> None:
+    row = chat(training=False)
+    with pytest.raises(ifmt.UsageError, match="'trainin'"):
+        ifmt.compile("chatml", "embedded", field_map={"train": "trainin"}).encode(row)
+    with pytest.raises(ifmt.RowError, match="no-trained-turn"):
+        ifmt.compile("chatml", "embedded", field_map={"train": "training"}).encode(row)
+
+
+def test_two_reasonings_and_a_key_twice_are_refused() -> None:
+    for row, path in (
+        (chat(reasoning_content="a", thinking="b"), "$.messages[1].thinking"),
+        (chat(tool_calls=[{"name": "f", "arguments": '{"a": 1, "a": 2}'}]), "$.messages[1].tool_calls[0].arguments"),
+    ):
+        with pytest.raises(ifmt.RowError) as caught:
+            ifmt.compile("qwen2_5", "embedded").encode(row)
+        assert (caught.value.reason, caught.value.path) == ("bad-field", path)
+
+
+def test_media_may_be_let_go() -> None:
+    row = {**chat(), "images": ["a.png"]}
+    fmt = ifmt.compile("chatml", "embedded", allow_dropped=["images"])
+    assert set(fmt.pipeline.run([row], list(row), 0).unread) == {"$.images"}
+
+
+def test_weights_of_any_width() -> None:
+    table = pa.table({"messages": [chat()["messages"]] * 2, "weight": pa.array([1.0, 0.5], pa.float16())})
+    batch = ifmt.compile("chatml", "embedded").encode_batch(table)
+    assert [found.row for found in batch.rejected] == [1]

@@ -175,7 +175,7 @@ def find_shapes(
     dialect = _dialect(table.schema.field(column).type, known, asked, source)
     if dialect is None:
         return []
-    extras = find_extras(known, None)
+    extras = find_extras(known, None, asked.allow_dropped)
     own = (extras.system, extras.documents, extras.template_kwargs, *extras.media)
     empty = [name for name in own if name]
     beside = Beside.of(table.column_names, (column, *extras.columns), asked.allow_dropped)
@@ -212,7 +212,7 @@ def _conversational(
     """The adapter of a format. Where it was not named, rows with messages tell their dialect themselves."""
     if found == "text":
         return text.adapter(known, Unplaced.of(asked, known.find("system"), "ready text", "write it into the text"))
-    beside = find_extras(known, asked.system)
+    beside = find_extras(known, asked.system, asked.allow_dropped)
     if found == "alpaca":
         return alpaca.adapter(known, beside)
     spoken = messages.dialects(known, asked, source)

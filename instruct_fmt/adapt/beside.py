@@ -77,7 +77,8 @@ class Beside:
                 at(root(self.label)),
                 f"{shown(row[self.label])}: the row shows what not to write",
                 "rows that show what to write; preferences are not supported",
-                f"leave such rows out, as dataset.filter(lambda row: row[{self.label!r}]) does",
+                f"leave such rows out, as dataset.filter(lambda row: str(row[{self.label!r}]).lower() not in "
+                "('false', '0')) does",
                 changes=[let_go(self.label)._replace(about="reads the rows without it, if it says something else")],
             )
         if self.weight is not None and not _is_one(row.get(self.weight)):
@@ -122,7 +123,8 @@ class Beside:
         if self.weight is not None:
             column = table.column(self.weight)
             number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-            found |= ~_mask(pc.fill_null(pc.equal(column, 1), True)) if number else filled(column)
+            one = pc.fill_null(pc.equal(pc.cast(column, pa.float64()), 1), True) if number else None
+            found |= filled(column) if one is None else ~_mask(one)
         return found
 
     def said(self, table: pa.Table) -> Iterator[tuple[str, Bools]]:
@@ -131,12 +133,18 @@ class Beside:
             found = filled(table.column(name))
             if found.any():
                 yield name, found
+        if self.label is not None:
+            strange = [not _is_judged(value) for value in table.column(self.label).to_pylist()]
+            if any(strange):
+                yield self.label, np.array(strange)
 
     def said_in(self, row: Row) -> Iterator[tuple[str, Any]]:
         """The same for a row."""
         for name in self.unread:
             if _says_something(row.get(name)):
                 yield name, row[name]
+        if self.label is not None and not _is_judged(row.get(self.label)):
+            yield self.label, row[self.label]
 
 
 def value_at(table: pa.Table, column: str, row: int) -> Any:
@@ -165,7 +173,17 @@ def _says_something(value: Any) -> bool:
 
 
 def _is_false(value: Any) -> bool:
-    return value is False or (isinstance(value, str) and value.strip().lower() == "false") or value is np.False_
+    """Whether a label says that the row is a bad example."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("false", "0")
+    return isinstance(value, bool | int | float | np.bool_) and value == 0
+
+
+def _is_judged(value: Any) -> bool:
+    """Whether a label says that the row is a good example or a bad one, or nothing."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("", "true", "false", "0", "1")
+    return value is None or (isinstance(value, bool | int | float | np.bool_) and value in (0, 1))
 
 
 def _is_one(value: Any) -> bool:

@@ -190,9 +190,17 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
                 names = _named(names, name, key)
     if "content" not in message:
         _check_says(message, path, dialect)
+    _check_reasoning(message, path, names)
     if said is not None:
         names = {**names, **parts.into(message, said, REASONING)}
     return _Read(_with_reasoning(message), flag, names, () if said is None else said.pieces, is_call, beside)
+
+
+def _check_reasoning(message: Message, path: Path, names: Mapping[str, str]) -> None:
+    """A message has one reasoning, under whichever names."""
+    said = [name for name in REASONING if message.get(name)]
+    if len(said) > 1 and any(message[name] != message[said[0]] for name in said):
+        raise bad_field((path, said[1]), message[said[1]], "one reasoning in a message", "remove one of the two fields")
 
 
 def _check_says(message: Message, path: Path, dialect: Dialect) -> None:

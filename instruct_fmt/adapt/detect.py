@@ -147,7 +147,8 @@ def _refuse_preference(fields: Fields) -> None:
         return
     raise UsageError(
         f"the dataset holds preference data ({listed(pair)}), which is not supported yet; the dataset has "
-        f"{listed(fields.columns)}; fix: field_map={_chosen_alone(fields, pair[0])} trains on the chosen answers only"
+        f"{listed(fields.columns)}; fix: field_map={_chosen_alone(fields, pair[0])} trains on the chosen answers "
+        f"only, or, where {pair[0]!r} holds whole conversations, field_map={{'messages': {pair[0]!r}}}"
     )
 
 

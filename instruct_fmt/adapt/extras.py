@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -96,15 +96,19 @@ class Extras:
         return None
 
 
-def find_extras(fields: Fields, system: str | None) -> Extras:
-    """Find the columns once."""
+def find_extras(fields: Fields, system: str | None, allow_dropped: Collection[str] = ()) -> Extras:
+    """Find the columns once; media in `allow_dropped` are not looked at."""
     return Extras(
         default_system=system,
         system=fields.find("system"),
         tools=fields.find("tools"),
         documents=fields.find("documents"),
         template_kwargs=fields.find("chat_template_kwargs"),
-        media=tuple(name for field in _MEDIA if (name := fields.find(field))),
+        media=tuple(
+            name
+            for field in _MEDIA
+            if (name := fields.find(field)) and field not in allow_dropped and name not in allow_dropped
+        ),
     )
 
 

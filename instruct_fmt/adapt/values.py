@@ -128,10 +128,17 @@ def _builtin(value: object, path: Path) -> object:
     raise bad_field(path, value, "plain data (text, number, boolean, list, object)", "convert it to text")
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
 def decoded(value: str) -> Any:
-    """What a JSON string holds, or None where it is not JSON or nested too deep; null is None as well."""
+    """What a JSON string holds; None for null, and where it is not JSON, has a key twice or is nested too deep."""
     try:
-        return json.loads(value)
+        return json.loads(value, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         return None
 
