@@ -295,11 +295,8 @@ def test_preferences_are_read_as_the_error_says() -> None:
 
 @pytest.mark.parametrize(("value", "fate"), [(0, "not-preferred"), ("0", "not-preferred"), (1, ""), ("bad", "listed")])
 def test_labels_of_other_kinds(value: Any, fate: str) -> None:
-    for run in (
-        lambda fmt, rows: fmt.encode_batch(pa.Table.from_pylist(rows)),
-        lambda fmt, rows: fmt.pipeline.run(rows, list(rows[0]), 0),
-    ):
-        batch = run(ifmt.compile("chatml", "embedded"), [{**chat(), "label": value}])
+    fmt, rows = ifmt.compile("chatml", "embedded"), [{**chat(), "label": value}]
+    for batch in (fmt.encode_batch(pa.Table.from_pylist(rows)), fmt.pipeline.run(rows, list(rows[0]), 0)):
         assert [found.reason for found in batch.rejected] == ([fate] if fate == "not-preferred" else [])
         assert ("$.label" in batch.unread) == (fate == "listed")
 
