@@ -5,14 +5,21 @@ What a fix names as options is parsed out of the message and applied to the row.
 
 from __future__ import annotations
 
+import json
+import pickle
 import re
+import shutil
 from ast import literal_eval
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 import instruct_fmt as ifmt
+from instruct_fmt.embedded import tokenizer_path
+from instruct_fmt.template.provenance import TracedTemplate
 
 Row = dict[str, Any]
 HEAD = "<|im_start|>assistant\n"
@@ -157,3 +164,80 @@ def test_a_row_is_refused_and_its_fixes_work(name: str) -> None:
         assert named, error.fix
     elif cure is not None:
         assert ifmt.compile(template, "embedded", **options).encode(cure)
+
+
+OPTIONS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
+    "choice": ("chatml", {"history": "automatic"}, "history: found 'automatic'", {"history": "auto"}),
+    "max_rejected": ("chatml", {"max_rejected": 2}, "max_rejected: found 2", {"max_rejected": 0.01}),
+    "train_on": ("chatml", {"train_on": "asistant"}, "train_on: found 'asistant'", {"train_on": "assistant"}),
+    "now": ("chatml", {"now": "today"}, "now: found 'today'", {"now": datetime(2025, 1, 31)}),
+    "no dict": ("chatml", {"field_map": 3}, "field_map: found 3", {"field_map": {}}),
+    "form": ("chatml", {"completion_format": "{x}"}, "completion_format: found", {"completion_format": "{content}"}),
+    "no form": ("chatml", {"completion_format": "{"}, "completion_format: ", {"completion_format": "{content}"}),
+    "backslash": (
+        "chatml", {"completion_format": "\\n{content}"}, "a backslash and an n", {"completion_format": "\n{content}"},
+    ),
+    "no data": (
+        "chatml",
+        {"template_kwargs": {"bos_token": object()}},
+        "expected plain data",
+        {"template_kwargs": {"bos_token": "a"}},
+    ),
+    "options of chats": ("alpaca", {"reasoning": "strip"}, "reasoning: found 'strip' with a record template", {}),
+    "probe word": (turns("{{ m.content | replace('qvzkjwrtb', '') }}"), {}, "a word that probes say", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_is_refused(name: str) -> None:
+    template, options, found, mended = OPTIONS[name]
+    with pytest.raises((ifmt.UsageError, ifmt.TemplateError), match=re.escape(found)):
+        ifmt.compile(template, "embedded", **options).fingerprint  # noqa: B018
+    if template in ("chatml", "alpaca"):
+        assert ifmt.compile(template, "embedded", **mended).fingerprint
+
+
+def test_calls_that_cannot_work() -> None:
+    fmt = ifmt.compile("chatml", "embedded", history="expand")
+    with pytest.raises(ifmt.UsageError, match="makes 2 rows of this one"):
+        fmt.encode(TWO)
+    assert fmt.encode_table(pa.Table.from_pylist([TWO])).num_rows == 2
+    with pytest.raises(ifmt.UsageError, match=r"expected a pyarrow\.Table"):
+        fmt.encode_batch([TWO])  # type: ignore[arg-type]
+    with pytest.raises(ifmt.RowError, match="1 trained turns"):
+        ifmt.compile("chatml", "embedded").prompt(PLAIN, turn=5)
+
+
+def test_a_rendering_that_differs_from_plain_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
+    fmt = ifmt.compile("chatml", "embedded")
+    monkeypatch.setattr(TracedTemplate, "plain", lambda *arguments: "another text")
+    with pytest.raises(ifmt.RowError, match="text-differs"):
+        fmt.encode(PLAIN)
+
+
+def test_files_beside_a_tokenizer_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tokenizer_path(), folder)
+    fmt = ifmt.compile("chatml", str(folder))
+    (folder / "generation_config.json").write_text("[")
+    with pytest.raises(ifmt.TokenizerError, match=r"generation_config\.json"):
+        ifmt.compile("chatml", str(folder))
+    (folder / "generation_config.json").unlink()
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ifmt.TokenizerError, match=r"config\.json"):
+        fmt.check()
+    (folder / "config.json").unlink()
+    assert ifmt.compile("chatml", str(folder)).check().ok
+
+
+def test_a_tokenizer_that_has_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tokenizer_path(), folder)
+    packed = pickle.dumps(ifmt.compile("chatml", str(folder)))
+    path = folder / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    spec["added_tokens"].append({**spec["added_tokens"][-1], "id": 99_999, "content": "<new>"})
+    path.write_text(json.dumps(spec))
+    with pytest.raises(ifmt.TokenizerError, match="has changed"):
+        pickle.loads(packed).encode(PLAIN)
+    assert ifmt.compile("chatml", str(folder)).encode(PLAIN)
