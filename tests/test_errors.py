@@ -14,11 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pytest
 
 import instruct_fmt as ifmt
 from instruct_fmt.embedded import tokenizer_path
+from instruct_fmt.run.sources_io import open_dataset
 from instruct_fmt.template.provenance import TracedTemplate
 
 Row = dict[str, Any]
@@ -203,7 +205,7 @@ def test_calls_that_cannot_work() -> None:
         fmt.encode(TWO)
     assert fmt.encode_table(pa.Table.from_pylist([TWO])).num_rows == 2
     with pytest.raises(ifmt.UsageError, match=r"expected a pyarrow\.Table"):
-        fmt.encode_batch([TWO])  # type: ignore[arg-type]
+        fmt.encode_batch([TWO])
     with pytest.raises(ifmt.RowError, match="1 trained turns"):
         ifmt.compile("chatml", "embedded").prompt(PLAIN, turn=5)
 
@@ -241,3 +243,31 @@ def test_a_tokenizer_that_has_changed(tmp_path: Path) -> None:
     with pytest.raises(ifmt.TokenizerError, match="has changed"):
         pickle.loads(packed).encode(PLAIN)
     assert ifmt.compile("chatml", str(folder)).encode(PLAIN)
+
+
+def test_words_where_nothing_reads_them() -> None:
+    silent = {"messages": [USER, {"role": "assistant", "function_calls": '[{"name": "f", "arguments": {}}]'}]}
+    with pytest.raises(ifmt.RowError) as caught:
+        ifmt.compile("qwen2_5", "embedded").encode(silent)
+    assert caught.value.path == "$.messages[1].function_calls"
+    (more,) = options_in(caught.value.fix)
+    assert ifmt.compile("qwen2_5", "embedded", **more).encode(silent)
+    tool = [{"name": "f", "parameters": {"type": "object"}}]
+    two = {**PLAIN, "tools": [], "functions": tool}
+    with pytest.raises(ifmt.RowError, match="in a second column of tools") as caught:
+        ifmt.compile("qwen2_5", "embedded").encode(two)
+    assert caught.value.path == "$.functions"
+    assert ifmt.compile("qwen2_5", "embedded").encode({**PLAIN, "tools": tool, "functions": []})
+
+
+def test_data_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("instruction,output\n")
+    with pytest.raises(ifmt.DataError, match="found no rows"):
+        open_dataset(str(tmp_path / "a.csv"))
+    with pytest.raises(ifmt.DataError, match="no dataset that can be loaded"):
+        open_dataset("nobody/nothing-at-all")
+    datasets.Dataset.from_list([PLAIN]).save_to_disk(tmp_path / "saved")
+    for path in (tmp_path / "saved", tmp_path):
+        with pytest.raises((ifmt.UsageError, ifmt.DataError)):
+            open_dataset(str(path), subset="document")
+    assert len(open_dataset(str(tmp_path / "saved"))) == 1
