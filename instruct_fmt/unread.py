@@ -14,6 +14,7 @@ import numpy as np
 from instruct_fmt.adapt import dataset_path
 from instruct_fmt.errors import UsageError, shown
 from instruct_fmt.names import nearest_name
+from instruct_fmt.reasoning import split_reasoning
 from instruct_fmt.template.coverage import shown_path, unread
 from instruct_fmt.template.origins import DOCUMENTS, TOOLS, VARIABLES, Field
 from instruct_fmt.template.planner import ShapeGroup
@@ -41,8 +42,19 @@ def of_row(
     found: dict[str, Any] = {}
     for leaf in unread(example, printed, source.mentioned | source.variables):
         found.setdefault(_path(example, leaf.field, columns), leaf.value)
-    for path, value in found.items():
+    for path, value in (*found.items(), *_inline_reasoning(example, rows)):
         yield path, Unread(1, number, shown(value))
+
+
+def _inline_reasoning(example: Example, rows: Sequence[Marked]) -> Iterator[tuple[str, str]]:
+    """A block of reasoning inside a content of which the rest is printed; rows with one have no plan."""
+    for place, message in enumerate(example.messages if isinstance(example, Conversation) else ()):
+        content = message.get("content")
+        split = split_reasoning(content) if isinstance(content, str) and message["role"] == "assistant" else None
+        thought = split[0].strip() if split is not None else ""
+        if thought and not any(thought in marked.text for marked in rows):
+            yield _path(example, Field(place, ("content",)), {}), thought
+            return
 
 
 def of_plans(

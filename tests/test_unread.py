@@ -329,3 +329,17 @@ def test_weights_of_any_width() -> None:
     table = pa.table({"messages": [chat()["messages"]] * 2, "weight": pa.array([1.0, 0.5], pa.float16())})
     batch = ifmt.compile("chatml", "embedded").encode_batch(table)
     assert [found.row for found in batch.rejected] == [1]
+
+
+def test_inline_reasoning_that_history_loses_is_listed() -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{{ m.content if loop.last else m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    first = {"role": "assistant", "content": "<think>Early.</think>One."}
+    row = {"messages": [USER, first, USER, {"role": "assistant", "content": "Two."}]}
+    fmt = ifmt.compile(template, "embedded")
+    assert fmt.pipeline.run([row], list(row), 0).unread == {"$.messages[assistant].content": Unread(1, 0, "'Early.'")}
+    table = fmt.encode_batch(pa.Table.from_pylist([row] * 8))
+    assert table.unread == {"$.messages[assistant].content": Unread(8, 0, "'Early.'")}
