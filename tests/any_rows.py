@@ -147,23 +147,35 @@ class Maker:
         if role == "tool" and self.maybe(0.2):
             return {"degrees": 22, "text": self.word(column, key)}
         if self.maybe(0.15):
-            kinds = ["text", "text", "output_text"]
-            parts: list[dict[str, Any]] = [
-                {"type": self.rng.choice(kinds), "text": self.word(column, key)} for _ in range(self.rng.choice([1, 2]))
-            ]
+            parts = self.parts(column, key)
             if role == "assistant" and self.maybe(0.5):
                 kind = self.rng.choice(["reasoning", "thinking"])
-                parts.insert(0, {"type": kind, kind: self.word(column, key, *REASONING)})
+                said = self.parts(column, key, *REASONING) if self.maybe(0.2) else self.word(column, key, *REASONING)
+                signature = {"signature": self.word(column, key)} if self.maybe(0.3) else {}
+                parts.insert(0, {"type": kind, kind: said, **signature})
             if role == "assistant" and self.maybe(0.3):
                 call: dict[str, Any] = {"type": "tool_use", "id": self.word(column, key, "tool_calls"), "name": "f"}
-                parts.append({**call, "input": {"city": self.word(column, key, "tool_calls")}})
+                more = {"cache_control": self.word(column, key, "tool_calls")} if self.maybe(0.3) else {}
+                parts.append({**call, "input": {"city": self.word(column, key, "tool_calls")}, **more})
             if role == "user" and self.maybe(0.3):
                 ids = {"tool_use_id": self.word(column, key, "tool_call_id")}
-                parts.insert(0, {"type": "tool_result", **ids, "content": self.word(column, key)})
+                said = self.parts(column, key) if self.maybe(0.4) else self.word(column, key)
+                parts.insert(0, {"type": "tool_result", **ids, "content": said})
             return parts
         if self.maybe(0.06):
             return self.rng.choice([None, "", "  \n"])
         return self.word(column, key)
+
+    def parts(self, column: str, *names: str) -> list[dict[str, Any]]:
+        """Parts of text, some with more beside it."""
+        made = []
+        for _ in range(self.rng.choice([1, 2])):
+            part: dict[str, Any] = {"type": self.rng.choice(["text", "text", "output_text"])}
+            part["text"] = self.word(column, *names)
+            if self.maybe(0.2):
+                part["citations"] = self.data(column, *names)
+            made.append(part)
+        return made
 
     def messages(self, column: str, keys: tuple[str, str], roles: Sequence[str]) -> Any:
         made = [self.message(role, column, keys) for role in roles]
@@ -223,7 +235,7 @@ def _beside(maker: Maker) -> None:
     """Columns beside what is read."""
     row, rng = maker.case.row, maker.rng
     if maker.maybe(0.1):
-        row["system"] = maker.word("system")
+        row["system"] = maker.parts("system") if maker.maybe(0.3) else maker.word("system")
     if maker.maybe(0.15):
         name = rng.choice(["tools", "functions", "tool_defs"])
         row[name] = maker.tools(name)

@@ -16,6 +16,7 @@ from instruct_fmt.types import Unread
 
 Row = dict[str, Any]
 USER = {"role": "user", "content": "Hi"}
+SAYS_MORE = {"type": "text", "text": "7", "x": "lost"}
 
 
 def chat(number: int = 0, **fields: Any) -> Row:
@@ -343,3 +344,51 @@ def test_inline_reasoning_that_history_loses_is_listed() -> None:
     assert fmt.pipeline.run([row], list(row), 0).unread == {"$.messages[assistant].content": Unread(1, 0, "'Early.'")}
     table = fmt.encode_batch(pa.Table.from_pylist([row] * 8))
     assert table.unread == {"$.messages[assistant].content": Unread(8, 0, "'Early.'")}
+
+
+def test_what_is_no_text_is_listed_where_nothing_names_it() -> None:
+    row = chat(scores=[1, 2], meta={"k": {"n": 5}}, empty=[])
+    found = ifmt.compile("chatml", "embedded").pipeline.run([row], list(row), 0).unread
+    assert set(found) == {"$.messages[assistant].scores", "$.messages[assistant].meta"}
+
+
+@pytest.mark.parametrize(
+    ("message", "path"),
+    [
+        ({"role": "tool", "content": [SAYS_MORE]}, "$.messages[tool].content[].x"),
+        (
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "content": [SAYS_MORE]}],
+            },
+            "$.messages[user].content[].content[].x",
+        ),
+        (
+            {"role": "user", "content": SAYS_MORE},
+            "$.messages[user].content.x",
+        ),
+        (
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {}, "x": "lost"}]},
+            "$.messages[assistant].content[].x",
+        ),
+        (
+            {"role": "assistant", "content": "a", "reasoning_content": [{"type": "text", "text": "h", "x": "lost"}]},
+            "$.messages[assistant].reasoning_content[].x",
+        ),
+    ],
+)
+def test_what_parts_say_beside_their_text(message: Row, path: str) -> None:
+    row = {"messages": [dict(USER), message, {"role": "assistant", "content": "Yes."}]}
+    if message["role"] == "assistant":
+        row["messages"].insert(2, {"role": "tool", "content": "1"})
+    batch = ifmt.compile("qwen2_5", "embedded").pipeline.run([row], list(row), 0)
+    assert not batch.rejected
+    assert path in batch.unread
+    assert "lost" in batch.unread[path].example
+
+
+def test_parts_of_a_system_prompt() -> None:
+    row = {**chat(), "system": [{"type": "text", "text": "Be brief.", "cache_control": "lost"}]}
+    assert set(ifmt.compile("chatml", "embedded").pipeline.run([row], list(row), 0).unread) == {
+        "$.system[].cache_control"
+    }

@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from instruct_fmt.adapt import parts, tools
-from instruct_fmt.adapt.content import RESULT_ROLES, content
+from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.roles import CALL, Roles
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, root, text
 from instruct_fmt.errors import Change, RowError, shown
@@ -127,8 +127,7 @@ def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> 
         path = (root(column), i)
         found = canonical_message(value, path, dialect)
         linked = linked or found.is_call
-        for name, item in found.left_over:
-            unread.append((f"$.{column}[{found.message['role']}].{dialect.content}[].{name}", item))
+        unread += [(f"$.{column}[{found.message['role']}].{name}", item) for name, item in found.left_over]
         if found.pieces:
             place = len(messages)
             paths = (*paths[:place], *(at(piece.path) for piece in found.pieces), *paths[place + 1 :])
@@ -179,14 +178,17 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
                 message["content"] = item
             else:
                 said = None if isinstance(item, str) else parts.read(item, (path, key), role)
-                beside = [] if isinstance(item, str) or role in RESULT_ROLES else list(parts.left_over(item))
                 message["content"] = content(item, (path, key), role) if said is None else said.content
+                if isinstance(message["content"], str):
+                    beside += parts.left_over(item, key)
         else:
             name = dialect.rename.get(key, key)
             if name in FLAGS:
                 flag = _flag(item, flag, (path, key))
             else:
                 _add(message, name, item, (path, key))
+                if name in REASONING:
+                    beside += parts.left_over(item, key)
                 names = _named(names, name, key)
     if "content" not in message:
         _check_says(message, path, dialect)
@@ -356,7 +358,8 @@ def dataset_path(example: Conversation, place: int, name: str, inside: str = "")
     names = example.names[place] if place < len(example.names) else _SAME
     part = names.get(f"{name}{inside.partition(']')[0]}]")
     if part is not None:  # a call that is a part of the content
-        return f"{path}.{part}{'.id' if inside.endswith('.id') else ''}"
+        own = inside.partition("]")[2]
+        return f"{path}.{part}{'' if own.startswith('.function') else own}"
     theirs = names.get(name, name)
     if name == "tool_calls" and theirs == names.get("content", "content"):
         inside = ""  # the call is the text of its message, whose JSON has no path

@@ -38,15 +38,19 @@ def content(value: object, path: Path, role: str) -> Any:
     """
     if isinstance(value, str):
         return text(value, path)
+    if role in RESULT_ROLES and not is_joined(value) and (isinstance(value, Mapping) or as_list(value) is not None):
+        return plain(value, path)
     if isinstance(value, Mapping):
-        kept = role in RESULT_ROLES and not _is_part(value)
-        return plain(value, path) if kept else part_text(value, path)
+        return part_text(value, path)
     parts = as_list(value)
     if parts is None:
         raise bad_field(path, value, "text, null, or a list of text parts", "convert the content to text")
-    if role in RESULT_ROLES and not all(map(_is_part, parts)):
-        return plain(value, path)
     return "".join([part_text(part, (path, i)) for i, part in enumerate(parts)])
+
+
+def is_joined(value: object) -> bool:
+    """Whether the content of a result is parts, which are joined, and no data, which is kept as it is."""
+    return _is_part(value) if isinstance(value, Mapping) else all(map(_is_part, as_list(value) or ()))
 
 
 def _is_part(part: object) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from instruct_fmt.adapt import parts
 from instruct_fmt.adapt import tools as tool_forms
 from instruct_fmt.adapt.canonical import IS_TEXT, Canonical
 from instruct_fmt.adapt.content import content
@@ -57,6 +58,11 @@ class Extras:
         for column in self.media:
             _refuse_media(row.get(column), column)
         messages, flags, names, paths, _, unread = found
+        if self.system is not None:
+            unread = (
+                *unread,
+                *((f"$.{path}", item) for path, item in parts.left_over(row.get(self.system), self.system)),
+            )
         front = self._system(messages, row)
         if front is not None:
             source, prompt = front

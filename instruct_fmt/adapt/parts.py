@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from instruct_fmt.adapt import tools
-from instruct_fmt.adapt.content import RESULT_ROLES, content, part_text, text_key
+from instruct_fmt.adapt.content import RESULT_ROLES, content, is_joined, part_text, text_key
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, plain, text
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Message
@@ -99,19 +99,29 @@ def read(value: object, path: Path, role: str) -> Parts | None:
     return _answer(parts) if role == "assistant" else Parts(pieces=_pieces(parts, role))
 
 
-def left_over(value: object) -> Iterator[tuple[str, Any]]:
-    """What parts of text and of reasoning say beside it, such as ``("signature", "…")``.
+def left_over(value: object, name: str) -> Iterator[tuple[str, Any]]:
+    """What parts of text, of reasoning and of results say beside it, at any depth.
 
-    >>> list(left_over([{"type": "thinking", "thinking": "Hm.", "signature": "x"}]))
-    [('signature', 'x')]
+    Args:
+        value: what is read as text: a part or a list of parts; text itself has nothing beside it.
+        name: what it is called in its message.
+
+    >>> list(left_over([{"type": "thinking", "thinking": "Hm.", "signature": "x"}], "content"))
+    [('content[].signature', 'x')]
     """
-    for part in [value] if isinstance(value, Mapping) else as_list(value) or ():
+    listed = None if isinstance(value, Mapping) else as_list(value)
+    here = f"{name}[]" if listed is not None else name
+    for part in [value] if isinstance(value, Mapping) else listed or ():
         kind = _kind(part)
-        if isinstance(part, Mapping) and kind in ("text", "reasoning"):
-            said = text_key(part) if kind == "text" else _reasoning_key(part)
-            for name, item in part.items():
-                if item is not None and name not in ("type", said):
-                    yield str(name), item
+        if not isinstance(part, Mapping) or kind not in ("text", "reasoning", "result"):
+            continue
+        said = _reasoning_key(part) if kind == "reasoning" else text_key(part) if kind == "text" else "content"
+        if kind != "result" or is_joined(part.get(said)):
+            yield from left_over(part.get(said), f"{here}.{said}")
+        if kind != "result":  # a result's other members are members of its message
+            yield from (
+                (f"{here}.{key}", item) for key, item in part.items() if key not in ("type", said) and item is not None
+            )
 
 
 def _kind(part: object) -> str:

@@ -92,9 +92,11 @@ def _of_message(
     for name, value in message.items():
         if name in _READ or (name in REASONING and name != reasoning) or _is_said_by_call(name, value, place, messages):
             continue
-        if isinstance(value, str | list | tuple | dict):
-            yield from _texts(value, place, (name,))
-        elif value is not None and name not in mentioned:
+        texts = list(_texts(value, place, (name,)))
+        yield from texts
+        # What is no text leaves no trace: a name that the template does not use is all that tells.
+        says = bool(value) if isinstance(value, str | list | tuple | dict) else value is not None
+        if not texts and says and not isinstance(value, str) and name not in mentioned:
             yield Leaf(Field(place, (name,)), value)
 
 
