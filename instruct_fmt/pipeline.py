@@ -6,7 +6,7 @@ In: plain Python rows. Out: an `EncodedBatch`. A row that cannot be encoded beco
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
@@ -18,15 +18,11 @@ import pyarrow as pa
 from instruct_fmt.adapt import (
     Adapter,
     Asked,
-    ShapedRows,
     added_roles,
     allowed_names,
-    column_of,
     filled_nulls,
-    find_shapes,
     make_adapter,
     table_rows,
-    value_at,
     with_column,
     with_dataset_path,
 )
@@ -40,16 +36,15 @@ from instruct_fmt.encode.flat import only
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import DataError, Rejection, RowError, UsageError, shown
 from instruct_fmt.fit.length import truncate, truncate_prompt
+from instruct_fmt.grouping import shape_groups
 from instruct_fmt.reasoning import reasoned
 from instruct_fmt.settings import Settings
 from instruct_fmt.template.chat import ChatTemplate
 from instruct_fmt.template.coverage import unread_words
 from instruct_fmt.template.headers import role_headers
-from instruct_fmt.template.origins import TOOLS, Field
 from instruct_fmt.template.plan import TokensOfText
 from instruct_fmt.template.planner import Planner, ShapeGroup
 from instruct_fmt.template.records import RecordTemplate
-from instruct_fmt.template.shapes import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
 from instruct_fmt.template.sources import answer_column
 from instruct_fmt.template.text import mark_text
 from instruct_fmt.template.turns import Marker
@@ -67,8 +62,9 @@ from instruct_fmt.types import (
     TemplateSource,
     Text,
     Unread,
+    add_unread,
 )
-from instruct_fmt.unread import check_named, of_plans, of_row
+from instruct_fmt.unread import check_named, of_columns, of_plans, of_row, of_table
 
 Row = Mapping[str, Any]
 
@@ -216,19 +212,11 @@ class Pipeline:
         """
         batch, rows = Batch(), list(rows)
         batch.counts["rows"] = len(rows)
-        self._note_columns(batch, rows, columns, first_row)
+        if rows:
+            add_unread(batch.unread, of_columns(self.adapter(columns, rows[0]).beside, rows, first_row))
         numbers = np.arange(first_row, first_row + len(rows))
         self._run_rows(batch, rows, columns, numbers, np.zeros(len(rows), np.bool_))
         return self._finish(batch, columns)
-
-    def _note_columns(self, batch: Batch, rows: Sequence[Row], columns: Sequence[str], first_row: int) -> None:
-        """List the columns that nothing reads."""
-        if not rows:
-            return
-        beside = self.adapter(columns, rows[0]).beside
-        for number, row in enumerate(rows, first_row):
-            for name, value in beside.said_in(row):
-                batch.note(f"$.{name}", Unread(1, number, shown(value)))
 
     def run_one(self, row: Row) -> list[EncodedRow]:
         """Encode a single row; with `history="expand"` it makes several.
@@ -266,10 +254,7 @@ class Pipeline:
         batch.counts["rows"] = table.num_rows
         batch.counts.update({f"null:{path}": count for path, count in filled_nulls(table).items()})
         if table.num_rows:
-            for name, said in self.adapter(columns, None).beside.said(table):
-                first = int(np.argmax(said))
-                value = shown(value_at(table, name, first))
-                batch.note(f"$.{name}", Unread(int(np.count_nonzero(said)), first_row + first, value))
+            add_unread(batch.unread, of_table(self.adapter(columns, None).beside, table, first_row))
         left, tried = np.ones(table.num_rows, np.bool_), np.zeros(table.num_rows, np.bool_)
         starts = range(0, table.num_rows, rows_at_a_time(table.num_rows, table.nbytes))
         self._ready(columns)
@@ -293,35 +278,9 @@ class Pipeline:
     def _run_columns(self, piece: tuple[pa.Table, int]) -> Block:
         """Encode the rows of plain shape that have a plan."""
         table, first_row = piece
-        return self._run_plans(self._shapes(table), table.column_names, np.arange(table.num_rows) + first_row)
-
-    def _shapes(self, table: pa.Table) -> list[ShapeGroup]:
-        """The rows of plain shape, as columns."""
-        if self.settings.reasoning != "keep":
-            return []  # where a reasoning begins and ends is asked of each row
-        found = find_shapes(table, self.source, self.asked, roles=PLANNED_ROLES, calls_shape=calls_shape)
-        groups = (self._group(rows, partial(self._example, table, rows.places)) for rows in found)
-        return [group for group in groups if group is not None]
-
-    def _group(self, rows: ShapedRows, example: Callable[[int], Example]) -> ShapeGroup | None:
-        """Rows of one shape with a column for each field of theirs; None where the shape cannot be planned."""
-        first = example(0)
-        shape = example_shape(first)
-        columns: dict[Field, pa.Array] = {}
-        for field, _ in leaves(first) if shape is not None and not isinstance(first, Text) else ():
-            objects = rows.tools if field.place == TOOLS else rows.calls.get(field.place)
-            path = field.path if field.place == TOOLS else field.path[1:]
-            if objects is not None and (field.place == TOOLS or field.path[0] == "tool_calls"):
-                columns[field] = column_of(objects, path, leaf_text)
-            elif len(field.path) == 1 and (field.place, field.path[0]) in rows.texts:
-                columns[field] = rows.texts[field.place, str(field.path[0])]
-            else:
-                return None
-        return ShapeGroup(shape, rows.places, columns, example) if columns else None
-
-    def _example(self, table: pa.Table, places: Ints, place: int) -> Example:
-        row = table_rows(table.slice(int(places[place]), 1))[0]
-        return self.read(row, table.column_names)
+        plain = self.settings.reasoning == "keep"  # else where it begins and ends is asked of each row
+        shapes = list(shape_groups(table, self.source, self.asked, self.read)) if plain else []
+        return self._run_plans(shapes, table.column_names, np.arange(table.num_rows) + first_row)
 
     def _run_rows(self, batch: Batch, rows: Sequence[Row], columns: Sequence[str], numbers: Ints, tried: Bools) -> None:
         """Encode Python rows, those with a plan together, the others one by one; `tried` ones are others."""

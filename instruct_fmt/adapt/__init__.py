@@ -39,6 +39,7 @@ from instruct_fmt.types import Example, TemplateSource, Text
 __all__ = [
     "Adapter",
     "Asked",
+    "Beside",
     "Distinct",
     "Roles",
     "ShapedRows",

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from instruct_fmt.errors import RowError, let_go, option, shown
+from instruct_fmt.errors import RowError, let_go, shown
 from instruct_fmt.template.chat import ChatTemplate, Scene
 from instruct_fmt.template.completion import Completion, field_dropped
 from instruct_fmt.template.coverage import check_bare, check_silent, printed_fields
@@ -21,6 +21,7 @@ from instruct_fmt.template.forms import Forms
 from instruct_fmt.template.ground import Ground
 from instruct_fmt.template.marking import mark_turns, speaks
 from instruct_fmt.template.policy import UNSERVED, Policy
+from instruct_fmt.template.refused import history_rewritten, prompt_not_prefix
 from instruct_fmt.template.spans import (
     REASONING,
     TraceIndex,
@@ -142,7 +143,7 @@ class Job:
         completion = self.completion(members, prompt)
         whole = self.index.text.startswith(prompt.text + completion.trace.text)
         if not whole and self.policy.prompt_mismatch == "error":
-            raise self._mismatch(members[-1], prompt)
+            raise prompt_not_prefix(members[-1], prompt.text, self.index.text)
         self.counts.update(completion.counts)
         if whole:
             last = members[-1] == len(self.messages) - 1
@@ -240,7 +241,7 @@ class Job:
             self.counts[f"turns_skipped:{error.reason}"] += 1
             return None
         if turn is None and self.policy.history == "error":
-            raise self._rewritten(members[-1])
+            raise history_rewritten(members[-1])
         if turn is None:
             self.counts["turns_skipped:history"] += 1
             return None
@@ -388,32 +389,3 @@ class Job:
         """Messages of other roles that should be in the text and are not."""
         messages = self.messages[: self._shown]
         return unprinted(self.index.text, self.index.pieces, messages, self.policy.allow_dropped)
-
-    def _rewritten(self, index: int) -> RowError:
-        return RowError(
-            "history-rewritten",
-            f"$.messages[{index}]",
-            "a turn that the template writes differently once it is history",
-            "the same text as history and as the last turn",
-            "leave the row out",
-            changes=[
-                option("history", "expand", "makes one row of each turn"),
-                option("history", "auto", "leaves such turns out of the loss"),
-            ],
-        )
-
-    def _mismatch(self, index: int, prompt: TraceIndex) -> RowError:
-        text = self.index.text
-        at = next(
-            (i for i, (a, b) in enumerate(zip(prompt.text, text, strict=False)) if a != b),
-            min(len(text), len(prompt.text)),
-        )
-        return RowError(
-            "prompt-not-prefix",
-            f"$.messages[{index}]",
-            f"the generation prompt has {shown(prompt.text[at : at + 40])} where the training text has "
-            f"{shown(text[at : at + 40])}",
-            "a training text that begins with the generation prompt",
-            "leave the row out",
-            changes=[option("prompt_mismatch", "as_served", "trains the turn behind its prompt")],
-        )

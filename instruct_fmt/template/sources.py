@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from instruct_fmt.errors import TemplateError, UsageError, shown
+from instruct_fmt.names import nearest_name
 from instruct_fmt.template.format_string import has_plain_fields, to_jinja
 from instruct_fmt.template.variables import find_variables
 from instruct_fmt.types import TemplateSource
@@ -146,8 +146,8 @@ def _template_name(source: TemplateSource, columns: Mapping[str, str], name: obj
     for own in source.columns:
         if name == columns.get(own):
             return own
-    near = get_close_matches(str(name), source.columns, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = nearest_name(str(name), source.columns)
+    hint = "" if near is None else f"; did you mean {near}?"
     raise UsageError(f"train_on names {shown(name)}, which template {source.name} lacks; {_listing(source)}{hint}")
 
 
@@ -272,7 +272,7 @@ def _source(text: str, name: str, origin: str) -> TemplateSource:
 
 
 def _unknown(name: str) -> str:
-    near = get_close_matches(name, names(), 1, 0.4)
-    hint = f"did you mean {near[0]}?" if near else f"the library has {', '.join(names())}"
+    near = nearest_name(name, names())
+    hint = f"the library has {', '.join(names())}" if near is None else f"did you mean {near}?"
     expected = f"{_CHOICES}, or none for the tokenizer's own"
     return f"there is no template {shown(name)}; expected {expected}; {hint}"
