@@ -6,9 +6,11 @@ It lives in a module of its own so that worker processes can open it.
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +33,10 @@ class FakeSettings:
 
 @dataclass(frozen=True)
 class FakeEncoder:
-    """Rejects the rows `bad` and `long`, raises on `usage`, ends its process on `die`, and expands `twice`."""
+    """Rejects the rows `bad` and `long`, raises on `usage` and `bug`, expands `twice`, and ends its process on `die`.
+
+    `die once PATH` ends it where there is no such file yet, and makes it; `wait` takes a minute.
+    """
 
     settings: FakeSettings = field(default_factory=FakeSettings)
 
@@ -49,8 +54,15 @@ class FakeEncoder:
                 rejected.append(Rejection(row, reason, "$.text", repr(text), "another text", "change it"))
             elif text == "usage":
                 raise UsageError("text: found 'usage'; expected another; fix: change it")
+            elif text == "bug":
+                raise LookupError("a bug")
             elif text == "die":
                 os._exit(3)
+            elif text == "wait":
+                time.sleep(60)
+            elif text.startswith("die once ") and not (mark := Path(text.removeprefix("die once "))).exists():
+                mark.touch()
+                os._exit(4)
             else:
                 ids += [list(text.encode())] * (2 if text == "twice" else 1)
                 rows += [row] * (2 if text == "twice" else 1)

@@ -20,8 +20,11 @@ import pyarrow as pa
 
 from instruct_fmt.errors import DataError, NothingToLearn, Rejection, TooManyRejected, UsageError
 from instruct_fmt.look.report import Report, field_of
-from instruct_fmt.run import manifest, store
-from instruct_fmt.run.manifest import HIT, LEDGER_NAME, Manifest, read_ledger
+from instruct_fmt.run import contents, manifest, store
+from instruct_fmt.run.digest import data_hash
+from instruct_fmt.run.ledger import LEDGER_NAME, read_ledger, write_ledger
+from instruct_fmt.run.manifest import HIT, Manifest
+from instruct_fmt.run.unchanged import Unchanged
 from instruct_fmt.run.work import (
     COLUMNS,
     Encoder,
@@ -71,6 +74,8 @@ class Options:
         batch_size: rows encoded at a time; None takes as many as are some megabytes.
         progress: whether to show a progress bar.
         reuse: whether an earlier result that still holds is taken.
+        verify: whether the content of an earlier result is compared with its checksums, though its files have the size
+            and the time of writing that they had.
     """
 
     output_dir: Path | None = None
@@ -80,9 +85,10 @@ class Options:
     batch_size: int | None = None
     progress: bool = True
     reuse: bool = True
+    verify: bool = False
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - the options of a run, each by its name
     fmt: Encoder,
     dataset: datasets.Dataset | pa.Table,
     *,
@@ -92,6 +98,7 @@ def prepare(
     output_format: OutputFormat = "arrow",
     progress: bool = True,
     keep_columns: Sequence[str] = (),
+    verify: bool = False,
 ) -> Prepared:
     """Encode a dataset; a result that still holds is opened instead of made again.
 
@@ -104,9 +111,11 @@ def prepare(
         output_format: ``arrow`` or ``parquet``.
         progress: whether to show a progress bar.
         keep_columns: columns of the dataset to carry along.
+        verify: whether the content of an earlier result is compared with its checksums, though its files have the size
+            and the time of writing that they had.
 
     Raises:
-        DataError: the dataset is empty.
+        DataError: the dataset is empty, or a file of it was written meanwhile.
         TooManyRejected: more rows were rejected than `max_rejected` allows (over-length apart).
         NothingToLearn: no token of the dataset would be trained.
         UsageError: an argument that cannot work.
@@ -118,27 +127,30 @@ def prepare(
         num_proc,
         batch_size,
         progress,
+        verify=verify,
     )
     return prepare_sources([Source("dataset", fmt, as_dataset(dataset))], options)
 
 
 def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
     """The same for several datasets, each with its own formatter, into one result; see `prepare`."""
-    _check_options(sources, options)
+    asked = None if options.output_dir is None else store.place_of(options.output_dir)
+    _check_options(sources, options, asked)
+    read = Unchanged.of(sources)
     new = manifest.describe(
         [source.fmt.facts() for source in sources],
-        [manifest.data_hash(source.dataset) for source in sources],
+        [data_hash(source.dataset) for source in sources],
         {"format": options.output_format, "columns": " ".join((*options.keep_columns, *COLUMNS))},
     )
-    if options.output_dir is None:
-        target, found = store.cache_folder() / new.key, manifest.cache_verdict(store.cache_folder(), new)
+    target = asked or store.place_of(store.cache_folder() / new.key)
+    store.sweep(target)
+    if asked or target.exists():
+        found = contents.verdict(target, new, thorough=options.verify)
     else:
-        target = options.output_dir.expanduser().resolve()
-        store.sweep(target)
-        found = manifest.verdict(target, new)
+        found = manifest.nearest(store.cache_folder(), new)
     if found != HIT or not options.reuse or not datasets.is_caching_enabled():
         found = "miss: made again as asked" if found == HIT else found
-        new = _make(sources, options, new, target)
+        new = _make(sources, options, new, target, read)
     name = ", ".join(source.name for source in sources)
     return _open(target, new, options.output_format, Report(name, {}, cache=found, output=str(target)))
 
@@ -157,7 +169,7 @@ def as_dataset(data: Any) -> datasets.Dataset:
     raise UsageError(f"dataset: found {type(data).__name__}; expected a datasets.Dataset; fix: {fix}")
 
 
-def _check_options(sources: Sequence[Source], options: Options) -> None:
+def _check_options(sources: Sequence[Source], options: Options, target: Path | None) -> None:
     for name, value in (("num_proc", options.num_proc), ("batch_size", options.batch_size)):
         if value is not None and value < 1:
             raise UsageError(f"{name}: found {value}; expected 1 or more; fix: leave {name} out")
@@ -178,18 +190,30 @@ def _check_options(sources: Sequence[Source], options: Options) -> None:
                 f"keep_columns: found {missing}, not in {source.name}; expected columns among "
                 f"{source.dataset.column_names}; fix: correct the names"
             )
-    if options.output_dir is not None:
-        store.check_target(options.output_dir.expanduser().resolve())
+    if target is not None:
+        store.check_target(target)
+        _check_apart(sources, target)
 
 
-def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Path) -> Manifest:
+def _check_apart(sources: Sequence[Source], target: Path) -> None:
+    """Refuse to replace the folder that a dataset is read from."""
+    for source in sources:
+        for file in source.dataset.cache_files:
+            if target in Path(file["filename"]).resolve().parents:
+                raise UsageError(
+                    f"output: found {target}, where {source.name} is read from; expected a folder of its own; "
+                    "fix: name another folder"
+                )
+
+
+def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Path, read: Unchanged) -> Manifest:
     features = [output_features(source.dataset, options.keep_columns) for source in sources]
     if any(found != features[0] for found in features):
         raise UsageError(
             f"keep_columns: found different types for {list(options.keep_columns)} among the datasets; "
             "expected the same in all; fix: cast them first, or leave them out"
         )
-    with store.staged(target, new, options.reuse) as staging:
+    with store.staged(target, new, reuse=options.reuse, thorough=options.verify) as staging:
         sizes = [len(source.dataset) for source in sources]
         batch_size = options.batch_size or _batch_size(sources)
         batches = -(-sum(sizes) // batch_size)
@@ -203,10 +227,12 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
         ledger = _gather_ledger(job, parts, staging.result)
         _check_named(sources, counts)
         _check_result(sources, counts, ledger)
-        files = _gather_files(job, parts, staging.result)
-        done = dataclasses.replace(new, counts=dict(counts), unread=unread, files=files)
+        read.check()
+        names = _gather_files(job, parts, staging.result)
         if options.output_format == "arrow":
-            store.write_dataset_files(staging.result, list(files), job.features, new.key)
+            store.write_dataset_files(staging.result, names, job.features, new.key)
+        files = contents.described(staging.result)
+        done = dataclasses.replace(new, counts=dict(counts), unread=unread, files=files)
         done.write(staging.result)
     return done
 
@@ -248,21 +274,20 @@ def _gather_ledger(job: Job, parts: list[Part], result: Path) -> list[tuple[str,
     for part in parts:
         rejections = read_ledger(ledger_file(job.folder, part))
         name = job.sources[part.source].name
-        manifest.write_ledger(result / LEDGER_NAME, rejections, name if len(job.sources) > 1 else None)
+        write_ledger(result / LEDGER_NAME, rejections, name if len(job.sources) > 1 else None)
         found.extend((name, rejection) for rejection in rejections)
     (result / LEDGER_NAME).touch()
     return found
 
 
-def _gather_files(job: Job, parts: list[Part], result: Path) -> dict[str, int]:
+def _gather_files(job: Job, parts: list[Part], result: Path) -> list[str]:
+    """Give the files of all parts their names in the result."""
     paths = [data_file(job.folder, part) for part in parts if data_file(job.folder, part).exists()]
-    sizes = {}
-    for index, path in enumerate(paths):
-        name = store.file_name(index, len(paths), job.output_format)
+    names = [store.file_name(index, len(paths), job.output_format) for index in range(len(paths))]
+    for path, name in zip(paths, names, strict=True):
         (result / name).parent.mkdir(exist_ok=True)
         path.replace(result / name)
-        sizes[name] = (result / name).stat().st_size
-    return sizes
+    return names
 
 
 def _check_named(sources: Sequence[Source], counts: Counter[str]) -> None:

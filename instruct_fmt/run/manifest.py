@@ -12,25 +12,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final, Literal
 
-from instruct_fmt.errors import Rejection
-from instruct_fmt.threads import in_order
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
 from instruct_fmt.types import Unread
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 FILE_NAME = "manifest.json"
-LEDGER_NAME = "rejected.jsonl"
 HIT = "cache hit"
-_LAYOUT = 1
+_LAYOUT: Final = 2
+_MAX_BYTES = 64_000_000
 _VERSIONED = ("transformers", "tokenizers", "datasets", "jinja2", "pyarrow")
 # A new version of these may change ids; the others only move bytes.
 _DECISIVE = ("transformers", "tokenizers", "jinja2")
-_HASH_ROWS = 1000
 
 
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a result: its size in bytes, when it was written (ns), and `file_digest`."""
+
+    size: int
+    modified: int
+    digest: str
+
+
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a prepared dataset was made from, and what came out.
@@ -42,7 +49,8 @@ class Manifest:
         output: format (``arrow`` or ``parquet``) and columns.
         counts: the numbers of the report.
         unread: what nothing read of the rows: path → how often, and the first.
-        files: for each data file its size in bytes.
+        files: every file of the result but the manifest.
+        made_by: says that the folder is this package's.
         layout: version of this file's own layout.
     """
 
@@ -51,8 +59,9 @@ class Manifest:
     output: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     unread: Mapping[str, Unread] = field(default_factory=dict)
-    files: Mapping[str, int] = field(default_factory=dict)
-    layout: int = _LAYOUT
+    files: Mapping[str, File] = field(default_factory=dict)
+    made_by: Literal["instruct_fmt"] = "instruct_fmt"
+    layout: Literal[2] = _LAYOUT
 
     @property
     def key(self) -> str:
@@ -63,6 +72,9 @@ class Manifest:
         """Write `manifest.json` into a folder."""
         text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
         (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+_FORM = TypeAdapter(Manifest)
 
 
 def describe(facts: Sequence[Mapping[str, str]], data: Sequence[str], output: Mapping[str, str]) -> Manifest:
@@ -79,17 +91,18 @@ def describe(facts: Sequence[Mapping[str, str]], data: Sequence[str], output: Ma
     parts["version"] = ", ".join(
         [f"instruct_fmt {facts[0]['version']}", *(f"{name} {versions[name]}" for name in _DECISIVE)]
     )
-    parts["output"] = json.dumps(dict(output), sort_keys=True)
+    parts["output"] = json.dumps({**output, "layout": _LAYOUT}, sort_keys=True)
     return Manifest(parts, {"instruct_fmt": facts[0]["version"], **versions}, output)
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest in a folder; None where there is none or it cannot be read."""
+    """The manifest in a folder; None where there is none of this package and layout."""
+    path = folder / FILE_NAME
     try:
-        found = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        unread = {path: Unread(**said) for path, said in found.pop("unread", {}).items()}
-        return Manifest(**found, unread=unread)
-    except (OSError, ValueError, TypeError, AttributeError):
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
+            return None
+        return _FORM.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValidationError):
         return None
 
 
@@ -101,87 +114,16 @@ def compare(old: Manifest, new: Manifest) -> str:
     'miss: template changed'
     """
     changed = [name for name, value in new.parts.items() if old.parts.get(name) != value]
-    if old.layout != new.layout and "version" not in changed:
-        changed.append("version")
     return f"miss: {', '.join(changed)} changed" if changed else HIT
 
 
-def verdict(folder: Path, new: Manifest) -> str:
-    """Whether the result in `folder` is the one that `new` describes, complete and unchanged."""
-    old = read(folder)
-    if old is None:
-        return "miss: nothing prepared here before"
-    found = compare(old, new)
-    if found == HIT and not _complete(folder, old):
-        return "miss: the earlier output is incomplete"
-    return found
-
-
-def cache_verdict(cache: Path, new: Manifest) -> str:
-    """The same for a cache of many results, where what changed is told against the nearest one."""
-    if (cache / new.key).is_dir():
-        return verdict(cache / new.key, new)
+def nearest(cache: Path, new: Manifest) -> str:
+    """What changed against the nearest of the results in a cache."""
     earlier = [old for old in map(read, cache.glob("*")) if old is not None]
     near = [old for old in earlier if _distance(old, new) < len(new.parts) // 2]
     if not near:
         return "miss: nothing prepared from this before"
     return compare(min(near, key=lambda old: _distance(old, new)), new)
-
-
-def data_hash(dataset: Dataset) -> str:
-    """A hash of a dataset's content and types: the same in every process, and however the table is chunked.
-
-    Bytes are hashed rather than `Dataset._fingerprint`, which is random after some operations and stays the
-    same where a file behind a loaded folder was edited.
-    """
-    import numpy as np
-    import pyarrow as pa
-
-    arrow = dataset.with_format("arrow")
-
-    def of_rows(start: int) -> bytes:
-        table: pa.Table = arrow[start : start + _HASH_ROWS]
-        # `take` writes the buffers anew: what lies under a null depends on where the table comes from.
-        fresh = table.replace_schema_metadata(None).take(pa.array(np.arange(table.num_rows)))
-        digest = hashlib.blake2b(digest_size=20)
-        for batch in fresh.combine_chunks().to_batches():
-            digest.update(batch.serialize())
-        return digest.digest()
-
-    digest = hashlib.blake2b(repr(list(dataset.features.items())).encode(), digest_size=20)
-    for found in in_order(of_rows, range(0, len(dataset), _HASH_ROWS)):
-        digest.update(found)
-    return digest.hexdigest()
-
-
-def write_ledger(path: Path, rejections: Iterable[Rejection], dataset: str | None = None) -> None:
-    """Append rejected rows to a file, one JSON object per line, with the name of their dataset if given."""
-    about = {} if dataset is None else {"dataset": dataset}
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps({**about, **rejection.to_dict()}) + "\n" for rejection in rejections)
-
-
-def read_ledger(path: Path) -> list[Rejection]:
-    """The rejected rows in a ledger file."""
-    if not path.is_file():
-        return []
-    # Most rows share reason, expectation and fix: keep each text once.
-    texts: dict[str, str] = {}
-    rejections = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            fields = json.loads(line)
-            row = fields.pop("row")
-            fields.pop("dataset", None)
-            shared = {name: texts.setdefault(text, text) for name, text in fields.items()}
-            rejections.append(Rejection(row, **shared))
-    return rejections
-
-
-def _complete(folder: Path, manifest: Manifest) -> bool:
-    return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in manifest.files.items()
-    )
 
 
 def _distance(old: Manifest, new: Manifest) -> int:

@@ -6,25 +6,35 @@ any error. An earlier result stays as it was until then.
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
 import platform
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
+from filelock import FileLock, Timeout
 
-from instruct_fmt.errors import UsageError
-from instruct_fmt.run.manifest import FILE_NAME, HIT, Manifest, verdict
+from instruct_fmt.errors import UsageError, shown
+from instruct_fmt.run.contents import foreign, verdict
+from instruct_fmt.run.ending import ended_by_exception
+from instruct_fmt.run.exchange import exchange
+from instruct_fmt.run.manifest import FILE_NAME, HIT, Manifest
 from instruct_fmt.run.work import OutputFormat
 
 _HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
+_LOCK, _EARLIER = "lock", "earlier"
+# A staging folder without a lock is just being made, unless its maker died that very moment.
+_ABANDONED_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,61 +46,94 @@ class Staging:
     work: Path
 
 
+def place_of(path: Path) -> Path:
+    """The absolute path of an output folder.
+
+    Raises:
+        UsageError: it leads nowhere.
+    """
+    try:
+        return path.expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # no such user, a loop of links, a NUL
+        raise UsageError(
+            f"output: found {shown(str(path))}, which leads nowhere ({error}); expected the path of a folder; "
+            "fix: name another folder"
+        ) from None
+
+
 def cache_folder() -> Path:
     """The folder of results that were given no folder of their own, inside the cache of `datasets`."""
     return Path(datasets.config.HF_DATASETS_CACHE) / "instruct_fmt" / "prepared"
 
 
 @contextmanager
-def staged(target: Path, new: Manifest, reuse: bool) -> Iterator[Staging]:
+def staged(target: Path, new: Manifest, *, reuse: bool, thorough: bool = False) -> Iterator[Staging]:
     """A staging folder on the target's file system; it takes the target's place if the block ends well.
 
     With `reuse`, the same result put there by another process in the meantime stays, since it may be in use.
 
     Raises:
-        UsageError: the target exists and is not a result of this package.
+        UsageError: the target exists and is not a result of this package, or holds something else beside one.
         OSError: the place cannot be written.
     """
-    target = target.resolve()
     check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target)
     base = target.parent / f".{target.name}.tmp-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     staging = Staging(target, base / "result", base / "work")
-    try:
-        staging.result.mkdir(parents=True)
-        staging.work.mkdir()
-        yield staging
-        if not reuse or verdict(target, new) != HIT:
-            _swap(staging)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
+    with ended_by_exception():
+        try:
+            base.mkdir()
+            with FileLock(base / _LOCK):  # tells whoever looks, on any machine, that this is in use
+                staging.result.mkdir()
+                staging.work.mkdir()
+                yield staging
+                if not reuse or verdict(target, new, thorough=thorough) != HIT:
+                    _put_in_place(staging)
+        finally:
+            shutil.rmtree(base, ignore_errors=True)
 
 
 def check_target(target: Path) -> None:
-    """Refuse a folder that holds somebody else's files, since it would be replaced."""
-    if not target.exists() or (target / FILE_NAME).is_file():
+    """Refuse a place that is not to be replaced: somebody's files, a link that leads nowhere, the current folder.
+
+    Raises:
+        UsageError: it is such a place.
+    """
+    fix = "name another folder"
+    if target.is_symlink():
+        raise UsageError(f"output: found {target}, a link that leads nowhere; expected a folder; fix: {fix}")
+    if not target.exists():
         return
-    if not target.is_dir() or any(target.iterdir()):
+    if not target.is_dir():
+        raise UsageError(f"output: found {target}, which is a file; expected a folder; fix: {fix}")
+    if target == Path.cwd() or target.is_mount():
+        kind = "the top of a file system" if target.is_mount() else "the current folder"
         raise UsageError(
-            f"output: found {target}, which exists and has no {FILE_NAME} of this package; expected a new "
-            "folder, an empty one or an earlier result; fix: name another folder, or remove this one yourself"
+            f"output: found {target}, {kind}, which cannot be replaced as a whole; expected a folder for the result "
+            f"alone; fix: name a folder in it, such as {target / 'prepared'}"
+        )
+    if other := foreign(target):
+        beside = "which is no part of the result there" if (target / FILE_NAME).is_file() else "and no earlier result"
+        raise UsageError(
+            f"output: found {target} with {shown(other)} in it, {beside}; expected a new folder, an empty one or an "
+            f"earlier result alone; fix: {fix}, or move that file away yourself"
         )
 
 
 def sweep(target: Path) -> None:
-    """Clear what a killed process of this machine left beside the target; put back what it had set aside."""
-    for left in sorted(target.parent.glob(f".{glob_escape(target.name)}.tmp-{_HOST}-*-*")):
-        pid = left.name.rsplit("-", 2)[1]
-        if pid.isdigit() and not _alive(int(pid)):
-            if (left / "earlier").is_dir() and not target.exists():
-                (left / "earlier").rename(target)
+    """Clear what a killed process left beside the target, on whatever machine; put back what it had set aside."""
+    for left in sorted(target.parent.glob(f".{glob.escape(target.name)}.tmp-*")):
+        lock = left / _LOCK
+        if not lock.is_file():
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+            continue
+        with suppress(Timeout, OSError), FileLock(lock, blocking=False):
+            if (left / _EARLIER).is_dir() and not target.exists():
+                (left / _EARLIER).rename(target)
             shutil.rmtree(left, ignore_errors=True)
-
-
-def glob_escape(name: str) -> str:
-    """A name with glob characters taken literally."""
-    return re.sub(r"([*?\[])", r"[\1]", name)
 
 
 def write_dataset_files(folder: Path, names: list[str], features: datasets.Features, key: str) -> None:
@@ -142,22 +185,39 @@ def _quiet() -> Iterator[None]:
         datasets.enable_progress_bars()
 
 
-def _swap(staging: Staging) -> None:
-    earlier = staging.result.parent / "earlier"
+def _put_in_place(staging: Staging) -> None:
+    """The result takes the target's name; what had it before goes to the staging folder, and with that."""
     try:
-        if staging.target.exists():
-            staging.target.replace(earlier)
-        staging.result.replace(staging.target)
+        staging.result.rename(staging.target)  # nothing there, or an empty folder
+    except OSError as error:
+        if not staging.target.is_dir():
+            raise
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES):
+            raise
+    else:
+        return
+    in_one_step = exchange(staging.result, staging.target)
+    if not in_one_step:
+        _replace(staging)
+    earlier = staging.result if in_one_step else staging.result.parent / _EARLIER
+    if other := foreign(earlier):
+        if not in_one_step:
+            staging.target.rename(staging.result)
+            earlier.rename(staging.target)
+        else:
+            exchange(staging.result, staging.target)
+        raise UsageError(
+            f"output: found {shown(other)} in {staging.target}, put there in the meantime; expected an earlier result "
+            "alone; fix: move it away, and prepare again"
+        )
+
+
+def _replace(staging: Staging) -> None:
+    """In two steps, where the system has none; `sweep` mends what happens between them."""
+    earlier = staging.result.parent / _EARLIER
+    try:
+        staging.target.rename(earlier)
+        staging.result.rename(staging.target)
     finally:
         if earlier.exists() and not staging.target.exists():
-            earlier.replace(staging.target)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+            earlier.rename(staging.target)

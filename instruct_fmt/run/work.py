@@ -19,7 +19,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from instruct_fmt.run.manifest import write_ledger
+from instruct_fmt.run.ledger import write_ledger
 from instruct_fmt.types import EncodedBatch, Unread, add_unread
 
 OutputFormat = Literal["arrow", "parquet"]
@@ -114,6 +114,8 @@ def ledger_file(folder: Path, part: Part) -> Path:
 
 def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done:
     """Encode one part and write its files; `progress` is called with the rows done since the last call."""
+    for left in (data_file(job.folder, part), ledger_file(job.folder, part)):
+        left.unlink(missing_ok=True)  # of a worker that died over this part
     source = job.sources[part.source]
     rows = source.dataset.with_format("arrow")
     counts: Counter[str] = Counter()

@@ -3,21 +3,25 @@
 In: a job pickled to a file, and the numbers of rows to encode over a pipe. Out: `Done` values over a pipe.
 
 Plain subprocesses, not `multiprocessing`: its fork deadlocks with threaded tokenizers, and its spawn runs the
-user's script again where that has no ``if __name__ == "__main__"``.
+user's script again where that has no ``if __name__ == "__main__"``. Nor `concurrent.futures` or loky: when a process
+dies they give up all that was under way, without a word on which part it died over.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from instruct_fmt.errors import InstructFmtError
@@ -29,102 +33,153 @@ _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
+# Modules are found where this process finds them, but for those in the current folder.
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from instruct_fmt.run import worker; worker.main()"
 Progress = Callable[[int], object]
+
+
+class WorkerDied(InstructFmtError):
+    """A worker process ended without an answer."""
 
 
 def run_parts(job: Job, parts: list[Part], num_proc: int, progress: Progress) -> list[Done]:
     """Encode all parts, in `num_proc` processes where that is more than one; the order is that of `parts`.
 
+    The part that a process died over is encoded once more by a new one. An error ends all processes at once.
+
     Raises:
-        InstructFmtError: what a worker raised, or that it died.
+        InstructFmtError: what a worker raised, or that two died over the same part.
         OSError: what a worker raised, such as a full disk.
     """
     if num_proc == 1:
         return [encode_part(job, part, progress) for part in parts]
     job_file = job.folder / "job.pickle"
     job_file.write_bytes(pickle.dumps(job))
-    workers: list[_Worker] = []
-    try:
-        workers.extend(_Worker(job_file) for _ in range(num_proc))
-        return _share_out(workers, parts, progress)
-    finally:
-        for worker in workers:
-            worker.close()
-        job_file.unlink(missing_ok=True)
-
-
-def _share_out(workers: list[_Worker], parts: list[Part], progress: Progress) -> list[Done]:
-    idle: SimpleQueue[_Worker] = SimpleQueue()
-    for worker in workers:
-        idle.put(worker)
-
-    def encode(part: Part) -> Done:
-        worker = idle.get()
-        done = worker.encode(part, progress)
-        idle.put(worker)
-        return done
-
-    with ThreadPoolExecutor(len(workers)) as threads:
-        futures = [threads.submit(encode, part) for part in parts]
-        done: list[Done] = []
+    team = _Team(job_file, parts, progress)
+    with ThreadPoolExecutor(num_proc, "instruct_fmt") as threads:
         try:
-            done.extend(future.result() for future in futures)
+            futures = [threads.submit(team.work) for _ in range(num_proc)]
+            wait(futures, return_when=FIRST_EXCEPTION)
         finally:
-            if len(done) < len(parts):
-                # Threads wait for their worker, and the pool for its threads: end the workers first.
-                threads.shutdown(wait=False, cancel_futures=True)
-                for worker in workers:
-                    worker.kill()
-        return done
+            team.end()
+    for future in futures:
+        team.note(future)
+    if team.errors:
+        raise team.errors[0]
+    job_file.unlink(missing_ok=True)
+    return [team.done[part.index] for part in parts]
+
+
+class _Team:
+    """Threads of this process, each with a worker process of its own, take parts until none is left."""
+
+    def __init__(self, job_file: Path, parts: Sequence[Part], progress: Progress) -> None:
+        self.done: dict[int, Done] = {}
+        self.errors: list[BaseException] = []
+        self._job_file, self._progress = job_file, progress
+        self._parts: SimpleQueue[Part] = SimpleQueue()
+        for part in parts:
+            self._parts.put(part)
+        self._workers: list[_Worker] = []
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def work(self) -> None:
+        """Encode parts in one worker process, and in another where that dies."""
+        worker = self._start()
+        while True:
+            try:
+                part = self._parts.get_nowait()
+            except Empty:
+                return
+            try:
+                self.done[part.index] = worker.encode(part, self._progress)
+            except WorkerDied:
+                worker = self._start()
+                self.done[part.index] = worker.encode(part, self._progress)
+
+    def note(self, future: Future[None]) -> None:
+        """Remember what a thread raised; the first error is the run's, not what ending the others led to."""
+        error = future.exception()
+        if error is not None and not isinstance(error, _Ended):
+            self.errors.append(error)
+
+    def end(self) -> None:
+        """End all processes, and start no other."""
+        with self._lock:
+            self._ended = True
+        for worker in self._workers:
+            worker.close()
+
+    def _start(self) -> _Worker:
+        with self._lock:
+            if self._ended:
+                raise _Ended
+            self._workers.append(_Worker(self._job_file))
+            return self._workers[-1]
+
+
+class _Ended(Exception):
+    """Another part has failed."""
 
 
 class _Worker:
     """The near end of a worker process."""
 
     def __init__(self, job_file: Path) -> None:
-        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "instruct_fmt.run.worker", str(job_file)],
+            [sys.executable, "-P", "-c", _START, json.dumps(_module_folders()), str(job_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env={**os.environ, **_ONE_THREAD},
         )
 
     def encode(self, part: Part, progress: Progress) -> Done:
-        """Send a part and wait for its result."""
+        """Send a part and wait for its result.
+
+        Raises:
+            WorkerDied: the process ended meanwhile.
+        """
         inlet: Any = self._process.stdin
+        outlet: Any = self._process.stdout
+        seen = 0
         try:
             pickle.dump(part, inlet)
             inlet.flush()
-            outlet: Any = self._process.stdout
             while isinstance(found := pickle.load(outlet), int):
+                seen += found
                 progress(found)
-        except (BrokenPipeError, EOFError, pickle.UnpicklingError) as error:
-            raise InstructFmtError(self._obituary(part)) from error
+        except (OSError, EOFError, pickle.UnpicklingError, ValueError) as error:  # the last: closed by `close`
+            progress(-seen)
+            raise WorkerDied(self._obituary(part)) from error
         if isinstance(found, BaseException):
             raise found
         assert isinstance(found, Done)
         return found
 
-    def kill(self) -> None:
-        self._process.kill()
-
     def close(self) -> None:
-        """End the process: at once if it is busy."""
+        """End the process, also if it is busy."""
         self._process.kill()
+        self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
-                with suppress(BrokenPipeError):
+                with suppress(OSError):
                     pipe.close()
-        self._process.wait()
 
     def _obituary(self, part: Part) -> str:
         code = self._process.wait()
         return (
-            f"rows {part.start} to {part.stop}: found a worker process that ended with code {code} "
-            "(negative: killed by that signal, -9 often for lack of memory); expected it to finish; "
+            f"rows {part.start} to {part.stop}: found a worker process that ended with code {code}, and another one "
+            "before it (negative: killed by that signal, -9 often for lack of memory); expected it to finish; "
             "fix: use a smaller num_proc or batch_size, or num_proc=1 to see its error here"
         )
+
+
+def _module_folders() -> list[str]:
+    here = str(Path.cwd())
+    found = [folder for folder in sys.path if folder and os.path.abspath(folder) != here]  # noqa: PTH100 - no links
+    package = str(Path(__file__).parents[2])
+    return found if package in found else [*found, package]
 
 
 def serve(job_file: str, inlet: Any, outlet: Any) -> None:
@@ -132,18 +187,34 @@ def serve(job_file: str, inlet: Any, outlet: Any) -> None:
     job: Job = pickle.loads(Path(job_file).read_bytes())
 
     def send(value: object) -> None:
-        pickle.dump(value, outlet)
-        outlet.flush()
+        try:
+            pickle.dump(value, outlet)
+            outlet.flush()
+        except BrokenPipeError:
+            os._exit(1)  # the main process is gone
 
-    while True:
-        try:
-            part: Part = pickle.load(inlet)
-        except EOFError:
-            return
-        try:
-            send(encode_part(job, part, send))
-        except (InstructFmtError, OSError) as error:
-            send(error)
+    def answer(future: Future[Done]) -> None:
+        error = future.exception()
+        send(future.result() if error is None else _portable(error))
+
+    with ThreadPoolExecutor(1) as thread:
+        while True:
+            try:
+                part: Part = pickle.load(inlet)
+            except EOFError:
+                os._exit(0)  # at once, whatever is under way: nobody waits for it
+            thread.submit(encode_part, job, part, send).add_done_callback(answer)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """An error that the main process can raise, with the place where it came from if it is none of ours."""
+    if not isinstance(error, (InstructFmtError, OSError)):
+        error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error
 
 
 def main() -> None:
@@ -155,12 +226,4 @@ def main() -> None:
     outlet = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     pa.set_cpu_count(1)
-    try:
-        serve(sys.argv[1], sys.stdin.buffer, outlet)
-    except BrokenPipeError:
-        # The main process is gone; nobody waits for what is left in the buffer either.
-        os._exit(1)
-
-
-if __name__ == "__main__":
-    main()
+    serve(sys.argv[2], sys.stdin.buffer, outlet)

@@ -1,0 +1,49 @@
+"""Whether the files under a dataset are still those that were read at the start.
+
+In: datasets. Out: an error where a file was written while a run read it: the hash that names the result would then be
+of other rows than the ones that were encoded. Datasets are memory-mapped, so every look at a row reads the file again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from instruct_fmt.errors import DataError
+from instruct_fmt.run.work import Source
+
+# Device, number, size and time of writing (ns): what differs where a file was written or replaced.
+Identity = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Files, and what they were."""
+
+    files: dict[Path, Identity]
+
+    @classmethod
+    def of(cls, sources: Iterable[Source]) -> Unchanged:
+        """The files of these datasets as they are now."""
+        paths = [Path(file["filename"]) for source in sources for file in source.dataset.cache_files]
+        return cls({path: identity(path) for path in paths if path.exists()})
+
+    def check(self) -> None:
+        """Refuse a file that is no longer what it was.
+
+        Raises:
+            DataError: one was written, replaced or removed.
+        """
+        for path, before in self.files.items():
+            if not path.exists() or identity(path) != before:
+                raise DataError(
+                    f"{path}: found a file that was changed while it was read; expected the same file until the end; "
+                    "fix: prepare again when nothing writes to it, or from a copy"
+                )
+
+
+def identity(path: Path) -> Identity:
+    """What tells that a file was written."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
