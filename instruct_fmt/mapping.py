@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_fmt.adapt import table_rows
 from instruct_fmt.errors import RowError, TooManyRejected
+from instruct_fmt.forks import undivided
 
 if TYPE_CHECKING:
     from instruct_fmt.formatter import Formatter
@@ -62,19 +63,19 @@ class Tally:
 
     def add(self, rows: int, rejected: int) -> tuple[int, int]:
         """Count a call; returns the rows so far, and the rejected ones among them."""
-        with self._lock:
+        with undivided, self._lock:
             self._rows += rows
             self._rejected += rejected
             return self._rows, self._rejected
 
     def reset(self) -> None:
         """Begin anew."""
-        with self._lock:
+        with undivided, self._lock:
             self._rows = self._rejected = 0
 
     def new(self, unread: Iterable[str]) -> list[str]:
         """Those of the paths that nothing reads that were not told before."""
-        with self._lock:
+        with undivided, self._lock:
             found = [path for path in unread if path not in self._unread]
             self._unread.update(found)
             return found

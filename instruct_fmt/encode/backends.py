@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import TokenizerError
+from instruct_fmt.forks import undivided
 
 logger = logging.getLogger("instruct_fmt")
 
@@ -116,7 +117,7 @@ class GigatokenBackend:
 
     def encode(self, texts: Texts) -> Flat:
         if len(texts) < FEW:
-            return self._one_by_one(texts)
+            return self._few(texts)
         from awkward import Array
         from awkward.contents import ListOffsetArray, NumpyArray
         from awkward.index import Index64
@@ -127,15 +128,18 @@ class GigatokenBackend:
         characters = NumpyArray(np.frombuffer(text or b"", np.uint8), parameters={"__array__": "char"})
         strings = Array(ListOffsetArray(Index64(edges), characters, parameters={"__array__": "string"}))
         # The threads are ours: an engine's own would be more than there are cores, and break where a process forks.
-        layout = self._engine.get(int(edges[-1] - edges[0])).encode_batch(strings, parallel=False).layout
+        with undivided:
+            layout = self._engine.get(int(edges[-1] - edges[0])).encode_batch(strings, parallel=False).layout
         offsets = np.asarray(layout.offsets.data).astype(np.int64)
         ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
         return _int32(ids), offsets - offsets[0]
 
-    def _one_by_one(self, texts: Texts) -> Flat:
+    def _few(self, texts: Texts) -> Flat:
         plain = _strings(texts)
-        engine = self._engine.get(sum(map(len, plain)))
-        return _flat([engine.encode(text) for text in plain])
+        with undivided:
+            engine = self._engine.get(sum(map(len, plain)))
+            # Not `encode`, which wants the engine for itself and raises where another thread encodes a batch.
+            return _flat(engine.encode_batch_list(plain, parallel=False))
 
 
 class FastokensBackend:
@@ -150,7 +154,8 @@ class FastokensBackend:
 
     def encode(self, texts: Texts) -> Flat:
         plain = _strings(texts)
-        ids, offsets = self._engine.get(sum(map(len, plain))).encode_batch_flat(plain)
+        with undivided:
+            ids, offsets = self._engine.get(sum(map(len, plain))).encode_batch_flat(plain)
         return _int32(np.frombuffer(ids, np.uint32)), np.frombuffer(offsets, np.uint64).astype(np.int64)
 
 
