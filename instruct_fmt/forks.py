@@ -1,9 +1,9 @@
 """Calls that a fork must not fall into.
 
-A process that forks copies the locks of threads that the copy does not have: whoever waits for one in the copy waits for
-ever. Engines have locks that Python does not see. So a fork, in whatever thread, waits until nobody is inside one of the
-calls that are marked here, and nobody enters one meanwhile. `multiprocessing`, `datasets.map(num_proc=…)` and PyTorch's
-`DataLoader` fork.
+A process that forks copies the locks of threads that the copy does not have: whoever waits for one in the copy waits
+for ever. Engines have locks that Python does not see. So a fork, in whatever thread, waits until nobody is inside one
+of the calls that are marked here, and nobody enters one meanwhile. `multiprocessing`, `datasets.map(num_proc=…)` and
+PyTorch's `DataLoader` fork.
 """
 
 from __future__ import annotations

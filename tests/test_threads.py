@@ -1,4 +1,4 @@
-"""One formatter in many threads, in forks, in other Pythons: the same ids everywhere, on every engine, and no waiting."""
+"""One formatter in many threads, in forks, in other Pythons: the same ids everywhere, on every engine; nobody waits."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_data_loader_workers(fmt: ifmt.Formatter, wanted: list[dict[str, Any]]) 
     def encoded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{name: list(value) for name, value in fmt.encode(row).items()} for row in rows]
 
-    loader: Any = DataLoader(ROWS, batch_size=16, num_workers=2, collate_fn=encoded)  # type: ignore[arg-type]
+    loader: Any = DataLoader(ROWS, batch_size=16, num_workers=2, collate_fn=encoded)
     with busy(fmt):
         found = [row for batch in loader for row in batch]
     assert found == wanted
