@@ -39,6 +39,7 @@ from instruct_fmt.fit.length import truncate, truncate_prompt
 from instruct_fmt.grouping import shape_groups
 from instruct_fmt.reasoning import reasoned
 from instruct_fmt.settings import Settings
+from instruct_fmt.template.budget import allowance, row_budget
 from instruct_fmt.template.chat import ChatTemplate
 from instruct_fmt.template.coverage import unread_words
 from instruct_fmt.template.headers import role_headers
@@ -411,14 +412,18 @@ class Pipeline:
 
     def mark(self, example: Example, columns: Sequence[str]) -> list[Marked]:
         """Render an example and mark what is trained of it."""
+        if isinstance(example, Text):
+            stops = self.stops if self._control(Text) == "allow" else ()  # else a stop in the text is text
+            return [mark_text(example, stops, append_eos=self.append_eos)]
+        with allowance(row_budget(example)):
+            return self._mark(example, columns)
+
+    def _mark(self, example: Conversation | Record, columns: Sequence[str]) -> list[Marked]:
         if isinstance(example, Record):
             try:
                 return [self.record_template(columns).mark(example, append_eos=self.append_eos)]
             except RowError as error:
                 raise self._in_dataset(error, example) from error
-        if isinstance(example, Text):
-            stops = self.stops if self._control(Text) == "allow" else ()  # else a stop in the text is text
-            return [mark_text(example, stops, append_eos=self.append_eos)]
         try:
             return self._marker().mark(example)
         except RowError as error:

@@ -5,7 +5,8 @@ In: conversations. Out: traces of whole conversations, of their beginnings, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -15,8 +16,9 @@ import jinja2
 
 from instruct_fmt.errors import RowError, TemplateError, shown
 from instruct_fmt.template.blocks import Blocks
+from instruct_fmt.template.budget import COMPILE_CHARACTERS, COMPILE_STEPS, BudgetExceeded, allowance, compile_budget
 from instruct_fmt.template.completion import Completions
-from instruct_fmt.template.environment import BudgetExceeded, ClockRead, OriginLost, RaisedByTemplate
+from instruct_fmt.template.environment import ClockRead, OriginLost, RaisedByTemplate
 from instruct_fmt.template.forms import ClosingForms
 from instruct_fmt.template.owners import Owners
 from instruct_fmt.template.provenance import (
@@ -91,6 +93,11 @@ class ChatTemplate:
         self.variables = dict(variables)
         self.now = now
         self.stops = StopFinder(declared_stops, added)
+        with tried_out():
+            self._learn(text, added)
+
+    def _learn(self, text: str, added: Sequence[Added]) -> None:
+        """What short conversations show of the template."""
         self.parts = False
         self.contents = dict.fromkeys(EMPTY_CONTENTS, True)
         self.parts = not self._prints(ANSWERS[0]) and self._prints(PARTS)
@@ -318,6 +325,23 @@ def compile_template(text: str) -> TracedTemplate:
             f"template line {error.lineno}: {error.message}; found {shown(line)}; "
             "expected Jinja2 as transformers' chat templates use it; fix: correct the template"
         ) from error
+
+
+@contextmanager
+def tried_out() -> Iterator[None]:
+    """Trying out a new template, from one budget.
+
+    Raises:
+        TemplateError: the template needs more than that.
+    """
+    with allowance(compile_budget()) as budget:
+        yield
+    if budget.used_up:
+        raise TemplateError(
+            f"template: found one that takes more than {COMPILE_STEPS:,} steps, or builds more than "
+            f"{COMPILE_CHARACTERS:,} characters, for a few short rows; expected a template that ends; "
+            "fix: use another template"
+        )
 
 
 def _place(owners: Owners) -> str:

@@ -7,28 +7,31 @@ In: template text. Out: a `jinja2.Environment` whose templates print what `apply
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jinja2
 import jinja2.ext
 from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame, operators
 from jinja2.filters import do_indent
 from jinja2.parser import Parser
-from jinja2.runtime import Context, LoopContext
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-MAX_STEPS = 250_000
-MAX_CHARACTERS = 64_000_000
-
-
-class BudgetExceeded(jinja2.TemplateError):
-    """The template ran more loop steps, or built more text, than one row may."""
+from instruct_fmt.template.budget import BudgetExceeded, allowance, budget, clock, folding_budget
+from instruct_fmt.template.charges import (
+    charge_call,
+    charge_method,
+    charge_operator,
+    charged_filters,
+    charged_tests,
+    looked_at,
+    paid,
+    printed,
+    step,
+)
 
 
 class ClockRead(jinja2.TemplateError):
@@ -43,61 +46,12 @@ class OriginLost(jinja2.TemplateError):
     """The template does something to text that its origin does not survive."""
 
 
-@dataclass(slots=True)
-class Budget:
-    """What one render may still use. Counted, not timed, so that a row's fate is the same on every machine."""
-
-    steps: int = MAX_STEPS
-    characters: int = MAX_CHARACTERS
-
-    def step(self, count: int = 1) -> None:
-        self.steps -= count
-        if self.steps < 0:
-            raise BudgetExceeded(f"more than {MAX_STEPS:,} loop steps")
-
-    def build(self, count: int) -> None:
-        self.characters -= count
-        if self.characters < 0:
-            raise BudgetExceeded(f"more than {MAX_CHARACTERS:,} characters built")
-
-
-_budget: ContextVar[Budget] = ContextVar("instruct_fmt_budget")
-_clock: ContextVar[datetime | None] = ContextVar("instruct_fmt_clock", default=None)
-
-
-@contextmanager
-def limits(now: datetime | None = None) -> Iterator[Budget]:
-    """One render: a fresh budget and the pinned clock. State of a render is never shared with another."""
-    budget = Budget()
-    tokens = _budget.set(budget), _clock.set(now)
-    try:
-        yield budget
-    finally:
-        _budget.reset(tokens[0])
-        _clock.reset(tokens[1])
-
-
-def _active_budget() -> Budget:
-    try:
-        return _budget.get()
-    except LookupError:  # constant folding while a template compiles
-        return Budget(steps=10_000, characters=100_000)
-
-
-class BudgetedLoop(LoopContext):
-    """A loop that pays for its steps."""
-
-    def __next__(self) -> Any:
-        _active_budget().step()
-        return super().__next__()
-
-
 def _raise_exception(message: object) -> None:
     raise RaisedByTemplate(str(message))
 
 
 def strftime_now(format: str) -> str:
-    now = _clock.get()
+    now = clock()
     if now is None:
         raise ClockRead("the template reads the clock (strftime_now); pass now=datetime(…) to pin it")
     return now.strftime(format)
@@ -105,7 +59,10 @@ def strftime_now(format: str) -> str:
 
 def _range(*args: int) -> range:
     result = range(*args)
-    _active_budget().step(len(result))
+    try:
+        budget().step(len(result))
+    except OverflowError:
+        raise BudgetExceeded("a range this long is refused") from None
     return result
 
 
@@ -150,6 +107,13 @@ class TemplateNamespace(Namespace):
         TemplateNamespace._check(name)
         super().__setitem__(name, value)
 
+    def __repr__(self) -> str:
+        values = object.__getattribute__(self, "_Namespace__attrs")
+        for value in values.values():
+            budget().step()
+            budget().write(value)
+        return f"<Namespace {values!r}>"
+
     @staticmethod
     def _check(name: object) -> None:
         if isinstance(name, str) and name.startswith("_"):
@@ -170,17 +134,117 @@ class GenerationBlock(jinja2.ext.Extension):
         return caller()
 
 
-def _length(value: object) -> int:
-    return len(value) if isinstance(value, str | bytes | list | tuple) else 0
+class Cost(NamedTuple):
+    """What each run of a body costs: its nodes, and the characters of its constants."""
+
+    nodes: int
+    characters: int
+
+
+MAX_TEXT, MAX_NODES = 500_000, 15_000
+"""Of a template: more would take seconds to compile. The longest in public use has 45,000 characters."""
+# Their bodies may be run more than once.
+_REPEATED = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block)
+
+
+def _cost(body: Sequence[nodes.Node]) -> Cost:
+    """The cost of a body, less the bodies in it that pay by themselves."""
+    count, characters = 0, 0
+    waiting = list(body)
+    while waiting:
+        node = waiting.pop()
+        count += 1
+        if isinstance(node, nodes.TemplateData):
+            characters += len(node.data)
+        apart = {id(one) for one in node.body} if isinstance(node, _REPEATED) else set()
+        waiting += [one for one in node.iter_child_nodes() if id(one) not in apart]
+    return Cost(count, characters)
+
+
+def _pay(body: list[nodes.Node], line: int) -> None:
+    """Make a body pay when it is run."""
+    body.insert(0, nodes.ExprStmt(nodes.Const(_cost(body)), lineno=line))
+
+
+def _varies(node: nodes.Expr) -> bool:
+    """Whether a value is not in the template as it stands."""
+    if isinstance(node, nodes.List | nodes.Tuple):
+        return any(map(_varies, node.items))
+    return not isinstance(node, nodes.Literal)
+
+
+class BudgetedGenerator(CodeGenerator):
+    """Bodies that are run more than once, comparisons and slices pay for what they do."""
+
+    def visit_ExprStmt(self, node: nodes.ExprStmt, frame: Frame) -> None:
+        if isinstance(node.node, nodes.Const) and isinstance(node.node.value, Cost):
+            self.writeline(f"_step({node.node.value.nodes}, {node.node.value.characters})", node)
+        else:
+            super().visit_ExprStmt(node, frame)
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        operands = [node.expr, *(operand.expr for operand in node.ops)]
+        searched = [operand.expr for operand in node.ops if operand.op in ("in", "notin")]
+        costly = [one for one in (searched or operands) if _varies(one)]
+        if len(costly) < (1 if searched else 2):
+            super().visit_Compare(node, frame)
+            return
+        self.write("(")
+        for place, operand in enumerate(operands):
+            self.write(f" {operators[node.ops[place - 1].op]} " if place else "")
+            self.write("_looked_at(" if operand in costly else "(")
+            self.visit(operand, frame)
+            self.write(")")
+        self.write(")")
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
+        self.write("{")
+        for pair in node.items:
+            self.write("_looked_at(" if _varies(pair.key) else "(")  # its hash goes through all that is in it
+            self.visit(pair.key, frame)
+            self.write("): ")
+            self.visit(pair.value, frame)
+            self.write(", ")
+        self.write("}")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        if not isinstance(node.arg, nodes.Slice):
+            super().visit_Getitem(node, frame)
+            return
+        self.write("_paid(")
+        super().visit_Getitem(node, frame)
+        self.write(")")
+
+
+def _fits(source: str) -> str:
+    """The text of a template, if it can be compiled in reasonable time.
+
+    Raises:
+        TemplateSyntaxError: it is too long, or holds what no file can hold.
+    """
+    if len(source) > MAX_TEXT:
+        raise jinja2.TemplateSyntaxError(f"a template of {len(source):,} characters; at most {MAX_TEXT:,} are read", 1)
+    try:
+        source.encode()
+    except UnicodeEncodeError as error:
+        line = source.count("\n", 0, error.start) + 1
+        raise jinja2.TemplateSyntaxError("half of a surrogate pair, which is no character", line) from None
+    return source
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox, with every operation that can build much text from little paid from the budget."""
+    """The sandbox, with every operation that can take long, or build much from little, paid from the budget."""
 
+    code_generator_class = BudgetedGenerator
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def __init__(self, *, generation: type[GenerationBlock] = GenerationBlock) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[generation, jinja2.ext.loopcontrols])
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[generation, jinja2.ext.loopcontrols],
+            finalize=printed,
+        )
         self.filters.update(tojson=tojson, indent=_indent)
         self.globals.update(
             raise_exception=_raise_exception,
@@ -191,11 +255,23 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         )
         self.globals.pop("lipsum", None)  # random text: never the same row twice
         self.filters.pop("random", None)
+        self.filters = {**charged_filters(self.known_filters()), "_charged": _charged}
+        self.tests = charged_tests(self.tests)
+
+    def known_filters(self) -> dict[str, Callable[..., Any]]:
+        """The filters, before they pay."""
+        return dict(self.filters)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
-        for loop in tree.find_all(nodes.For):  # a loop that names `loop` runs through the loop context
-            loop.body.insert(0, nodes.ExprStmt(nodes.Name("loop", "load"), lineno=loop.lineno))
+        tree = super()._parse(_fits(source), name, filename)
+        if (size := sum(1 for _ in tree.find_all(nodes.Node))) > MAX_NODES:
+            raise jinja2.TemplateSyntaxError(f"a template of {size:,} parts; at most {MAX_NODES:,} are compiled", 1)
+        bodies: list[Any] = [tree, *tree.find_all(_REPEATED)]
+        for found in bodies:
+            if isinstance(found, nodes.For) and found.test is not None:
+                price = nodes.Const(_cost([found.test]).nodes)
+                found.test = nodes.Filter(found.test, "_charged", [price], [], None, None, lineno=found.lineno)
+            _pay(found.body, found.lineno or 1)
         return tree
 
     def from_string(
@@ -204,37 +280,37 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         globals: Any = None,
         template_class: type[jinja2.Template] | None = None,
     ) -> jinja2.Template:
-        template = super().from_string(source, globals, template_class)
+        try:
+            with allowance(folding_budget()):
+                template = super().from_string(source, globals, template_class)
+        except (RecursionError, MemoryError, SyntaxError) as error:  # of Python's compiler
+            what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise jinja2.TemplateSyntaxError(f"blocks nested too deeply to be compiled ({what})", 1) from None
         template.root_render_func.__globals__.update(self.runtime_names())
         return template
 
     def runtime_names(self) -> Mapping[str, Any]:
-        """Names of Jinja's runtime that compiled templates take from here instead."""
-        return {"LoopContext": BudgetedLoop, "str_join": self.join_texts, "markup_join": self.join_texts}
+        """Names that compiled templates take from here, some of them instead of Jinja's own."""
+        joins = dict.fromkeys(("str_join", "markup_join"), self.join_texts)
+        return {**joins, "_step": step, "_looked_at": looked_at, "_paid": paid}
 
     def join_texts(self, values: Any) -> str:
-        text = "".join([str(value) for value in values])
-        _active_budget().build(len(text))
+        text = "".join([str(printed(value)) for value in values])
+        budget().build(len(text))
         return text
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "*" and (_length(left) or _length(right)):
-            times, size = (right, _length(left)) if _length(left) else (left, _length(right))
-            if isinstance(times, int):
-                _active_budget().build(max(0, size * times))
-        elif operator == "**" and isinstance(right, int) and (abs(right) > 64 or abs(left) > 2**32):
-            raise BudgetExceeded("a power this large is refused")
-        elif operator == "%" and isinstance(left, str):
-            _active_budget().build(len(left) + _widths(left))
-        elif operator == "+":
-            _active_budget().build(_length(left) + _length(right))
+        charge_operator(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(argument, tuple):  # its hash goes through all that is in it
+            budget().look(argument)
+        return super().getitem(obj, argument)
+
     def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        owner = getattr(__obj, "__self__", None)
-        if isinstance(owner, str):
-            _charge_method(owner, __obj.__name__, args)
-        return super().call(__context, __obj, *args, **kwargs)
+        charge_call(__obj, args, kwargs)
+        return paid(super().call(__context, __obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """`str.format` in the sandbox. What Jinja wraps it in hides whose method it is, so it pays here."""
@@ -244,31 +320,18 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return None if wrapped is None else charged_format(value, wrapped)
 
 
+@jinja2.pass_context
+def _charged(_context: Context, value: Any, price: int) -> Any:
+    """The value of a loop's condition, which is asked also where the body is not run; never worked out beforehand."""
+    budget().step(price)
+    return value
+
+
 def charged_format(method: Any, function: Callable[..., str]) -> Callable[..., str]:
     """`function`, which does what a `format` method does, paying for it."""
 
     def charged(*args: Any, **kwargs: Any) -> str:
-        _charge_method(method.__self__, method.__name__, args)
+        charge_method(method.__self__, method.__name__, args, kwargs)
         return function(*args, **kwargs)
 
     return charged
-
-
-def _charge_method(text: str, name: str, args: tuple[Any, ...]) -> None:
-    budget = _active_budget()
-    if name in ("center", "ljust", "rjust", "zfill", "expandtabs") and args and isinstance(args[0], int):
-        budget.build(max(0, args[0]) * (1 + text.count("\t")))
-    elif name == "replace" and len(args) >= 2:
-        budget.build(len(text) + (text.count(str(args[0])) * len(str(args[1]))))
-    elif name in ("format", "format_map"):
-        budget.build(len(text) + _widths(text))
-    elif name == "join":
-        budget.build(len(text))
-    else:
-        budget.build(len(text) // 16)
-
-
-def _widths(text: str) -> int:
-    """The sum of the numbers in a format text: an upper bound of what its field widths add."""
-    digits = "".join(char if char.isdigit() else " " for char in text)
-    return sum(int(word[:12]) for word in digits.split())

@@ -10,7 +10,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from instruct_fmt.template.environment import BudgetedLoop
+from jinja2.runtime import LoopContext
+
 from instruct_fmt.template.origins import fields_in
 
 # Roles that templates know. Any other role is a row's text like its content.
@@ -96,7 +97,7 @@ class TracedMessages(list[Any]):
         return TracedMessages(self)
 
 
-class OwnerLoop(BudgetedLoop):
+class OwnerLoop(LoopContext):
     """The loop context sets the owner here, when it hands an item out, and not when Jinja looks one item ahead."""
 
     def __next__(self) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from instruct_fmt.errors import RowError, TemplateError
+from instruct_fmt.template.budget import allowance, row_budget
 from instruct_fmt.template.plan import Columns, Plan, TokensOfText, Values, with_ends
 from instruct_fmt.template.records import RecordTemplate
 from instruct_fmt.template.shapes import example_shape, leaf_text, leaves
@@ -200,7 +201,9 @@ class Planner:
         return _Known(plan)
 
     def _traced(self, example: Example) -> Plan | None:
-        with recording() as recorder:
+        if isinstance(example, Text):
+            return None
+        with recording() as recorder, allowance(row_budget(example)):
             try:
                 if isinstance(example, Conversation) and self._chat is not None:
                     return self._chat.plan(example, recorder)

@@ -15,16 +15,18 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame
+from jinja2.compiler import Frame
 from jinja2.runtime import Context
 
 from instruct_fmt.template import traced as tr
+from instruct_fmt.template.budget import limits
+from instruct_fmt.template.charges import printed
 from instruct_fmt.template.environment import (
+    BudgetedGenerator,
     GenerationBlock,
     OriginLost,
     TemplateEnvironment,
     charged_format,
-    limits,
     strftime_now,
 )
 from instruct_fmt.template.filters import traced_filters
@@ -75,7 +77,7 @@ def with_runs(text: str, runs: Runs) -> Traced:
 
 def _print(value: Any) -> Traced:
     """A printed expression or constant: its characters get the owner of the moment."""
-    value = tr.text_of(value)
+    value = tr.text_of(printed(value))
     owners = owners_now.get()
     runs = []
     for run in tr.runs_of(value):
@@ -106,7 +108,7 @@ def _assigned(value: Any) -> Any:
     return value
 
 
-class TracedGenerator(CodeGenerator):
+class TracedGenerator(BudgetedGenerator):
     """Every printed piece goes through `_print`; every loop saves and restores the owner."""
 
     def _output_const_repr(self, group: Iterable[Any]) -> str:
@@ -148,11 +150,15 @@ class TracedEnvironment(TemplateEnvironment):
 
     def __init__(self) -> None:
         super().__init__(generation=_MarkedGeneration)
-        self.filters = {**traced_filters(self.filters), "_assigned": _assigned}
         self.globals["strftime_now"] = lambda form: tr.coarse(strftime_now(form), form)
+
+    def known_filters(self) -> dict[str, Callable[..., Any]]:
+        return {**traced_filters(super().known_filters()), "_assigned": _assigned}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
+        for loop in tree.find_all(nodes.For):  # a loop that names `loop` runs through the loop context
+            loop.body.insert(0, nodes.ExprStmt(nodes.Name("loop", "load"), lineno=loop.lineno))
         for node in tree.find_all(nodes.Assign):
             node.node = nodes.Filter(node.node, "_assigned", [], [], None, None, lineno=node.lineno)
         return tree
@@ -167,9 +173,7 @@ class TracedEnvironment(TemplateEnvironment):
         }
 
     def join_texts(self, values: Any) -> str:
-        texts = [tr.text_of(value) for value in values]
-        super().join_texts(texts)
-        return tr.join("", texts)
+        return tr.join("", [tr.text_of(printed(value)) for value in values])
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         result = super().call_binop(context, operator, left, right)
@@ -262,12 +266,9 @@ class TracedTemplate:
         """Render with values that are traced already."""
         token = owners_now.set(owners or Owners())
         try:
-            with limits(now) as budget:
+            with limits(now):
                 context = self._traced.new_context(dict(variables))
-                pieces: list[str] = []
-                for piece in self._traced.root_render_func(context):
-                    budget.build(len(piece))
-                    pieces.append(piece)
+                pieces = list(self._traced.root_render_func(context))
         finally:
             owners_now.reset(token)
         runs = [_settled(run) for piece in pieces for run in tr.runs_of(piece)]

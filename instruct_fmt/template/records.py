@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from instruct_fmt.errors import RowError, shown
-from instruct_fmt.template.chat import PYTHON_ERRORS, compile_template, row_error, text_differs
+from instruct_fmt.template.chat import PYTHON_ERRORS, compile_template, row_error, text_differs, tried_out
 from instruct_fmt.template.coverage import printed_fields
 from instruct_fmt.template.marking import spans_of
 from instruct_fmt.template.spans import TraceIndex
@@ -53,7 +53,8 @@ class RecordTemplate:
         self.now = now
         self.stops = StopFinder(declared_stops, added)
         self.structural: set[str] = set()
-        self._learn_stop(columns)
+        with tried_out():
+            self._learn_stop(columns)
 
     def _learn_stop(self, columns: Sequence[str]) -> None:
         """Render placeholders, to see whether the template ends the answer with a special token."""

@@ -62,7 +62,9 @@ class Traced(Tracked):
             start, stop, step = key.indices(len(self))
             if step == 1:
                 return cut(self, start, max(start, stop))
-            return join("", [cut(self, i, i + 1) for i in range(start, stop, step)])
+            chosen = range(start, stop, step)
+            letters: list[str] = list(cuts(self, [(place, place + 1) for place in sorted(chosen)]))
+            return join("", letters if step > 0 else letters[::-1])
         position = operator.index(key)
         position += len(self) if position < 0 else 0
         if not 0 <= position < len(self):
@@ -70,7 +72,7 @@ class Traced(Tracked):
         return cut(self, position, position + 1)
 
     def __iter__(self) -> Iterator[str]:
-        return (cut(self, i, i + 1) for i in range(len(self)))
+        return cuts(self, ((place, place + 1) for place in range(len(self))))
 
     def strip(self, chars: str | None = None, /) -> str:
         left, right = len(self) - len(str.lstrip(self, chars)), len(str.rstrip(self, chars))
@@ -95,12 +97,12 @@ class Traced(Tracked):
         return located(self, str.rsplit(self, sep, maxsplit), sep)
 
     def splitlines(self, keepends: bool = False) -> list[str]:
-        pieces: list[str] = []
+        places: list[tuple[int, int]] = []
         position = 0
         for full, bare in zip(str.splitlines(self, True), str.splitlines(self), strict=True):
-            pieces.append(cut(self, position, position + len(full if keepends else bare)))
+            places.append((position, position + len(full if keepends else bare)))
             position += len(full)
-        return pieces
+        return list(cuts(self, places))
 
     def partition(self, sep: str, /) -> tuple[str, str, str]:
         return _three(self, self.find(sep), sep, found_last=False)
@@ -203,18 +205,28 @@ def runs_of(text: str) -> Runs:
 
 def cut(text: Traced, start: int, stop: int) -> Traced:
     """`text[start:stop]` with its runs, for 0 <= start <= stop <= len(text)."""
-    if start == 0 and stop == len(text):
-        return text
-    runs, position = [], 0
-    for run in text._runs:
-        left, right = max(start - position, 0), min(stop - position, run.size)
-        if left < right:
-            offset = run.offset + left if run.offset >= 0 else -1
-            runs.append(Run(right - left, run.field, offset, run.owner, run.generated))
-        position += run.size
-        if position >= stop:
-            break
-    return make(str.__getitem__(text, slice(start, stop)), tuple(runs))
+    return text if start == 0 and stop == len(text) else next(cuts(text, [(start, stop)]))
+
+
+def cuts(text: Traced, places: Iterable[tuple[int, int]]) -> Iterator[Traced]:
+    """Several such pieces, none of which begins before the one in front of it; the runs are gone through once."""
+    all_runs, first, position = text._runs, 0, 0
+    for start, stop in places:
+        while first < len(all_runs) and position + all_runs[first].size <= start:
+            position += all_runs[first].size
+            first += 1
+        runs, number, left = [], first, position
+        while number < len(all_runs) and left < stop:
+            run = all_runs[number]
+            inside = max(start - left, 0)
+            size = min(stop - left, run.size) - inside
+            if size > 0:
+                runs.append(
+                    Run(size, run.field, run.offset + inside if run.offset >= 0 else -1, run.owner, run.generated)
+                )
+            left += run.size
+            number += 1
+        yield make(str.__getitem__(text, slice(start, stop)), tuple(runs))
 
 
 _JOINS: dict[type, Callable[[str, Runs, str, list[str]], Traced]] = {}
@@ -286,13 +298,13 @@ def _looked_up(table: Any, char: str) -> str:
 
 def located(text: Traced, pieces: list[str], separator: str | None = None) -> list[str]:
     """Map exact pieces back onto the text that they were cut from: blanks lie between them, or separators."""
-    found: list[str] = []
+    places: list[tuple[int, int]] = []
     position = 0
     for piece in pieces:
         start = str.find(text, piece, position) if separator is None else position
-        found.append(cut(text, start, start + len(piece)))
+        places.append((start, start + len(piece)))
         position = start + len(piece) + len(separator or "")
-    return found
+    return list(cuts(text, places))
 
 
 def _three(text: Traced, at: int, separator: str, *, found_last: bool) -> tuple[str, str, str]:
