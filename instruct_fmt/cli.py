@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from instruct_fmt.errors import InstructFmtError, RowError, TemplateError, TokenizerError, UsageError
+from instruct_fmt.run.ending import ended_by_exception
 
 if TYPE_CHECKING:
     from instruct_fmt.run.config import Config
     from instruct_fmt.run.work import Source
 
+DEBUG = "INSTRUCT_FMT_DEBUG"
 app = typer.Typer(
     help="Instruction data into token ids and proven labels.",
     no_args_is_help=True,
@@ -46,6 +48,7 @@ def prepare(
     num_proc: Annotated[int | None, typer.Option("--num-proc", min=1, help="Worker processes.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="The folder of the result.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Prepare again even if a result still holds.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare what is there with its checksums.")] = False,
 ) -> None:
     """Encode the datasets of a configuration into a folder with a manifest."""
     with _errors():
@@ -59,7 +62,7 @@ def prepare(
         from instruct_fmt.run.local import prepare_sources
         from instruct_fmt.run.open import open_sources, options_of
 
-        options = dataclasses.replace(options_of(found), progress=sys.stderr.isatty(), reuse=not force)
+        options = dataclasses.replace(options_of(found), progress=sys.stderr.isatty(), reuse=not force, verify=verify)
         prepared = prepare_sources(open_sources(found, base), options)
         _print(prepared.report.rich())
 
@@ -163,7 +166,20 @@ def main() -> None:
     """The console script."""
     # Without a framework transformers advises to install one, which this package does not need.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    app()
+    try:
+        with ended_by_exception():
+            app()
+    except BrokenPipeError:  # whoever read the output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.", envvar=DEBUG)] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG] = "1"
 
 
 @contextmanager
@@ -171,16 +187,34 @@ def _errors() -> Iterator[None]:
     """One message on standard error instead of a traceback, and the exit code of its kind."""
     try:
         yield
-    except (UsageError, TemplateError, TokenizerError) as error:
-        _complain(f"error: {error}")
-        raise typer.Exit(2) from None
-    except InstructFmtError as error:
-        _complain(f"error: {error}")
-        raise typer.Exit(1) from None
-    except OSError as error:
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        raise typer.Exit(130) from None
+    except Exception as error:  # noqa: BLE001 - the outer layer: whatever nobody foresaw is one line too
+        code, message = _told(error)
+        if os.environ.get(DEBUG, "") not in ("", "0"):
+            import traceback
+
+            _complain("".join(traceback.format_exception(error)).rstrip())
+        _complain(message)
+        raise typer.Exit(code) from None
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """The exit code of an error, and its message."""
+    if isinstance(error, UsageError | TemplateError | TokenizerError):
+        return 2, f"error: {error}"
+    if isinstance(error, InstructFmtError):
+        return 1, f"error: {error}"
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        _complain(f"error: {where}{error.strerror or error}")
-        raise typer.Exit(2) from None
+        return 2, f"error: {where}{error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return 3, "error [memory]: there is not enough memory; fix: a smaller batch_size, or fewer processes"
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    return 3, f"error [internal]: {what}; nobody foresaw this; fix: `instruct-fmt --debug …` shows where it comes from"
 
 
 def _load(name: str, settings: Sequence[str] | None) -> tuple[Config, Path]:
@@ -230,7 +264,8 @@ def _print(what: Any) -> None:
 
 
 def _complain(message: str) -> None:
-    typer.echo(message, err=True)
+    # Half a surrogate pair may come from the command line itself, and no terminal takes it.
+    typer.echo(message.encode("utf-8", "backslashreplace").decode(), err=True)
 
 
 if __name__ == "__main__":

@@ -180,5 +180,8 @@ class Rejection:
 
 def shown(value: object, limit: int = 80) -> str:
     """A short `repr` for an error message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or values without end
+        return f"a {type(value).__name__} that is too large to be shown"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -108,24 +108,86 @@ def changed_settings(before: Settings, change: Mapping[str, Any]) -> Settings:
     return replace(before, **found)
 
 
+RESERVED = frozenset(
+    {"chat_template", "messages", "conversation", "tokenize", "add_generation_prompt", "tools", "documents"}
+)
+"""What `apply_chat_template` takes for something else than a variable of the template."""
+MAX_DEPTH = 60
+_MAPPINGS = ("columns", "template_kwargs", "field_map", "roles")
+
+
 def settings(**arguments: Any) -> Settings:
     """Settings from the arguments of `compile`; lists become tuples, None becomes the empty value.
 
     Raises:
         UsageError: a value that cannot work.
     """
-    for name in ("columns", "template_kwargs", "field_map", "roles"):
-        value = arguments.get(name)
-        if value is not None and not isinstance(value, Mapping):
-            raise UsageError(f"{name}: found {shown(value)}; expected a dict; fix: {name}={{…}}")
-        arguments[name] = dict(value or {})
+    for name in _MAPPINGS:
+        arguments[name] = _mapping(name, arguments.get(name))
     for name in ("stop", "allow_dropped"):
-        value = arguments.get(name)
-        arguments[name] = (value,) if isinstance(value, str) else tuple(value or ())
-    train_on = arguments["train_on"]
-    if isinstance(train_on, Sequence) and not isinstance(train_on, str):
-        arguments["train_on"] = tuple(train_on)
+        arguments[name] = _texts(name, arguments.get(name))
+    for name in ("system", "completion_format", "format", "backend"):
+        _check_text(name, arguments.get(name))
+    if not isinstance(arguments["train_on"], str):
+        arguments["train_on"] = _texts("train_on", arguments["train_on"])
     return Settings(**arguments)
+
+
+def _mapping(name: str, value: object) -> dict[str, Any]:
+    """An option that is a dict of names; of names to names, but for template variables, whose values are data."""
+    values = name == "template_kwargs"
+    what = "a dict of names to values" if values else "a dict of names to names"
+    found = {} if value is None else value
+    if not isinstance(found, Mapping) or not all(
+        isinstance(key, str) and (values or isinstance(item, str)) for key, item in found.items()
+    ):
+        raise UsageError(f"{name}: found {shown(value)}; expected {what}; fix: {name}={{…}}")
+    for item in found.values():
+        _check_whole(name, item)
+    if values and (wrong := sorted(RESERVED & found.keys())):
+        raise UsageError(
+            f"template_kwargs: found {wrong[0]!r}, which is no variable of a template's; expected none of "
+            f"{', '.join(sorted(RESERVED))}; fix: leave it out, or use the option of that name"
+        )
+    return dict(found)
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    """An option that is a text or several."""
+    found = (value,) if isinstance(value, str) else () if value is None else value
+    if not isinstance(found, Sequence | set | frozenset) or not all(isinstance(item, str) for item in found):
+        raise UsageError(f"{name}: found {shown(value)}; expected a text or a list of texts; fix: {name}=[…]")
+    for item in found:
+        _check_whole(name, item)
+    return tuple(str(item) for item in found)
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{name}: found {shown(value)}; expected a text; fix: leave {name} out")
+    _check_whole(name, value)
+
+
+def _check_whole(name: str, value: object, depth: int = 0) -> None:
+    """Refuse half a surrogate pair in an option, and values too deep to look through."""
+    if depth > MAX_DEPTH:
+        raise UsageError(
+            f"{name}: found values nested more than {MAX_DEPTH} deep; expected plain data; fix: make it flatter"
+        )
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"{name}: found {shown(value)}, which holds half a surrogate pair; expected text; fix: correct it"
+            ) from None
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_whole(name, key, depth + 1)
+            _check_whole(name, item, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_whole(name, item, depth + 1)
 
 
 def _check_form(form: str) -> None:

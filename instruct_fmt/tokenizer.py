@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,10 +16,14 @@ from weakref import WeakValueDictionary
 from tokenizers import Tokenizer
 
 from instruct_fmt import tokenizer_cache
-from instruct_fmt.encode.vocabulary import Contents, Vocabulary
+from instruct_fmt.encode.vocabulary import MAX_ID, Contents, Vocabulary
 from instruct_fmt.errors import TokenizerError, shown
+from instruct_fmt.files import expanded, is_name, read_json, read_whole
+from instruct_fmt.foreign_errors import ForeignError, foreign_errors
 
 EMBEDDED = "embedded"
+_MAX_BYTES, _MAX_STOPS, _MAX_DEFINITION = 1_000_000, 1000, 400_000_000
+_HIGH = re.compile(rb"[:,\[\s][0-9]{8,}")
 # Formatters of this process that use one folder share what was read off it, while any of them is there.
 _in_use: WeakValueDictionary[str, Vocabulary] = WeakValueDictionary()
 
@@ -74,14 +79,10 @@ def load_tokenizer(name: str | os.PathLike[str]) -> Any:
     from transformers import AutoTokenizer
 
     path = _path(name)
-    try:
-        with _no_collection():
-            return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise TokenizerError(
-            f"tokenizer {shown(str(name))}: {str(error).splitlines()[0]}; expected a folder with tokenizer.json or a "
-            "name on the Hub; fix: check the name, or pass a loaded tokenizer"
-        ) from error
+    with _understood(name), _no_collection():
+        _check_ids(Path(path) / "tokenizer.json")
+        # A folder's own code is never run, and nobody is asked on standard input whether it may be.
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 
 def load_vocabulary(name: str | os.PathLike[str]) -> Vocabulary:
@@ -94,16 +95,52 @@ def load_vocabulary(name: str | os.PathLike[str]) -> Vocabulary:
     key = f"{name}\n{tokenizer_cache.key_of(folder)}"
     vocabulary = _in_use.get(key) or tokenizer_cache.read(folder)
     if vocabulary is None:
-        vocabulary = Vocabulary.of(load_tokenizer(name), private=True)
+        tokenizer = load_tokenizer(name)
+        with _understood(name):
+            vocabulary = Vocabulary.of(tokenizer, private=True)
         tokenizer_cache.write(folder, vocabulary)
     if not key.endswith("\nNone"):
         _in_use[key] = vocabulary
     return vocabulary
 
 
+def _check_ids(path: Path) -> None:
+    """Refuse a vocabulary with an id so high that an engine would make room for thousands of millions of tokens.
+
+    Raises:
+        TokenizerError: it has one.
+    """
+    if not path.is_file():
+        return
+    raw = read_whole(path, _MAX_DEFINITION)
+    if not _HIGH.search(raw):
+        return
+    numbers: list[int] = []
+    json.loads(raw, parse_int=lambda digits: numbers.append(int(digits[:20])))
+    if (highest := max(numbers, default=0)) > MAX_ID:
+        raise TokenizerError(f"{path}: found the id {highest:,}; expected ids up to {MAX_ID:,}; fix: correct the file")
+
+
+@contextmanager
+def _understood(name: str | os.PathLike[str]) -> Iterator[None]:
+    """What libraries raise over a tokenizer's files, as an error that names them."""
+    try:
+        with foreign_errors():
+            yield
+    except ForeignError as error:
+        raise TokenizerError(
+            f"tokenizer {shown(str(name))}: {error}; expected a folder with a whole tokenizer.json and no code of its "
+            "own, or a name on the Hub; fix: check the name and the files, or pass a loaded tokenizer"
+        ) from error.__cause__
+
+
 def _path(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
     if str(name) != EMBEDDED:
-        return name
+        if not is_name(str(name)):
+            raise TokenizerError(
+                f"tokenizer {shown(str(name))}: found no name of a folder; expected one; fix: correct it"
+            )
+        return expanded(name) if str(name).startswith("~") else name
     from instruct_fmt import embedded
 
     return embedded.tokenizer_path()
@@ -144,12 +181,16 @@ def _from_content(content: str) -> Any:
 def generation_stops(vocabulary: Vocabulary) -> list[str]:
     """The stop tokens of a `generation_config.json` beside a tokenizer, where there is one."""
     path = Path(vocabulary.name) / "generation_config.json"
-    if not vocabulary.name or not path.is_file():
+    if not vocabulary.name or not is_name(vocabulary.name) or not path.is_file():
         return []
-    try:
-        ids = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise TokenizerError(f"{path}: {error}; expected a JSON object; fix: repair or remove the file") from error
-    ids = [ids] if isinstance(ids, int) else ids or []
-    tokens = [vocabulary.backend.id_to_token(id) for id in ids]
+    config = read_json(path, _MAX_BYTES)
+    found = config.get("eos_token_id") if isinstance(config, dict) else config
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not isinstance(config, dict) or not all(type(id) is int for id in ids) or len(ids) > _MAX_STOPS:
+        raise TokenizerError(
+            f"{path}: found the stop tokens {shown(found)}; expected an object with `eos_token_id`, an id or a list of "
+            "ids; fix: repair or remove the file"
+        )
+    size = vocabulary.backend.get_vocab_size() + _MAX_STOPS
+    tokens = [vocabulary.backend.id_to_token(id) for id in ids if 0 <= id < size]
     return [token for token in tokens if token is not None]

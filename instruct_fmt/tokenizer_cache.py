@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +24,8 @@ from pathlib import Path
 
 from instruct_fmt import __version__
 from instruct_fmt.encode.vocabulary import Contents, Vocabulary
+from instruct_fmt.errors import UsageError
+from instruct_fmt.files import read_whole
 
 logger = logging.getLogger("instruct_fmt")
 
@@ -31,7 +34,15 @@ KEPT = 16
 """The newest so many entries are kept."""
 MAX_BYTES = 200_000_000
 _LIBRARIES = ("transformers", "tokenizers")
-_READ = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".py"})
+# What libraries read of a folder with a `tokenizer.json`; whatever else lies there is somebody else's.
+_READ = frozenset(
+    [
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"),
+        *("chat_template.jinja", "chat_template.json", "processor_config.json", "generation_config.json"),
+        *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model"),
+    ]
+)
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def read(tokenizer: Path) -> Vocabulary | None:
@@ -39,8 +50,10 @@ def read(tokenizer: Path) -> Vocabulary | None:
     entry = _entry(tokenizer)
     if entry is None:
         return None
-    with suppress(OSError, ValueError):  # it may be missing, or damaged
-        digest, content = entry.read_text(encoding="utf-8").split("\n", 1)
+    with suppress(OSError, ValueError, UsageError):  # it may be missing, damaged, or no file
+        if not _is_own(entry):
+            return None
+        digest, content = read_whole(entry, MAX_BYTES).decode().split("\n", 1)
         if digest == _digest(content):
             values, definition = content.split("\n", 1)
             return Vocabulary(Contents(**json.loads(values), definition=definition, name=str(tokenizer)))
@@ -57,15 +70,27 @@ def write(tokenizer: Path, vocabulary: Vocabulary) -> None:
     del values["name"]
     content = f"{json.dumps(values)}\n{definition}"
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_own(entry.parent):
+            return
         with tempfile.TemporaryDirectory(dir=entry.parent) as aside:
             whole = Path(aside) / entry.name
             whole.write_text(f"{_digest(content)}\n{content}", encoding="utf-8", newline="\n")
+            whole.chmod(stat.S_IRUSR | stat.S_IWUSR)
             whole.replace(entry)
         for old in sorted(entry.parent.glob("*.tokenizer"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
             old.unlink()
     except OSError as error:
         logger.debug("nothing is kept of %s: %s", tokenizer, error)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether nobody but this user can have written a file or folder, where the system tells."""
+    if not hasattr(os, "getuid"):
+        return True
+    found, folder = path.lstat(), path.parent.lstat()
+    private = not folder.st_mode & _OTHERS_WRITE or bool(folder.st_mode & stat.S_ISVTX)
+    return found.st_uid == os.getuid() and not found.st_mode & _OTHERS_WRITE and private
 
 
 def _digest(content: str) -> str:
@@ -88,27 +113,26 @@ def key_of(tokenizer: Path) -> str | None:
     """A hash of a folder's files and of the versions; None where it holds no tokenizer that can be kept."""
     if not (tokenizer / "tokenizer.json").is_file():
         return None
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, UsageError):
         return _key(tokenizer)
     return None
 
 
 def _key(tokenizer: Path) -> str:
-    """A hash of the versions and of the folder's files: of weights the names, of everything else all."""
+    """A hash of the versions and of the files that are read."""
     found = hashlib.sha256(json.dumps([__version__, *map(version, _LIBRARIES)]).encode())
     size = 0
     for path in _files(tokenizer):
-        content = path.read_bytes() if path.suffix in _READ else b""
+        content = read_whole(path, MAX_BYTES - size)
         size += len(content)
-        if size > MAX_BYTES:
-            raise ValueError("too large")
         name = path.relative_to(tokenizer).as_posix()
         found.update(f"{len(name)} {len(content)} {name}".encode() + content)
     return found.hexdigest()
 
 
 def _files(tokenizer: Path) -> Iterator[Path]:
-    """The files beside `tokenizer.json`, and those of folders of templates."""
-    for folder in (tokenizer, tokenizer / "additional_chat_templates"):
-        if folder.is_dir():
-            yield from sorted(path for path in folder.iterdir() if path.is_file())
+    """The files that are read, and those of folders of templates."""
+    yield from sorted(path for name in _READ if (path := tokenizer / name).exists())
+    more = tokenizer / "additional_chat_templates"
+    if more.is_dir():
+        yield from sorted(more.glob("*.jinja"))

@@ -105,7 +105,7 @@ CONFIGS: dict[str, tuple[str, str | bytes]] = {
         + GOOD + "stop: *a8\n",
     ),
     "merge keys": ("keys from elsewhere", "base: &b {max_length: 5}\n" + GOOD + "<<: *b\n"),
-    "many merge keys": ("time by merges", GOOD + "".join(f"a{n}: &a{n} {{<<: [{', '.join(f'*a{m}' for m in range(n))}], k{n}: 1}}\n" for n in range(14))),
+    "many merge keys": ("time by merges", GOOD + "".join(f"a{n}: &a{n} {{<<: [{', '.join(f'*a{m}' for m in range(n))}], k{n}: 1}}\n" for n in range(60))),
     "python object": ("code", GOOD + "stop: !!python/object/apply:os.system ['touch thesis.txt']\n"),
     "binary": ("bytes as a text", GOOD + "system: !!binary aGk=\n"),
     "bad binary": ("bytes that are none", GOOD + "system: !!binary '%%%'\n"),
@@ -271,7 +271,7 @@ TEXTS: dict[str, tuple[str, str, Callable[[], str | bytes]]] = {
     "gz bomb of a text": ("a.jsonl.gz", "memory", lambda: gzip.compress(b'{"a": "' + b"x" * 300_000_000, 1)),
     "gz that is text": ("a.jsonl.gz", "a name that lies", lambda: LINE * 9),
     "text that is gz": ("a.jsonl", "a name that lies", lambda: gzip.compress((LINE * 9).encode())),
-    "truncated zst": ("a.jsonl.zst", "an end that is missing", lambda: pa.compress(LINE * 99, "zstd", asbytes=True)[:-9]),
+    "truncated zst": ("a.jsonl.zst", "an end that is missing", lambda: pa.compress((LINE * 99).encode(), "zstd", asbytes=True)[:-9]),
     "zst garbage": ("a.jsonl.zst", "no zst", lambda: b"garbage" * 99),
     "truncated xz": ("a.jsonl.xz", "an end that is missing", lambda: lzma.compress((LINE * 99).encode())[:-9]),
     "xz garbage": ("a.jsonl.xz", "no xz", lambda: b"\xfd7zXZ\0" + b"garbage" * 99),
@@ -520,7 +520,10 @@ def _text(name: str, content: str | bytes) -> Callable[[Path], object]:
 def _code(folder: Path) -> None:
     """A folder that wants its own code to be run."""
     (folder / "mine.py").write_text("open('imported', 'w')\nclass Mine: pass\n")
-    _json("tokenizer_config.json", lambda value: value.update(auto_map={"AutoTokenizer": ["mine.Mine", "mine.Mine"]}, tokenizer_class="Mine"))(folder)
+    _json(
+        "tokenizer_config.json",
+        lambda value: value.update(auto_map={"AutoTokenizer": ["mine.Mine", "mine.Mine"]}, tokenizer_class="Mine"),
+    )(folder)
 
 
 def _vocab(value: Any) -> Any:
@@ -757,7 +760,11 @@ def cases() -> Iterator[Case]:
     for setting in SETTINGS:
         shown = setting.encode("utf-8", errors="replace").decode()
         label = shown if len(shown) < 40 else shown[:39] + "…"
-        yield Case(f"--set {label}", "a change of a key", partial(command, "prepare", "embedded", "-o", "out", "--set", setting))
+        yield Case(
+            f"--set {label}",
+            "a change of a key",
+            partial(command, "prepare", "embedded", "-o", "out", "--set", setting),
+        )
     for name, arguments in CALLS.items():
         yield Case(f"call: {name}", "an argument", partial(command, *arguments))
     for name, (file, tries, make) in TEXTS.items():

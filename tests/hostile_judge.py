@@ -1,7 +1,7 @@
 """Runs hostile cases, each in a forked process of its own, and judges what became of them.
 
-In: a `Case`. Out: a `Verdict`: what the package answered, the processor time and memory that it took, and what was wrong
-with that, if anything: a traceback, an error of no kind of ours, a hang, a file of the user's that is gone or changed,
+In: a `Case`. Out: a `Verdict`: what the package answered, the processor time and memory that it took, and what was
+wrong with that, if anything: a traceback, an error of no kind of ours, a hang, a file of the user's that is gone or changed,
 a file that was written where none belongs, a wrong label.
 """
 
@@ -117,9 +117,9 @@ def _child(case: Case, folder: Path, writer: int) -> None:
     said = os.open(folder / ".said", os.O_CREAT | os.O_RDWR)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123 - the process ends with it
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115, PTH123
-    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115, PTH123
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - the process ends with it
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     here = folder / "here"
     here.mkdir()
     os.chdir(here)

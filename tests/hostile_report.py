@@ -37,11 +37,6 @@ def warm() -> None:
     import datasets
     import transformers
 
-    import instruct_fmt.look.check_command
-    import instruct_fmt.run.config_io
-    import instruct_fmt.run.local
-    import instruct_fmt.run.open
-
     assert transformers.AutoTokenizer
     datasets.disable_progress_bars()
 
@@ -76,9 +71,18 @@ def main(arguments: Sequence[str]) -> int:
 def _table(found: dict[str, list[tuple[Case, Verdict]]]) -> str:
     lines = [INTRODUCTION]
     for kind, rows in found.items():
-        lines.append(f"\n## {kind.capitalize()}: {len(rows)}\n\n| case | tries | answer | s | MB | wrong |\n|---|---|---|---|---|---|")
+        lines.append(
+            f"\n## {kind.capitalize()}: {len(rows)}\n\n| case | tries | answer | s | MB | wrong |\n|---|---|---|---|---|---|"
+        )
         for case, verdict in rows:
-            cells = [verdict.name, case.tries, verdict.answer, f"{verdict.seconds:.1f}", str(verdict.megabytes), verdict.wrong]
+            cells = [
+                verdict.name,
+                case.tries,
+                verdict.answer,
+                f"{verdict.seconds:.1f}",
+                str(verdict.megabytes),
+                verdict.wrong,
+            ]
             lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "instruct_fmt"
 STAGES = ("adapt", "template", "encode", "fit")
-VALUES = {"errors", "forks", "reasoning", "names", "types"}
+VALUES = {"errors", "files", "foreign_errors", "forks", "reasoning", "names", "types"}
 CORE = sorted(path for stage in STAGES for path in (PACKAGE / stage).rglob("*.py"))
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from instruct_fmt import embedded, tokenizer, tokenizer_cache
 from instruct_fmt.encode.vocabulary import Vocabulary
+from instruct_fmt.errors import TokenizerError
 from instruct_fmt.tokenizer import load_tokenizer, load_vocabulary
 
 PROGRAM = """
@@ -64,7 +66,9 @@ def test_what_is_kept_is_what_transformers_makes(folder: Path, kept: Path) -> No
     assert [path.suffix for path in kept.iterdir()] == [".tokenizer"]
 
 
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "new.json", "additional_chat_templates/rag.jinja"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "processor_config.json", "additional_chat_templates/rag.jinja"]
+)
 def test_a_changed_folder_is_loaded_again(name: str, folder: Path, kept: Path) -> None:
     load_vocabulary(folder)
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -91,7 +95,9 @@ def test_a_damaged_entry_is_replaced(damage: str, folder: Path, kept: Path) -> N
 def test_formatters_of_one_folder_share_what_was_read(folder: Path, kept: Path) -> None:
     first = load_vocabulary(folder)
     assert load_vocabulary(folder) is first
-    (folder / "note.txt").write_text("changed", encoding="utf-8")
+    (folder / "train.json").write_text("somebody else's", encoding="utf-8")
+    assert load_vocabulary(folder) is first
+    (folder / "generation_config.json").write_text("{}", encoding="utf-8")
     assert load_vocabulary(folder) is not first
 
 
@@ -106,7 +112,57 @@ def test_nothing_is_kept_where_nothing_can_be(folder: Path, tmp_path: Path, monk
 def test_old_entries_go(folder: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_cache, "KEPT", 2)
     for number in range(4):
-        (folder / "note.txt").write_text(str(number), encoding="utf-8")
+        (folder / "generation_config.json").write_text(json.dumps({"n": number}), encoding="utf-8")
         load_vocabulary(folder)
     assert len(list(kept.iterdir())) == 2
     assert tokenizer_cache.read(folder) is not None
+
+
+def _is_link(entry: Path) -> None:
+    entry.rename(entry.with_suffix(".moved"))
+    entry.symlink_to(entry.with_suffix(".moved"))
+
+
+def _is_pipe(entry: Path) -> None:
+    entry.unlink()
+    os.mkfifo(entry)
+
+
+def _is_folder(entry: Path) -> None:
+    entry.unlink()
+    entry.mkdir()
+
+
+CHANGES: list[Callable[[Path], object]] = [
+    _is_pipe,
+    _is_folder,
+    lambda entry: entry.chmod(0o666),
+    lambda entry: entry.parent.chmod(0o777),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_entry_that_others_may_have_written_is_passed_over(
+    change: Callable[[Path], object], folder: Path, kept: Path
+) -> None:
+    right = load_vocabulary(folder)
+    (entry,) = kept.iterdir()
+    assert entry.stat().st_mode & 0o077 == 0
+    change(entry)
+    assert tokenizer_cache.read(folder) is None
+    tokenizer._in_use.clear()  # as in a new process
+    assert load_vocabulary(folder).digest == right.digest
+
+
+def test_code_of_a_folder_is_never_run(folder: Path, kept: Path, tmp_path: Path) -> None:
+    """Nor is anybody asked whether it may be: standard input is not read."""
+    ran = tmp_path / "ran"
+    (folder / "mine.py").write_text(f"open({str(ran)!r}, 'w')\nclass Mine: pass\n", encoding="utf-8")
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config |= {"auto_map": {"AutoTokenizer": ["mine.Mine", "mine.Mine"]}, "tokenizer_class": "Mine"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    try:
+        load_vocabulary(folder)
+    except TokenizerError as error:
+        assert "fix: " in str(error)  # noqa: PT017 - a version may load it without its code
+    assert not ran.exists()

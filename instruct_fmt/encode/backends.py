@@ -19,7 +19,8 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from instruct_fmt.encode.vocabulary import Vocabulary
-from instruct_fmt.errors import TokenizerError
+from instruct_fmt.errors import TokenizerError, shown
+from instruct_fmt.foreign_errors import ForeignError, foreign_errors
 from instruct_fmt.forks import undivided
 
 logger = logging.getLogger("instruct_fmt")
@@ -170,7 +171,11 @@ class WatchedBackend:
     def encode(self, texts: Texts) -> Flat:
         if self._fast is self._reference or not len(texts):
             return self._reference.encode(texts)
-        ids, offsets = self._fast.encode(texts)
+        try:
+            with foreign_errors():
+                ids, offsets = self._fast.encode(texts)
+        except ForeignError as error:
+            return self._taken_over(texts, f"raised {error}")
         self._due -= int(offsets[-1])
         if self._due > 0:
             return ids, offsets
@@ -181,12 +186,13 @@ class WatchedBackend:
         for number, place in enumerate(places):
             found = ids[offsets[place] : offsets[place + 1]]
             if not np.array_equal(found, expected[edges[number] : edges[number + 1]]):
-                logger.warning(
-                    "backend %s differs from tokenizers on %r; tokenizers takes over", self.name, sample[number]
-                )
-                self._fast, self.name = self._reference, self._reference.name
-                return self._reference.encode(texts)
+                return self._taken_over(texts, f"differs from tokenizers on {shown(sample[number])}")
         return ids, offsets
+
+    def _taken_over(self, texts: Texts, why: str) -> Flat:
+        logger.warning("backend %s %s; tokenizers takes over", self.name, why)
+        self._fast, self.name = self._reference, self._reference.name
+        return self._reference.encode(texts)
 
 
 def anonymous_memory() -> int | None:
@@ -216,22 +222,14 @@ def _int32(ids: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
 
 
 def _gigatoken(definition: str) -> Backend:
-    import gigatoken
-
     backend = GigatokenBackend(definition)
-    try:
-        backend.encode(["a"])
-    except (ValueError, RuntimeError, TypeError, gigatoken.gigatoken_rs.__dict__.get("Error", ValueError)) as error:
-        raise TokenizerError(f"gigatoken does not load this tokenizer: {error}") from error
+    backend.encode(["a"])  # made at the first text
     return backend
 
 
 def _fastokens(definition: str) -> Backend:
     backend = FastokensBackend(definition)
-    try:
-        backend.encode(["a"])
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise TokenizerError(f"fastokens does not load this tokenizer: {error}") from error
+    backend.encode(["a"])
     return backend
 
 
@@ -254,17 +252,18 @@ def choose(name: str, vocabulary: Vocabulary) -> Backend:
         if fast == reference.name:
             return reference
         try:
-            backend = FAST[fast](vocabulary.definition)
-            _prove(backend, reference, added)
+            with foreign_errors():
+                backend = FAST[fast](vocabulary.definition)
+                _prove(backend, reference, added)
         except ImportError as error:
             if name != "auto":
                 raise TokenizerError(
                     f"backend: found {name!r}, which is not installed; expected an installed engine; "
                     f"fix: pip install {name}, or backend='auto'"
                 ) from error
-        except TokenizerError as error:
+        except (TokenizerError, ForeignError) as error:
             if name != "auto":
-                raise
+                raise TokenizerError(f"backend: {error}") from error
             logger.info("backend %s: %s", fast, error)
         else:
             return WatchedBackend(backend, reference)

@@ -18,9 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from instruct_fmt.errors import TokenizerError
+from instruct_fmt.errors import TokenizerError, shown
+from instruct_fmt.foreign_errors import ForeignError, foreign_errors
 from instruct_fmt.types import Added, Ints
 
+MAX_ID = 2**26
+"""A model has a row of weights for each id, so that no real one is near."""
 LETTER = "a"
 
 
@@ -81,10 +84,21 @@ class Vocabulary:
                 "fix: load it with AutoTokenizer.from_pretrained(…), or convert it"
             )
         own, definition = _own(backend, private=private)
+        if (highest := max(own.get_vocab(with_added_tokens=True).values(), default=0)) > MAX_ID:
+            raise TokenizerError(
+                f"found a token with the id {highest:,}; expected ids up to {MAX_ID:,}; fix: correct tokenizer.json"
+            )
+        template = tokenizer.chat_template
+        named = isinstance(template, dict) and all(isinstance(one, str) for one in template.values())
+        if template is not None and not isinstance(template, str) and not named:
+            raise TokenizerError(
+                f"found the chat template {shown(template)}; expected a text, or texts by name; fix: correct "
+                "tokenizer_config.json"
+            )
         contents = Contents(
             definition,
             dict(tokenizer.special_tokens_map),
-            tokenizer.chat_template,
+            template,
             tokenizer.eos_token,
             tokenizer.eos_token_id,
             tokenizer.pad_token_id,
@@ -205,8 +219,18 @@ class Vocabulary:
 
 
 def build(spec: dict[str, Any]) -> Tokenizer:
-    """An engine from its JSON form."""
-    return Tokenizer.from_str(json.dumps(spec, ensure_ascii=False))
+    """An engine from its JSON form.
+
+    Raises:
+        TokenizerError: it is none; what was loaded may not be read again, such as where two tokens have one id.
+    """
+    try:
+        with foreign_errors():
+            return Tokenizer.from_str(json.dumps(spec, ensure_ascii=False))
+    except ForeignError as error:
+        raise TokenizerError(
+            f"tokenizer.json: {error}; expected a definition that can be read again; fix: correct its vocabulary"
+        ) from error
 
 
 def _state(step: Any) -> Any:

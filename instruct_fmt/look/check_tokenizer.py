@@ -5,11 +5,11 @@ In: a formatter. Out: findings; each comes from what the tokenizer does or says.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from instruct_fmt.errors import TokenizerError, shown
+from instruct_fmt.errors import shown
+from instruct_fmt.files import read_json
 from instruct_fmt.formatter import Formatter
 from instruct_fmt.look.findings import Finding
 
@@ -133,13 +133,13 @@ def _embeddings(fmt: Formatter) -> Iterator[Finding]:
     path = Path(str(getattr(fmt.tokenizer, "name_or_path", "") or "")) / "config.json"
     if not path.is_file():
         return
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise TokenizerError(f"{path}: {error}; expected JSON; fix: repair or remove the file") from error
-    size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    config = read_json(path, 10_000_000)
+    text = config.get("text_config") if isinstance(config, dict) else None
+    size = next(
+        (found["vocab_size"] for found in (config, text) if isinstance(found, dict) and "vocab_size" in found), 0
+    )
     highest = max(fmt.vocabulary.backend.get_vocab(with_added_tokens=True).values())
-    if isinstance(size, int) and highest >= size:
+    if isinstance(size, int) and 0 < size <= highest:
         yield Finding(
             "error",
             "ids-outside-the-model",

@@ -6,6 +6,7 @@ nearest known one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import yaml
 from pydantic import ValidationError
 
 from instruct_fmt.errors import ConfigError, shown
+from instruct_fmt.files import expanded, read_whole
 from instruct_fmt.names import nearest_name
+from instruct_fmt.run import yaml_io
 from instruct_fmt.run.config import ALIASES, DATASET_ALIASES, Config, DatasetConfig, OutputConfig
 from instruct_fmt.run.foreign import in_our_words
 from instruct_fmt.run.foreign_datasets import dataset_in_our_words
@@ -22,6 +25,7 @@ from instruct_fmt.run.problems import Problems, problem
 
 __all__ = ["EMBEDDED", "load"]
 
+_NUMBER = re.compile("[0-9]{1,9}")
 _TYPE_NAMES = {"str", "bool", "int", "float", "date", "datetime"}
 EMBEDDED: dict[str, Any] = {"tokenizer": "embedded", "datasets": ["embedded"]}
 
@@ -41,9 +45,9 @@ def load(name: str, settings: Sequence[str] = ()) -> Config:
     512
     """
     problems = Problems(name)
-    found = _canonical(EMBEDDED if name == "embedded" else _read(Path(name)), problems)
+    found = _canonical(EMBEDDED if name == "embedded" else _read(expanded(name)), problems)
     for setting in settings:
-        change = Problems(f"--set {setting}")
+        change = Problems(f"--set {_short(setting)}")
         found = _canonical(_changed(found, setting), change)
         problems.lines += change.lines
         problems.left += change.left
@@ -57,23 +61,11 @@ def load(name: str, settings: Sequence[str] = ()) -> Config:
     return config.model_copy(update={"left_to_trainer": tuple(dict.fromkeys(problems.left))})
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
-            seen.add(key.value)
-        return dict(super().construct_mapping(node, deep))
-
-
 def _read(path: Path) -> Any:
-    text = path.read_bytes()
+    text = read_whole(path, yaml_io.MAX_BYTES)
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+        return yaml_io.parse(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error).split("\n")[0]
@@ -123,17 +115,24 @@ def _renamed(raw: Mapping[Any, Any], aliases: Mapping[str, str], key: str, probl
 def _changed(config: dict[str, Any], setting: str) -> dict[str, Any]:
     """A copy of the configuration with one `--set` applied."""
     dotted, equals, text = setting.partition("=")
-    file = f"--set {setting}"
+    file = f"--set {_short(setting)}"
     if not equals or not dotted:
         raise problem(file, "", "no `=`" if dotted else "no key", "key=value", "write it as `--set max_length=512`")
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise problem(file, dotted, shown(text), "a value in YAML", "put it in quotes") from None
+        value = yaml_io.parse(text)
+    except yaml.YAMLError as error:
+        what = getattr(error, "problem", None) or str(error).split("\n")[0]
+        raise problem(file, dotted, f"{shown(text)} ({what})", "a value in YAML", "put it in quotes") from None
     steps = dotted.split(".")
+    if len(steps) > yaml_io.MAX_DEPTH:
+        raise problem(file, "", f"a key of {len(steps)} steps", "a key of the configuration", "correct it")
     steps[0] = ALIASES.get(steps[0], steps[0])
     found: dict[str, Any] = _placed(config, steps, value, file)
     return found
+
+
+def _short(setting: str) -> str:
+    return setting if len(setting) < 200 else f"{setting[:200]}…"
 
 
 def _placed(value: Any, steps: Sequence[str], new: Any, file: str) -> Any:
@@ -142,9 +141,9 @@ def _placed(value: Any, steps: Sequence[str], new: Any, file: str) -> Any:
         return new
     first, rest = steps[0], steps[1:]
     if isinstance(value, list):
-        if not first.isdigit() and len(value) == 1:
+        if not _NUMBER.fullmatch(first) and len(value) == 1:
             first, rest = "0", steps
-        if not first.isdigit() or int(first) >= len(value):
+        if not _NUMBER.fullmatch(first) or int(first) >= len(value):
             numbers = f"a number from 0 to {len(value) - 1}"
             raise problem(file, first, "no such entry", numbers, "write it as `datasets.0.path=…`")
         index = int(first)

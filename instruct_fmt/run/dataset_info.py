@@ -5,19 +5,20 @@ Source of the keys: `data/README.md` and `data/parser.py` of LLaMA-Factory 0.9.5
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from instruct_fmt.errors import shown
+from instruct_fmt.files import read_json
 from instruct_fmt.names import nearest_name
 from instruct_fmt.run.config import DatasetConfig
 from instruct_fmt.run.problems import Problems, problem
 
 __all__ = ["resolve", "unnamed"]
 
+_MAX_BYTES = 16_000_000
 _KEYS = (
     "file_name", "hf_hub_url", "formatting", "columns", "tags", "split", "subset", "folder", "ranking", "num_samples",
     "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name",
@@ -85,11 +86,7 @@ def unnamed(dataset: DatasetConfig, columns: Iterable[str]) -> list[tuple[str, s
 
 
 def _entry(file: Path, name: str) -> Mapping[str, Any]:
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        found = f"text that is not JSON ({error})"
-        raise problem(str(file), "", found, "a JSON object", "correct the file") from None
+    entries = read_json(file, _MAX_BYTES)
     if not isinstance(entries, dict) or not isinstance(entries.get(name), dict):
         names = ", ".join(entries) if isinstance(entries, dict) else "nothing"
         raise problem(str(file), "", f"no entry {name!r}", f"one of {names}", "set `name` to one of them")

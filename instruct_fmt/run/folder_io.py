@@ -6,6 +6,7 @@ In: a folder and the name of a split. Out: paths in order, all of one kind. No f
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from datasets.data_files import DataFilesList, EmptyDatasetError, get_data_patte
 from instruct_fmt.errors import UsageError
 from instruct_fmt.run.packed import kinds_of
 
+MAX_FILES = 20_000
 # Kinds of files that stand beside data and are none.
 _BESIDE = ("", ".md", ".rst", ".py", ".sh", ".yaml", ".yml", ".ipynb", ".toml", ".cfg", ".ini", ".log", ".lock")
 
@@ -32,6 +34,7 @@ def split_files(folder: Path, split: str, kinds: Collection[str]) -> list[Path]:
         UsageError: there is no such split, its files are of several kinds or one that cannot be read, or a file
             belongs to no split, or to two.
     """
+    _check_size(folder)
     base = glob.escape(str(folder))
     try:
         patterns = get_data_patterns(base)
@@ -60,6 +63,18 @@ def split_files(folder: Path, split: str, kinds: Collection[str]) -> list[Path]:
             "fix: name each file under `datasets`"
         )
     return splits[split]
+
+
+def _check_size(folder: Path) -> None:
+    """Refuse a folder that is too large to be one of data: all that is in it is looked at, several times."""
+    count = 0
+    for _, folders, files in os.walk(folder):
+        count += len(folders) + len(files)
+        if count > MAX_FILES:
+            raise UsageError(
+                f"{folder}: found more than {MAX_FILES:,} files and folders; expected a folder of data; "
+                "fix: name the files, or the folder that holds nothing else"
+            )
 
 
 def _files(base: str, patterns: list[str]) -> list[Path]:

@@ -15,6 +15,7 @@ import datasets
 
 from instruct_fmt import formatter
 from instruct_fmt.errors import UsageError
+from instruct_fmt.files import is_name
 from instruct_fmt.run.config import Config, DatasetConfig
 from instruct_fmt.run.dataset_info import resolve, unnamed
 from instruct_fmt.run.foreign_templates import FALLBACK
@@ -110,6 +111,8 @@ def _template(config: Config, dataset: DatasetConfig, base: Path) -> str | None:
 
 def near(base: Path, name: str) -> str:
     """A path beside the configuration where there is such a file or folder; else the name as it is."""
+    if not is_name(name):
+        return name
     found = base / name
     # `os.path` takes long template texts for what they are, where `Path.exists` raises.
     return str(found) if os.path.exists(found) else name  # noqa: PTH110
@@ -152,6 +155,11 @@ def _tokenizer(config: Config, base: Path) -> Any:
     tokenizer = TokenizerReference(place, load_vocabulary(place).digest).load()
     vocabulary = tokenizer.get_vocab()
     for kind, token in config.special_tokens.items():
+        if kind not in tokenizer.SPECIAL_TOKENS_ATTRIBUTES:
+            raise UsageError(
+                f"special_tokens.{kind}: found no kind of special token; expected one of "
+                f"{', '.join(tokenizer.SPECIAL_TOKENS_ATTRIBUTES)}; fix: correct the name"
+            )
         if token not in vocabulary:
             raise UsageError(
                 f"special_tokens.{kind}: found {token!r}, which the tokenizer {name!r} lacks; expected a token of its "

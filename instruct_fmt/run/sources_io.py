@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from instruct_fmt.embedded import records_path, sample_path
 from instruct_fmt.errors import DataError, UsageError, shown
+from instruct_fmt.files import expanded
 from instruct_fmt.run.csv_io import csv_batches, named_once
 from instruct_fmt.run.folder_io import has_own_rules, split_files
 from instruct_fmt.run.json_io import JsonRows
@@ -58,7 +59,7 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
     >>> open_dataset("embedded", split="train[:3]").num_rows
     3
     """
-    path = _EMBEDDED[name]() if name in _EMBEDDED else Path(name).expanduser()
+    path = _EMBEDDED[name]() if name in _EMBEDDED else expanded(name)
     if path.is_dir():
         return _folder(path, split, subset)
     if path.is_file():

@@ -53,12 +53,14 @@ def place_of(path: Path) -> Path:
         UsageError: it leads nowhere.
     """
     try:
-        return path.expanduser().resolve()
+        place = path.expanduser().resolve()
+        str(place).encode()  # Arrow's libraries take no other names
     except (RuntimeError, ValueError, OSError) as error:  # no such user, a loop of links, a NUL
         raise UsageError(
             f"output: found {shown(str(path))}, which leads nowhere ({error}); expected the path of a folder; "
             "fix: name another folder"
         ) from None
+    return place
 
 
 def cache_folder() -> Path:

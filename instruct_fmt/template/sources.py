@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from instruct_fmt.errors import TemplateError, UsageError, shown
+from instruct_fmt.files import expanded, is_name, read_whole
 from instruct_fmt.names import nearest_name
 from instruct_fmt.template.format_string import has_plain_fields, to_jinja
 from instruct_fmt.template.variables import find_variables
@@ -18,6 +19,7 @@ from instruct_fmt.types import TemplateSource
 ANSWER_NAMES = ("output", "response", "completion", "answer")
 """Columns that are trained by their name."""
 
+_MAX_BYTES, _LONGEST_NAME = 2_000_000, 4096
 _SUFFIXES = (".jinja", ".jinja2", ".j2", ".txt")
 _JINJA_MARK = "{# jinja +#}"  # the + keeps the line end behind it
 _CHOICES = (
@@ -192,21 +194,21 @@ def _chat(source: TemplateSource) -> TemplateSource:
 def _is_path(text: str) -> bool:
     """A path is a file that exists, or a text with a template's suffix and nothing that only texts have."""
     try:
-        exists = Path(text).is_file()
-    except OSError:  # a text too long for a file's name
+        exists = expanded(text).is_file() if is_name(text) and len(text) < _LONGEST_NAME else False
+    except (OSError, UsageError):  # a text that is no file's name
         exists = False
     return exists or (text.endswith(_SUFFIXES) and "{" not in text and "\n" not in text)
 
 
 def _of_file(path: Path) -> TemplateSource:
-    path = path.expanduser()
+    path = expanded(path)
     if path.suffix == ".json":
         raise UsageError(
             f"{path} is a JSON file; expected a template's text (.jinja, .txt); "
             "pass the tokenizer's folder as tokenizer= and leave template out to use its own template"
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_whole(path, _MAX_BYTES).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise UsageError(
             f"template {path} cannot be read ({error.strerror}); expected a readable file; correct the path"
