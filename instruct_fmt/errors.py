@@ -122,6 +122,7 @@ class NothingToLearn(DataError):
 
 
 REASONS: dict[str, str] = {
+    "too-large": "the row has more text than any example needs",
     "bad-field": "a field has the wrong type or is missing",
     "null-field": "a field that must hold text is null",
     "bad-role": "a message has no role",
@@ -181,7 +182,7 @@ class Rejection:
 def shown(value: object, limit: int = 80) -> str:
     """A short `repr` for an error message."""
     try:
-        text = repr(value)
+        text = repr(value[: limit + 1] if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # a number of thousands of digits, or values without end
         return f"a {type(value).__name__} that is too large to be shown"
     return text if len(text) <= limit else text[: limit - 1] + "…"

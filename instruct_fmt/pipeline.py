@@ -26,6 +26,8 @@ from instruct_fmt.adapt import (
     with_column,
     with_dataset_path,
 )
+from instruct_fmt.adapt.arrow import check_whole
+from instruct_fmt.adapt.size import MAX_CHARACTERS, check_size
 from instruct_fmt.batch import Batch, Block, counted
 from instruct_fmt.checks import check_options, policy_of
 from instruct_fmt.emit import empty_table, table_of
@@ -119,6 +121,7 @@ class Pipeline:
             RowError: the row cannot be used.
             UsageError: the columns fit no format, or the row lacks what was named.
         """
+        check_size(row)
         example = self.adapter(columns, row)(row)
         if self.settings.field_map:
             named = check_named(example, self.settings.field_map)
@@ -253,11 +256,12 @@ class Pipeline:
         """`run` for a table: rows of plain shape stay columns, the others become Python rows."""
         batch, columns = Batch(), table.column_names
         batch.counts["rows"] = table.num_rows
+        starts = range(0, table.num_rows, rows_at_a_time(table.num_rows, table.nbytes))
+        in_order(lambda start: check_whole(table.slice(start, starts.step)), starts)
         batch.counts.update({f"null:{path}": count for path, count in filled_nulls(table).items()})
         if table.num_rows:
             add_unread(batch.unread, of_table(self.adapter(columns, None).beside, table, first_row))
         left, tried = np.ones(table.num_rows, np.bool_), np.zeros(table.num_rows, np.bool_)
-        starts = range(0, table.num_rows, rows_at_a_time(table.num_rows, table.nbytes))
         self._ready(columns)
         pieces = [(table.slice(start, starts.step), first_row + start) for start in starts]
         for start, block in zip(starts, in_order(self._run_columns, pieces), strict=True):
@@ -279,7 +283,8 @@ class Pipeline:
     def _run_columns(self, piece: tuple[pa.Table, int]) -> Block:
         """Encode the rows of plain shape that have a plan."""
         table, first_row = piece
-        plain = self.settings.reasoning == "keep"  # else where it begins and ends is asked of each row
+        # Else where the reasoning begins and ends is asked of each row, or its size.
+        plain = self.settings.reasoning == "keep" and table.nbytes <= MAX_CHARACTERS
         shapes = list(shape_groups(table, self.source, self.asked, self.read)) if plain else []
         return self._run_plans(shapes, table.column_names, np.arange(table.num_rows) + first_row)
 

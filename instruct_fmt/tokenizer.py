@@ -17,12 +17,12 @@ from tokenizers import Tokenizer
 
 from instruct_fmt import tokenizer_cache
 from instruct_fmt.encode.vocabulary import MAX_ID, Contents, Vocabulary
-from instruct_fmt.errors import TokenizerError, shown
+from instruct_fmt.errors import TokenizerError, UsageError, shown
 from instruct_fmt.files import expanded, is_name, read_json, read_whole
 from instruct_fmt.foreign_errors import ForeignError, foreign_errors
 
 EMBEDDED = "embedded"
-_MAX_BYTES, _MAX_STOPS, _MAX_DEFINITION = 1_000_000, 1000, 400_000_000
+_MAX_BYTES, _MAX_STOPS, _MAX_DEFINITION = 10_000_000, 1000, 400_000_000
 _HIGH = re.compile(rb"[:,\[\s][0-9]{8,}")
 # Formatters of this process that use one folder share what was read off it, while any of them is there.
 _in_use: WeakValueDictionary[str, Vocabulary] = WeakValueDictionary()
@@ -178,12 +178,24 @@ def _from_content(content: str) -> Any:
     return tokenizer
 
 
+def json_beside(path: Path) -> Any:
+    """A small JSON file in a tokenizer's folder.
+
+    Raises:
+        TokenizerError: it is none.
+    """
+    try:
+        return read_json(path, _MAX_BYTES)
+    except UsageError as error:
+        raise TokenizerError(str(error)) from error
+
+
 def generation_stops(vocabulary: Vocabulary) -> list[str]:
     """The stop tokens of a `generation_config.json` beside a tokenizer, where there is one."""
     path = Path(vocabulary.name) / "generation_config.json"
     if not vocabulary.name or not is_name(vocabulary.name) or not path.is_file():
         return []
-    config = read_json(path, _MAX_BYTES)
+    config = json_beside(path)
     found = config.get("eos_token_id") if isinstance(config, dict) else config
     ids = found if isinstance(found, list) else [] if found is None else [found]
     if not isinstance(config, dict) or not all(type(id) is int for id in ids) or len(ids) > _MAX_STOPS:

@@ -24,7 +24,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hostile_judge import Case, Wrong
+from hostile_judge import Case, Wrong, begin
 
 from instruct_fmt import cli
 from instruct_fmt.embedded import tokenizer_path
@@ -337,6 +337,9 @@ TEXTS: dict[str, tuple[str, str, Callable[[], str | bytes]]] = {
     "nested new keys": ("a.jsonl", "columns", lambda: "".join(_row("a", x={f"k{n}": n}) for n in range(10_000))),
     "long key": ("a.jsonl", "a long name", lambda: _row("a", **{"k" * 1_000_000: 1})),
     "row of 20 MB": ("a.jsonl", "memory", lambda: _row("x " * 10_000_000)),
+    "row of 90 MB": ("a.jsonl", "memory", lambda: _row("x " * 45_000_000)),
+    "row of 90 MB among others": ("a.jsonl", "memory", lambda: LINE * 300 + _row("x " * 45_000_000) + LINE * 300),
+    "row of 120 MB among others": ("a.jsonl", "memory", lambda: LINE * 300 + _row("x " * 60_000_000) + LINE * 300),
     "line of 100 MB of blanks": ("a.jsonl", "memory", lambda: " " * 100_000_000 + "\n" + LINE),
     "1,000,000 empty lines": ("a.jsonl", "time", lambda: "\n" * 1_000_000 + LINE),
     "empty names": ("a.jsonl", "a name", lambda: _row("a", **{"": 1})),
@@ -371,7 +374,7 @@ TEXTS: dict[str, tuple[str, str, Callable[[], str | bytes]]] = {
     "parquet of no columns": ("a.parquet", "nothing", lambda: _parquet(pa.table({}))),
     "parquet pages damaged": ("a.parquet", "damage", lambda: _damaged(_parquet(pa.table({"prompt": [str(n) * 9 for n in range(9999)]})))),
     "parquet footer lies": ("a.parquet", "a length that lies", lambda: _parquet(pa.table({"prompt": ["a"]}))[:-8] + struct.pack("<i", 2**31 - 1) + b"PAR1"),
-    "parquet bomb": ("a.parquet", "memory", lambda: _parquet(pa.table({"text": pa.array(["x" * 1_000_000] * 600)}), use_dictionary=True)),
+    "parquet bomb": ("a.parquet", "memory", lambda: _parquet(pa.table({"text": pa.array(["x" * 200_000_000])}), compression="zstd")),
     "csv bomb of quotes": ("a.csv", "time", lambda: "prompt,completion\n" + '"' * 2_000_000),
 }  # fmt: skip
 
@@ -563,7 +566,7 @@ TOKENIZERS: dict[str, Callable[[Path], object]] = {
     "added token of a far id": _json("tokenizer.json", lambda value: value["added_tokens"].append({**value["added_tokens"][0], "id": 10**9, "content": "<far>"})),
     "added token negative": _json("tokenizer.json", lambda value: value["added_tokens"].append({**value["added_tokens"][0], "id": -5, "content": "<far>"})),
     "added token empty": _json("tokenizer.json", lambda value: value["added_tokens"].append({**value["added_tokens"][0], "id": 9000, "content": ""})),
-    "added tokens 50,000": _json("tokenizer.json", lambda value: value["added_tokens"].extend({**value["added_tokens"][0], "id": 10_000 + n, "content": f"<x{n}>"} for n in range(50_000))),
+    "added tokens 10,000": _json("tokenizer.json", lambda value: value["added_tokens"].extend({**value["added_tokens"][0], "id": 10_000 + n, "content": f"<x{n}>"} for n in range(10_000))),
     "post-processor odd": _json("tokenizer.json", lambda value: value.update(post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<bogus>", "type_id": 0}}], "pair": [], "special_tokens": {}})),
     "truncation": _json("tokenizer.json", lambda value: value.update(truncation={"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0})),
     "padding": _json("tokenizer.json", lambda value: value.update(padding={"strategy": {"Fixed": 512}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "x"})),
@@ -625,6 +628,7 @@ def output(make: Callable[[Path], object], name: str = "out") -> str:
     """Prepare into a place where something is already; what was there stays."""
     make(Path(name))
     before = _contents(Path.cwd())
+    begin()
     command("prepare", "embedded", "-o", name)
     after = _contents(Path.cwd())
     gone = {path: text for path, text in before.items() if after.get(path) != text and path.name != "gone-is-fine"}
@@ -786,6 +790,7 @@ def cases() -> Iterator[Case]:
 
 def _made(file: str, make: Callable[[], str | bytes]) -> str:
     write(file, make())
+    begin()
     return prepared(file)
 
 

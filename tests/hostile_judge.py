@@ -72,7 +72,8 @@ def judge(case: Case) -> Verdict:
     if told is None:
         end = f"ended by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "said nothing"
         return Verdict(case.name, end, seconds, 0, end)
-    answer, wrong, megabytes = told
+    answer, wrong, megabytes, before = told
+    seconds -= before
     if not wrong and seconds > MAX_SECONDS:
         wrong = f"{seconds:.1f} s of processor time"
     if not wrong and megabytes > MAX_MEGABYTES:
@@ -80,7 +81,7 @@ def judge(case: Case) -> Verdict:
     return Verdict(case.name, answer, seconds, megabytes, wrong)
 
 
-def _told(reader: int, child: int) -> tuple[str, str, int] | None:
+def _told(reader: int, child: int) -> tuple[str, str, int, float] | None:
     """What the child writes; None where it dies or takes too long."""
     text = b""
     deadline = time.monotonic() + MAX_WALL
@@ -95,8 +96,8 @@ def _told(reader: int, child: int) -> tuple[str, str, int] | None:
             return None
     if not text:
         return None
-    answer, wrong, megabytes = json.loads(text)
-    return answer, wrong, megabytes
+    answer, wrong, megabytes, before = json.loads(text)
+    return answer, wrong, megabytes, before
 
 
 def _end_group(leader: int) -> None:
@@ -124,8 +125,7 @@ def _child(case: Case, folder: Path, writer: int) -> None:
     here.mkdir()
     os.chdir(here)
     (here / "thesis.txt").write_text("the user's own")
-    before = _megabytes("VmRSS")
-    _forget_peak()
+    begin()
     answer, wrong = "", ""
     try:
         answer = case.run()
@@ -137,7 +137,7 @@ def _child(case: Case, folder: Path, writer: int) -> None:
         wrong = f"{type(error).__name__}: {error}"
     sys.stdout.flush()
     sys.stderr.flush()
-    megabytes = _megabytes("VmHWM") - before
+    megabytes = _megabytes("VmHWM") - _Begun.megabytes
     words = (folder / ".said").read_text("utf-8", errors="replace")
     answer = answer or _last_line(words)
     if not wrong and "Traceback (most recent call last)" in words:
@@ -146,7 +146,7 @@ def _child(case: Case, folder: Path, writer: int) -> None:
         wrong = "a file of the user's was changed"
     if not wrong and (here / "imported").exists():
         wrong = "a module of the current folder was imported"
-    text = json.dumps([_short(answer), _short(wrong), max(megabytes, 0)])
+    text = json.dumps([_short(answer), _short(wrong), max(megabytes, 0), _Begun.seconds])
     os.write(writer, text.encode("utf-8", errors="replace"))
     os._exit(0)
 
@@ -162,8 +162,19 @@ def _short(text: str) -> str:
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 
 
-def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
+class _Begun:
+    """What the process had used before the case began."""
+
+    megabytes = 0
+    seconds = 0.0
+
+
+def begin() -> None:
+    """Count time and memory from here on; what a case needs is there now."""
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _Begun.seconds = used.ru_utime + used.ru_stime
+    _Begun.megabytes = _megabytes("VmRSS")
 
 
 def _megabytes(name: str) -> int:

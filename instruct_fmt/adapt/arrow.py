@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from instruct_fmt.errors import DataError
+
 _Decode = Callable[[Any], Any]
 # Data whose nulls say something: what lies below these is a call's arguments, or a schema.
 _DATA = frozenset({"arguments", "parameters", "input", "input_schema", "tools", "functions", "tool_defs"})
@@ -33,7 +35,10 @@ def table_rows(table: pa.Table) -> list[dict[str, Any]]:
     >>> table_rows(pa.table({"call": [{"a": 1}, {"b": 2}]}))
     [{'call': {'a': 1}}, {'call': {'b': 2}}]
     """
-    rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="lossy")
+    try:
+        rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="lossy")
+    except (ValueError, OverflowError) as error:  # text that is not UTF-8, a date beyond the year 9999
+        raise _unreadable(table, error) from None
     for field in table.schema:
         decode = _decoder(field.type)
         if decode is not None:
@@ -41,6 +46,32 @@ def table_rows(table: pa.Table) -> list[dict[str, Any]]:
             for row in rows:
                 row[name] = decode(row[name])
     return rows
+
+
+def check_whole(table: pa.Table) -> None:
+    """Refuse a table that holds what its types forbid: offsets that lead nowhere, text that is not UTF-8.
+
+    Raises:
+        DataError: it does.
+    """
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise _unreadable(table, error) from None
+
+
+def _unreadable(table: pa.Table, error: Exception) -> DataError:
+    """The error for the first column that cannot be read."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            column.validate(full=True)
+            column.to_pylist(maps_as_pydicts="lossy")
+        except (ValueError, OverflowError, pa.ArrowException) as found:
+            return DataError(
+                f"column {name!r}: found a value that cannot be read ({found}); expected values that their type "
+                f"{column.type} holds; fix: correct them where the data is made, or leave the column out"
+            )
+    return DataError(f"found a table that cannot be read ({error}); expected a whole one; fix: make it again")
 
 
 def filled_nulls(table: pa.Table) -> dict[str, int]:

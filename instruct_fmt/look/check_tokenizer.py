@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instruct_fmt.errors import shown
-from instruct_fmt.files import read_json
 from instruct_fmt.formatter import Formatter
 from instruct_fmt.look.findings import Finding
+from instruct_fmt.tokenizer import json_beside
 
 __all__ = ["check_tokenizer"]
 
@@ -133,7 +133,7 @@ def _embeddings(fmt: Formatter) -> Iterator[Finding]:
     path = Path(str(getattr(fmt.tokenizer, "name_or_path", "") or "")) / "config.json"
     if not path.is_file():
         return
-    config = read_json(path, 10_000_000)
+    config = json_beside(path)
     text = config.get("text_config") if isinstance(config, dict) else None
     size = next(
         (found["vocab_size"] for found in (config, text) if isinstance(found, dict) and "vocab_size" in found), 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -16,8 +17,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from instruct_fmt.errors import DataError, shown
-from instruct_fmt.run.packed import opened
+from instruct_fmt.run.packed import MAX_LINE, opened, too_long
 
+MAX_COLUMNS = 2000
 _CHUNK_ROWS = 1000
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _LONGEST = 2**31 - 1
@@ -37,15 +39,26 @@ def csv_batches(path: Path, delimiter: str) -> tuple[pa.Schema, Iterator[pa.Reco
     line, header = next(rows, (1, []))
     if not header:
         raise DataError(f"{path}: found no rows; expected a header and at least one row; fix: check the file")
+    check_width(f"{path}, line {line}", len(header))
     if len(header) == 1:
         _check_separator(path, line, header[0], delimiter)
     schema = pa.schema([(name, pa.string()) for name in named_once(f"{path}, line {line}", header)])
     return schema, _batches(path, rows, schema)
 
 
+def check_width(where: str, columns: int) -> None:
+    """Refuse data of more columns than anybody means."""
+    if columns > MAX_COLUMNS:
+        raise DataError(
+            f"{where}: found {columns:,} columns; expected at most {MAX_COLUMNS:,}; fix: keep what a row needs, "
+            "and put the rest into one column of objects"
+        )
+
+
 def named_once(where: str, names: Sequence[str]) -> Sequence[str]:
     """The names of columns, none of them empty or given twice."""
-    wrong = next((name for name in names if not name.strip() or names.count(name) > 1), None)
+    often = Counter(names)
+    wrong = next((name for name in names if not name.strip() or often[name] > 1), None)
     if wrong is None:
         return names
     found = (
@@ -77,7 +90,7 @@ def _batches(path: Path, rows: Iterator[Numbered], schema: pa.Schema) -> Iterato
 def _rows(path: Path, delimiter: str) -> Iterator[Numbered]:
     with _long_values(), opened(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        reader = csv.reader(_lines(path, text), delimiter=delimiter, strict=True)
         line = 1
         try:
             for fields in reader:
@@ -94,6 +107,15 @@ def _rows(path: Path, delimiter: str) -> Iterator[Numbered]:
                 f"{path}, line {_first_bad_line(path)}: found bytes that are not UTF-8 ({error.reason}); "
                 "expected text; fix: save the file as UTF-8"
             ) from None
+
+
+def _lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
+    number = 0
+    while line := text.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise too_long(path, number)
+        yield line
 
 
 @contextmanager

@@ -20,12 +20,14 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from instruct_fmt.errors import DataError, shown
+from instruct_fmt.run.csv_io import MAX_COLUMNS, check_width
 from instruct_fmt.run.json_shape import Shape, arrow_type, merge, safe_shape
-from instruct_fmt.run.packed import kinds_of, opened
+from instruct_fmt.run.packed import MAX_LINE, kinds_of, lines, opened
 
 Row = dict[str, Any]
 
-_CHUNK_ROWS = 1000
+_CHUNK_ROWS, _CHUNK_CHARACTERS = 1000, 32_000_000
+MAX_ARRAY = 2_000_000_000
 # The usual names of what holds the rows, where a file is one object.
 _HOLDERS = (
     "data",
@@ -65,6 +67,8 @@ class JsonRows:
                 count += 1
                 for name, value in row.items():
                     shapes[name] = merge(shapes.get(name, "null"), safe_shape(value))
+                if len(shapes) > MAX_COLUMNS:
+                    check_width(f"{path}, row {count}", len(shapes))
             if not count or not shapes:
                 raise DataError(f"{path}: found no rows; expected at least one JSON object; fix: check the file")
             _check_names(path, shapes)
@@ -126,8 +130,8 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 def _line_rows(path: Path) -> Iterator[Row]:
     with opened(path) as file:
         count = 0
-        for number, raw in enumerate(file, 1):
-            if raw.strip():
+        for number, raw in enumerate(lines(path, file), 1):
+            if not raw.isspace():
                 row = _object(path, number, _parsed(path, number, raw, not count))
                 yield row
                 count += 1
@@ -163,7 +167,12 @@ def _why(error: Exception) -> tuple[str, str]:
 
 def _array_rows(path: Path) -> Iterator[Row]:
     with opened(path) as file:
-        raw = file.read()
+        raw = file.read(MAX_ARRAY + 1)
+    if len(raw) > MAX_ARRAY:
+        raise DataError(
+            f"{path}: found an array of more than {MAX_ARRAY:,} bytes; expected one object per line in a file this "
+            "large; fix: write it so, as `jq -c '.[]'` does"
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -266,7 +275,7 @@ def _check_names(path: Path, names: Iterable[str]) -> None:
 def _check_one_object(path: Path) -> None:
     """Refuse a file that is one object on several lines, by what it holds."""
     with opened(path) as file:
-        raw = file.read()
+        raw = file.read(MAX_LINE + 1)
     try:
         text = raw.decode("utf-8-sig").strip()
         row, end = _DECODER.raw_decode(text)

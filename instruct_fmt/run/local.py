@@ -136,7 +136,7 @@ def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
     """The same for several datasets, each with its own formatter, into one result; see `prepare`."""
     asked = None if options.output_dir is None else store.place_of(options.output_dir)
     _check_options(sources, options, asked)
-    read = Unchanged.of(sources)
+    read = Unchanged.of(Path(file["filename"]) for source in sources for file in source.dataset.cache_files)
     new = manifest.describe(
         [source.fmt.facts() for source in sources],
         [data_hash(source.dataset) for source in sources],

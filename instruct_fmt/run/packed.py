@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
 import re
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,15 @@ _MARKS: Mapping[str, bytes] = {
     ".xz": rb"\xfd7zXZ\0",
     ".zst": rb"\x28\xb5\x2f\xfd",
 }
+MAX_LINE = 100_000_000
+"""In bytes."""
+_SNIFFED = 4096
+_UNICODE = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error)
 
 
@@ -53,6 +64,53 @@ def _check_plain(path: Path, start: bytes) -> None:
 
 
 @contextmanager
+def _as_utf8(path: Path, file: Any, start: bytes) -> Iterator[Any]:
+    """A text file, whatever Unicode it is written in, if its mark says so; without one it is UTF-8."""
+    encoding = next((name for mark, name in _UNICODE if start.startswith(mark)), None)
+    if encoding is None:
+        if b"\0" in start:
+            raise DataError(
+                f"{path}: found a NUL at byte {start.index(0)}; expected text in UTF-8; fix: save the file as UTF-8, "
+                "or write it again if it holds something else"
+            )
+        yield file
+        return
+    with tempfile.TemporaryFile() as found:
+        try:
+            for block in io.TextIOWrapper(file, encoding, newline=""):
+                found.write(block.encode())
+        except UnicodeError as error:
+            raise DataError(
+                f"{path}: found text that is not {encoding}, as its mark says ({error}); expected UTF-8; "
+                "fix: save the file as UTF-8"
+            ) from None
+        found.seek(0)
+        yield found
+
+
+def lines(path: Path, file: Any) -> Iterator[bytes]:
+    """The lines of an open file, none of them longer than anybody's row.
+
+    Raises:
+        DataError: a line is.
+    """
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise too_long(path, number)
+        yield line
+
+
+def too_long(path: Path, line: int) -> DataError:
+    """The error for a line that is too long."""
+    return DataError(
+        f"{path}, line {line}: found a line of more than {MAX_LINE:,} bytes; expected one row a line; fix: split the "
+        "row, or check that the file is what its name says"
+    )
+
+
+@contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """A file's bytes, unpacked.
 
@@ -63,14 +121,18 @@ def opened(path: Path) -> Iterator[Any]:
     packing = kinds_of(path)[1]
     if not packing:
         with path.open("rb") as file:
-            _check_plain(path, file.read(10))
+            start = file.read(_SNIFFED)
+            _check_plain(path, start)
             file.seek(0)
-            yield file
+            with _as_utf8(path, file, start) as text:
+                yield text
         return
     path.open("rb").close()  # a file that cannot be opened is no broken one
     try:
         with OPENERS[packing](path) as file:
-            yield file
+            start = file.read(_SNIFFED)
+        with OPENERS[packing](path) as file, _as_utf8(path, file, start) as text:
+            yield text
     except _BROKEN as error:
         raise DataError(
             f"{path}: found data that cannot be unpacked ({error}); expected a whole {packing} file; fix: write the "

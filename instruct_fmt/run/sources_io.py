@@ -21,19 +21,22 @@ import pyarrow.parquet as pq
 from instruct_fmt.embedded import records_path, sample_path
 from instruct_fmt.errors import DataError, UsageError, shown
 from instruct_fmt.files import expanded
-from instruct_fmt.run.csv_io import csv_batches, named_once
+from instruct_fmt.run.arrow_types import plain_batches, plain_schema
+from instruct_fmt.run.csv_io import check_width, csv_batches, named_once
 from instruct_fmt.run.folder_io import has_own_rules, split_files
 from instruct_fmt.run.json_io import JsonRows
-from instruct_fmt.run.packed import OPENERS, kinds_of, opened
+from instruct_fmt.run.packed import MAX_LINE, OPENERS, kinds_of, lines, opened, too_long
+from instruct_fmt.run.unchanged import Unchanged
 
 __all__ = ["open_dataset"]
 
 _EMBEDDED: dict[str, Callable[[], Path]] = {"embedded": sample_path, "embedded/records": records_path}
 _HASH_BYTES = 1 << 20
 # Part of the key of a converted file; raise it when the conversion changes.
-_CONVERSION = "4"
+_CONVERSION = "5"
 _DOCUMENT = "document"
 _TEXT_ROWS = 10_000
+_BATCH_BYTES = 16_000_000
 _GLOB = frozenset("*?[")
 
 Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
@@ -136,9 +139,12 @@ def _text(path: Path, *, whole: bool = False) -> datasets.Dataset:
     def rows() -> Iterator[str]:
         with opened(path) as file:
             if whole:
-                yield _decoded(path, 1, file.read())
+                raw = file.read(MAX_LINE + 1)
+                if len(raw) > MAX_LINE:
+                    raise too_long(path, 1)
+                yield _decoded(path, 1, raw)
                 return
-            for number, raw in enumerate(file, 1):
+            for number, raw in enumerate(lines(path, file), 1):
                 line = _decoded(path, number, raw).rstrip("\r\n")
                 if line.strip():
                     yield line
@@ -163,24 +169,61 @@ def _decoded(path: Path, line: int, raw: bytes) -> str:
 
 
 def _parquet(path: Path) -> datasets.Dataset:
+    with path.open("rb") as raw:
+        raw.seek(max(path.stat().st_size - 4, 0))
+        if raw.read() != b"PAR1":
+            raise DataError(
+                f"{path}: found no Parquet file, or one that is cut short; expected one that ends in PAR1; "
+                "fix: write the file again"
+            )
+
     def read() -> Batches:
         file = pq.ParquetFile(path)
-        named_once(str(path), file.schema_arrow.names)
-        return file.schema_arrow, file.iter_batches(batch_size=1000)
+        _check_groups(path, file)
+        names = file.schema_arrow.names
+        check_width(str(path), len(names))
+        named_once(str(path), names)
+        schema = plain_schema(str(path), file.schema_arrow)
+        return schema, plain_batches(file.iter_batches(batch_size=_rows_at_a_time(file)), schema)
 
     return _converted([path], read)
 
 
 def _arrow(path: Path) -> datasets.Dataset:
+    source = pa.memory_map(str(path))
+    stream = True
     try:
-        with pa.memory_map(str(path)) as source:
-            named_once(str(path), pa.ipc.open_stream(source).schema.names)
+        reader = pa.ipc.open_stream(source)
     except pa.ArrowInvalid:
         # Not the stream format that `datasets` writes: the file format, also known as Feather.
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
-        named_once(str(path), file.schema.names)
-        return datasets.Dataset(file.read_all())
-    return datasets.Dataset.from_file(str(path))
+        source.seek(0)
+        reader, stream = pa.ipc.open_file(source), False
+    given = reader.schema
+    check_width(str(path), len(given.names))
+    named_once(str(path), given.names)
+    schema = plain_schema(str(path), given)
+    if stream and schema.equals(given, check_metadata=True):
+        return datasets.Dataset.from_file(str(path))
+    batches = reader if stream else map(reader.get_batch, range(reader.num_record_batches))
+    return _converted([path], lambda: (schema, plain_batches(batches, schema)))
+
+
+def _check_groups(path: Path, file: pq.ParquetFile) -> None:
+    """Refuse a group of few rows that would take more memory than any row needs."""
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        if group.total_byte_size > MAX_LINE * max(group.num_rows, 1):
+            raise DataError(
+                f"{path}: found rows of {group.total_byte_size // max(group.num_rows, 1):,} bytes; expected at most "
+                f"{MAX_LINE:,} each; fix: split the rows"
+            )
+
+
+def _rows_at_a_time(file: pq.ParquetFile) -> int:
+    """Rows whose values are some megabytes on average, if the file says how large they are."""
+    found = file.metadata
+    size = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
+    return int(max(1, min(1000, _BATCH_BYTES * found.num_rows // max(size, 1))))
 
 
 _READERS: dict[str, Callable[..., datasets.Dataset]] = {
@@ -201,6 +244,11 @@ _TEXT = "text"
 def _converted(paths: Sequence[Path], read: Callable[[], Batches], how: str = "") -> datasets.Dataset:
     """The files as a memory-mapped Arrow file in the cache, named by its content; written once."""
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "instruct_fmt" / "sources"
+    for path in paths:
+        if kinds_of(path)[0] not in _WHOLE:
+            with opened(path):  # what is no text at all is refused before it is read to its end
+                pass
+    before = Unchanged.of(paths)
     target = cache / f"{_content_hash(paths, how)}.arrow"
     if not target.is_file():
         schema, batches = read()
@@ -210,6 +258,7 @@ def _converted(paths: Sequence[Path], read: Callable[[], Batches], how: str = ""
             with pa.ipc.new_stream(str(staging), schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
+            before.check()
             staging.replace(target)
         finally:
             staging.unlink(missing_ok=True)

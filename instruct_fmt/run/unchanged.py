@@ -1,7 +1,7 @@
 """Whether the files under a dataset are still those that were read at the start.
 
-In: datasets. Out: an error where a file was written while a run read it: the hash that names the result would then be
-of other rows than the ones that were encoded. Datasets are memory-mapped, so every look at a row reads the file again.
+In: paths. Out: an error where a file was written while it was read: the hash that names the result would then be of
+other rows than the ones that were encoded. Datasets are memory-mapped, so every look at a row reads the file again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instruct_fmt.errors import DataError
-from instruct_fmt.run.work import Source
 
 # Device, number, size and time of writing (ns): what differs where a file was written or replaced.
 Identity = tuple[int, int, int, int]
@@ -24,9 +23,8 @@ class Unchanged:
     files: dict[Path, Identity]
 
     @classmethod
-    def of(cls, sources: Iterable[Source]) -> Unchanged:
-        """The files of these datasets as they are now."""
-        paths = [Path(file["filename"]) for source in sources for file in source.dataset.cache_files]
+    def of(cls, paths: Iterable[Path]) -> Unchanged:
+        """Files as they are now; those that are not there are no matter."""
         return cls({path: identity(path) for path in paths if path.exists()})
 
     def check(self) -> None:
