@@ -12,11 +12,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import hostile_files
+import hostile_templates
 from hostile_judge import MAX_MEGABYTES, MAX_SECONDS, Case, Verdict, judge
 
 import instruct_fmt as ifmt
 
-KINDS: dict[str, Callable[[], Iterable[Case]]] = {"files": hostile_files.cases}
+KINDS: dict[str, Callable[[], Iterable[Case]]] = {"templates": hostile_templates.cases, "files": hostile_files.cases}
 INTRODUCTION = f"""# Hostile inputs
 
 Templates, rows, files, configurations, tokenizers and folders that try something, each in a process of its own, forked from
