@@ -1,0 +1,82 @@
+"""What all hostile cases share, loaded once in the process that is forked for each: formatters, a tokenizer's folder.
+
+In: the judge's folder. Out: warm formatters, and `say`, which makes an `Outcome` of what a call does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import small_tokenizers
+from hostile_case import Outcome
+
+import instruct_fmt as ifmt
+import instruct_fmt.cli
+from instruct_fmt.errors import InstructFmtError, RowError
+
+WARM: Mapping[str, Any] = {
+    "messages": [{"role": "user", "content": "One and one?"}, {"role": "assistant", "content": "Two."}],
+    "instruction": "One and one?",
+    "input": "",
+    "output": "Two.",
+}
+_place: list[Path] = []
+
+
+def load(folder: Path) -> None:
+    """Import everything and warm it up; `folder` takes the tokenizers."""
+    _place.append(folder)
+    for name in ("chatml", "llama3"):
+        small_tokenizers.build(name).save_pretrained(folder / name)
+    for template, tokenizer in (("chatml", "chatml"), ("llama3", "llama3"), ("alpaca", "chatml")):
+        fmt = formatter(template, tokenizer)
+        columns = ("messages",) if template != "alpaca" else ("instruction", "input", "output")
+        fmt.encode({name: WARM[name] for name in columns})
+        assert fmt.tokenizer
+    ifmt.compile("chatml", "embedded").encode({"messages": WARM["messages"]})
+    embedded()
+
+
+@cache
+def embedded() -> ifmt.Formatter:
+    """While it is there, what was read off the embedded tokenizer is shared."""
+    return ifmt.compile("chatml", "embedded")
+
+
+def tokenizer_folder(name: str) -> str:
+    return str(_place[0] / name)
+
+
+@cache
+def formatter(template: str, tokenizer: str) -> ifmt.Formatter:
+    return ifmt.compile(template, tokenizer_folder(tokenizer), backend="tokenizers")
+
+
+def say(call: Callable[[], Outcome]) -> Outcome:
+    """What a call of the package answers; an exception that is not its own passes."""
+    try:
+        return call()
+    except RowError as error:
+        return Outcome(f"rejected: {error.reason}: {short(error.found)}")
+    except InstructFmtError as error:
+        return Outcome(f"{type(error).__name__}: {short(str(error))}")
+
+
+def command(*arguments: str) -> Outcome:
+    """The command line in this process, as the console script runs it; its words are in the captured streams."""
+    sys.argv = ["instruct-fmt", *arguments]
+    try:
+        instruct_fmt.cli.main()
+    except SystemExit as error:
+        return Outcome(f"exit {error.code}")
+    return Outcome("exit 0")
+
+
+def short(text: str, limit: int = 90) -> str:
+    """The first words of a text, on one line."""
+    line = " ".join(text[: 4 * limit].split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
