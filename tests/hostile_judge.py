@@ -174,7 +174,8 @@ def of_files(case: Case, before: dict[str, str], after: dict[str, str]) -> list[
     """Files of the user's that are gone or changed, and new ones outside of the output folder."""
 
     def theirs(path: str) -> bool:
-        return path in case.keeps or not (case.output and (path == case.output or path.startswith(f"{case.output}/")))
+        written = case.output and (f"{path}/".startswith(f"{case.output}/") or case.output.startswith(f"{path}/"))
+        return path in case.keeps or not written
 
     gone = [f"the user's {path} is gone" for path in before if theirs(path) and path not in after]
     changed = [f"the user's {path} has changed" for path in before if theirs(path) and after.get(path, before[path]) != before[path]]

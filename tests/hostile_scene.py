@@ -5,8 +5,10 @@ In: the judge's folder. Out: warm formatters, and `say`, which makes an `Outcome
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ def load(folder: Path) -> None:
         assert fmt.tokenizer
     ifmt.compile("chatml", "embedded").encode({"messages": WARM["messages"]})
     embedded()
+    with redirect_stdout(io.StringIO()):
+        command("prepare", "embedded", "-o", str(result_folder()))
 
 
 @cache
@@ -49,6 +53,11 @@ def embedded() -> ifmt.Formatter:
 
 def tokenizer_folder(name: str) -> str:
     return str(_place[0] / name)
+
+
+def result_folder() -> Path:
+    """What `prepare embedded` makes."""
+    return _place[0] / "result"
 
 
 @cache
