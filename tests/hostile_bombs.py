@@ -219,7 +219,8 @@ LOOPS: Mapping[str, str] = {
     "caller calls itself": "{% macro f() %}{% call f() %}{{ caller() }}{% endcall %}{% endmacro %}{{ f() }}",
     "a recursive loop": "{% for a in [1, 2] recursive %}{{ loop([1, 2]) }}{% endfor %}",
     "a recursive loop over itself": "{% for a in messages recursive %}{{ loop(messages) }}{% endfor %}",
-    "a recursive loop over a doubled list": _grown(40, "['a']", "[x, x]") + "{% for a in x recursive %}{% if a is not string %}"
+    "a recursive loop over a doubled list": _grown(40, "['a']", "[x, x]")
+    + "{% for a in x recursive %}{% if a is not string %}"
     "{{ loop(a) }}{% endif %}{% endfor %}",
     "a filter in a loop's condition": "{% for a in range(200000) if range(200000) | list %}{% endfor %}",
     "break never comes": "{% for a in range(250001) %}{% if a < 0 %}{% break %}{% endif %}{% endfor %}",

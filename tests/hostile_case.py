@@ -35,6 +35,7 @@ class Case:
         setup: writes the user's files into that folder, before anything is measured.
         output: the path in the user's folder that may be written; empty for none.
         keeps: paths below `output` that must stay as they are.
+        family: the name of many cases that differ in a value only, which share a line in the document; empty for none.
         workers: two worker processes are started, whose own start is not counted.
         dangerous: it aims at the machine itself, and is left out where nothing guards that.
     """
@@ -47,6 +48,7 @@ class Case:
     setup: Callable[[Path], object] | None = None
     output: str = "out"
     keeps: tuple[str, ...] = ()
+    family: str = ""
     workers: bool = False
     dangerous: bool = False
 
@@ -63,3 +65,4 @@ class Verdict:
     seconds: float
     megabytes: float
     violations: list[str] = field(default_factory=list)
+    family: str = ""

@@ -20,8 +20,49 @@ def _key(text: str) -> str:
     return "".join(line + "\n" for line in GOOD.splitlines() if not line.startswith(f"{name}:")) + text + "\n"
 
 
-_VALUES = ("null", "[]", "{}", "5", "-1", "true", "1.5", ".nan", ".inf", "''", "' '", "[1, null]", "{a: {b: c}}", "2025-01-02", "!!binary AAAA", "!!set {a, b}", "'{{ 7*7 }}'", "a\\0b", "~nobody/x", "[[[[]]]]", "99999999999999999999999999")
-_KEYS = ("tokenizer", "datasets", "template", "output", "max_length", "num_proc", "now", "stop", "columns", "roles", "template_kwargs", "train_on", "max_rejected", "special_tokens", "field_map", "completion_format", "backend", "keep_columns")
+_VALUES = (
+    "null",
+    "[]",
+    "{}",
+    "5",
+    "-1",
+    "true",
+    "1.5",
+    ".nan",
+    ".inf",
+    "''",
+    "' '",
+    "[1, null]",
+    "{a: {b: c}}",
+    "2025-01-02",
+    "!!binary AAAA",
+    "!!set {a, b}",
+    "'{{ 7*7 }}'",
+    "a\\0b",
+    "~nobody/x",
+    "[[[[]]]]",
+    "99999999999999999999999999",
+)
+_KEYS = (
+    "tokenizer",
+    "datasets",
+    "template",
+    "output",
+    "max_length",
+    "num_proc",
+    "now",
+    "stop",
+    "columns",
+    "roles",
+    "template_kwargs",
+    "train_on",
+    "max_rejected",
+    "special_tokens",
+    "field_map",
+    "completion_format",
+    "backend",
+    "keep_columns",
+)
 
 CONFIGS: Mapping[str, Text] = {
     "empty": "",
@@ -146,7 +187,10 @@ CONFIGS: Mapping[str, Text] = {
     "a tokenizer of a file": _key("tokenizer: c.yaml"),
     "a tokenizer of a URL": _key("tokenizer: http://127.0.0.1:9/x"),
     "a tokenizer of here": _key("tokenizer: ."),
-    **{f"{key}: {value}": _key(f"{key}: {value}") for key in _KEYS for value in _VALUES},
+}
+"""Each configuration, by what is wrong with it."""
+CROSSED: Mapping[str, Mapping[str, Text]] = {
+    key: {value: _key(f"{key}: {value}") for value in _VALUES} for key in _KEYS
 }
 
 SETTINGS: tuple[str, ...] = (
@@ -182,10 +226,28 @@ _ENTRY = '{"x": {"file_name": "d.jsonl", "formatting": "sharegpt", "columns": {"
 
 
 def _entry(key: str, value: str) -> str:
-    return '{"x": {"file_name": "d.jsonl", "formatting": "sharegpt", "columns": {"messages": "messages"}, "' + key + '": ' + value + "}}"
+    return (
+        '{"x": {"file_name": "d.jsonl", "formatting": "sharegpt", "columns": {"messages": "messages"}, "'
+        + key
+        + '": '
+        + value
+        + "}}"
+    )
 
 
-_ODD = ("null", "5", "[]", "{}", '""', "true", '["a"]', '{"a": {"b": 1}}', '"../../../etc/passwd"', '"\\ud800"', '"a\\u0000b"')
+_ODD = (
+    "null",
+    "5",
+    "[]",
+    "{}",
+    '""',
+    "true",
+    '["a"]',
+    '{"a": {"b": 1}}',
+    '"../../../etc/passwd"',
+    '"\\ud800"',
+    '"a\\u0000b"',
+)
 ENTRIES: Mapping[str, Text] = {
     "good": _ENTRY,
     "empty": "",
@@ -217,9 +279,11 @@ ENTRIES: Mapping[str, Text] = {
     "a script": _entry("script_url", '"evil"'),
     "a cloud": _entry("cloud_file_name", '"s3://x"'),
     "10,000 entries": lambda: "{" + ", ".join(f'"e{i}": {{}}' for i in range(10_000)) + "}",
-    **{
-        f"{key} of {value}": _entry(key, value)
-        for key in ("file_name", "formatting", "columns", "tags", "subset", "split", "folder", "ranking", "num_samples", "hf_hub_url")
-        for value in _ODD
-    },
 }  # fmt: skip
+_ENTRY_KEYS = (
+    "file_name", "formatting", "columns", "tags", "subset", "split", "folder", "ranking", "num_samples", "hf_hub_url"
+)  # fmt: skip
+CROSSED_ENTRIES: Mapping[str, Mapping[str, Text]] = {
+    key: {value: _entry(key, value) for value in _ODD} for key in _ENTRY_KEYS
+}
+"""Each key of an entry with each odd value."""

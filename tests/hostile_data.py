@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import json
 import lzma
 import os
@@ -76,11 +75,17 @@ def _packed() -> dict[str, Setup]:
             "a line of 50 MB of blanks": lambda p=pack: p(b" " * 50_000_000 + _LINES),
         }
         found |= {f"{name}: {kind}": data(name, content) for kind, content in kinds.items()}
-        found[f"{name}: 50 MB in one text"] = data(name, lambda p=pack: p(_spoiled('"' + "a" * 50_000_000 + '"').encode()))
+        found[f"{name}: 50 MB in one text"] = data(
+            name, lambda p=pack: p(_spoiled('"' + "a" * 50_000_000 + '"').encode())
+        )
     for suffix in ("gz", "xz", "bz2"):
-        found[f"d.jsonl.{suffix}: a bomb of 1 GB"] = data(f"d.jsonl.{suffix}", lambda s=suffix: _bomb(PACKERS[s], 1_000_000_000))
+        found[f"d.jsonl.{suffix}: a bomb of 1 GB"] = data(
+            f"d.jsonl.{suffix}", lambda s=suffix: _bomb(PACKERS[s], 1_000_000_000)
+        )
     found["d.json.gz: a bomb of 1 GB"] = data("d.json.gz", lambda: _bomb(gzip.compress, 1_000_000_000))
-    found["d.csv.gz: a bomb of 1 GB"] = data("d.csv.gz", lambda: b"".join([gzip.compress(b"messages,b\n"), _bomb(gzip.compress, 1_000_000_000)]))
+    found["d.csv.gz: a bomb of 1 GB"] = data(
+        "d.csv.gz", lambda: b"".join([gzip.compress(b"messages,b\n"), _bomb(gzip.compress, 1_000_000_000)])
+    )
     found["d.txt.gz: a bomb of 1 GB"] = data("d.txt.gz", lambda: _bomb(gzip.compress, 1_000_000_000))
     found["d.parquet.gz: packed"] = data("d.parquet.gz", whole)
     found["d.gz: no kind"] = data("d.gz", gzip.compress(_LINES))
@@ -154,11 +159,15 @@ _JSON: Mapping[str, Text] = {
     "columns that differ in case": _raw('"Messages": [], "MESSAGES": []'),
     "columns that normalise alike": _raw('"\u00e9": 1, "e\u0301": 2'),
     "numbers as columns": _raw('"1": 1, "-1": 2, "1.5": 3'),
-    "a column that changes its type": "\n".join(_raw(f'"a": {v}') for v in ("1", '"a"', "[1]", '{"b": 1}', "null", "1.5", "true")),
+    "a column that changes its type": "\n".join(
+        _raw(f'"a": {v}') for v in ("1", '"a"', "[1]", '{"b": 1}', "null", "1.5", "true")
+    ),
     "messages that change their type": LINE + '\n{"messages": "a"}\n{"messages": 5}\n' + LINE,
     "a text that becomes a number": "\n".join(_spoiled(v) for v in ('"a"', "5", "null", "[]", "{}")),
     "lists and mappings in a column": _raw('"a": [1, "a", {}, [], null]'),
-    "roles of odd types": "\n".join('{"messages": [{"role": ' + v + ', "content": "a"}]}' for v in ("5", "null", "[]", "{}", '""')),
+    "roles of odd types": "\n".join(
+        '{"messages": [{"role": ' + v + ', "content": "a"}]}' for v in ("5", "null", "[]", "{}", '""')
+    ),
     "10,000 rows with a new column each": lambda: "\n".join(_raw(f'"c{i}": 1') for i in range(10_000)),
     "10,000 rows with a new key each": lambda: "\n".join(_raw(f'"a": {{"k{i}": 1}}') for i in range(10_000)),
     "10,000 rows with a new field each": lambda: "\n".join(_spoiled(f'"a", "f{i}": 1') for i in range(10_000)),
@@ -166,7 +175,9 @@ _JSON: Mapping[str, Text] = {
     "100,000 columns": lambda: _row(**{f"c{i}": i for i in range(100_000)}),
     "100,000 empty lines": lambda: "\n" * 100_000 + LINE,
     "100,000 broken rows": lambda: LINE + "\n" + "{}\n" * 100_000,
-    "10,000 rejected rows of their own words": lambda: "\n".join('{"messages": [{"role": "r%d", "content": "a"}]}' % i for i in range(10_000)),
+    "10,000 rejected rows of their own words": lambda: "\n".join(
+        '{"messages": [{"role": "r%d", "content": "a"}]}' % i for i in range(10_000)
+    ),
     "one row of 3 MB": lambda: _spoiled('"' + "one two " * 400_000 + '"'),
     "1 MB without a blank": lambda: _spoiled('"' + "a" * 1_000_000 + '"'),
     "a row of 100 MB that nothing reads": lambda: _raw('"a": "' + "b" * 100_000_000 + '"'),
@@ -285,18 +296,43 @@ _PLACES: Mapping[str, Setup] = {
     "a file of 2 GB of nothing": _special("d.jsonl", _sparse),
     "an empty folder": _special("data", lambda folder: (folder / "data").mkdir()),
     "a folder of other kinds": together(file("data/train.jsonl", LINE), file("data/train.exe", "MZ"), config("data")),
-    "a folder of two kinds": together(file("data/train.jsonl", LINE), file("data/train.csv", "a,b\n1,2\n"), config("data")),
-    "a folder with a script": together(file("data/train.jsonl", LINE), file("data/data.py", "import os\nopen(os.environ['HOSTILE_MARK'], 'w').write('script')\n"), config("data")),
-    "a folder with a card": together(file("data/README.md", "---\nconfigs:\n- config_name: default\n  data_files: ../../../../etc/*\n---\n"), file("data/train.jsonl", LINE), config("data")),
-    "a folder with a broken card": together(file("data/README.md", "---\nconfigs:\n- [\n---\n"), file("data/train.jsonl", LINE), config("data")),
-    "a folder with a card of odd types": together(file("data/README.md", "---\nconfigs:\n- 5\n---\n"), file("data/train.jsonl", LINE), config("data")),
-    "a folder with a card of laughs": together(file("data/README.md", "---\na: &a [b, b, b, b]\nb: &b [*a, *a, *a]\nconfigs:\n  x: *b\n---\n"), file("data/train.jsonl", LINE), config("data")),
-    "a folder of a broken Arrow data set": together(file("data/state.json", "{}"), file("data/dataset_info.json", "[]"), config("data")),
+    "a folder of two kinds": together(
+        file("data/train.jsonl", LINE), file("data/train.csv", "a,b\n1,2\n"), config("data")
+    ),
+    "a folder with a script": together(
+        file("data/train.jsonl", LINE),
+        file("data/data.py", "import os\nopen(os.environ['HOSTILE_MARK'], 'w').write('script')\n"),
+        config("data"),
+    ),
+    "a folder with a card": together(
+        file("data/README.md", "---\nconfigs:\n- config_name: default\n  data_files: ../../../../etc/*\n---\n"),
+        file("data/train.jsonl", LINE),
+        config("data"),
+    ),
+    "a folder with a broken card": together(
+        file("data/README.md", "---\nconfigs:\n- [\n---\n"), file("data/train.jsonl", LINE), config("data")
+    ),
+    "a folder with a card of odd types": together(
+        file("data/README.md", "---\nconfigs:\n- 5\n---\n"), file("data/train.jsonl", LINE), config("data")
+    ),
+    "a folder with a card of laughs": together(
+        file("data/README.md", "---\na: &a [b, b, b, b]\nb: &b [*a, *a, *a]\nconfigs:\n  x: *b\n---\n"),
+        file("data/train.jsonl", LINE),
+        config("data"),
+    ),
+    "a folder of a broken Arrow data set": together(
+        file("data/state.json", "{}"), file("data/dataset_info.json", "[]"), config("data")
+    ),
     "a folder of a broken dictionary": together(file("data/dataset_dict.json", "5"), config("data")),
-    "a folder of 2,000 files": _special("data", lambda folder: [file(f"data/train-{i:05}.jsonl", LINE)(folder) for i in range(2_000)]),
+    "a folder of 2,000 files": _special(
+        "data", lambda folder: [file(f"data/train-{i:05}.jsonl", LINE)(folder) for i in range(2_000)]
+    ),
     "a folder 200 deep": file("/".join(["data"] * 200) + "/train.jsonl", LINE),
     "a name with a line break": data("d\n[bold].jsonl", LINE),
-    "a name with a surrogate": together(lambda folder: Path(os.fsdecode(bytes(folder) + b"/d\xff.jsonl")).write_text(LINE), file("c.yaml", 'tokenizer: embedded\ntemplate: chatml\noutput: out\ndatasets: "d\\udcff.jsonl"\n')),
+    "a name with a surrogate": together(
+        lambda folder: Path(os.fsdecode(bytes(folder) + b"/d\xff.jsonl")).write_text(LINE),
+        file("c.yaml", 'tokenizer: embedded\ntemplate: chatml\noutput: out\ndatasets: "d\\udcff.jsonl"\n'),
+    ),
     "a name of a module": data("json.jsonl", LINE),
     "a name with a blank": data(" .jsonl", LINE),
     "a name that is a suffix": data(".jsonl", LINE),

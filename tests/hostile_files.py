@@ -5,13 +5,13 @@ In: nothing. Out: `cases()`: each is a call of the command line in a folder of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from hostile_case import Case
-from hostile_configs import CONFIGS, ENTRIES, SETTINGS
+from hostile_configs import CONFIGS, CROSSED, CROSSED_ENTRIES, ENTRIES, SETTINGS, Text
 from hostile_data import DATA
-from hostile_scene import command
+from hostile_scene import command, named
 from hostile_tables import TABLES
 from hostile_write import CONFIG, LINE, Setup, file, together
 
@@ -22,12 +22,17 @@ def cases() -> Iterator[Case]:
     """Configurations as they are; settings over a good one; entries of a `dataset_info.json`; data files."""
     for name, text in CONFIGS.items():
         yield _case(f"YAML: {name}", "a configuration", file("c.yaml", text), PREPARE)
+    for key, texts in CROSSED.items():
+        for value, text in texts.items():
+            yield _case(f"YAML: {key}: {value}", "a key", file("c.yaml", text), PREPARE, f"an odd value of the key {key}")
     for setting in SETTINGS:
-        yield _case(f"--set {setting}", "a setting", _good(), (*PREPARE, "--set", setting))
+        yield _case(f"--set {named(setting)}", "a setting", _good(), (*PREPARE, "--set", setting))
     for name, text in ENTRIES.items():
-        info = "tokenizer: embedded\ntemplate: chatml\noutput: out\ndatasets: [{dataset_info: info.json, name: x}]\n"
-        setup = together(file("c.yaml", info), file("info.json", text), file("d.jsonl", LINE))
-        yield _case(f"dataset_info.json: {name}", "an entry", setup, PREPARE)
+        yield _case(f"dataset_info.json: {name}", "an entry", _entry(text), PREPARE)
+    for key, texts in CROSSED_ENTRIES.items():
+        for value, text in texts.items():
+            family = f"an odd value of {key} in dataset_info.json"
+            yield _case(f"dataset_info.json: {key} of {value}", "an entry", _entry(text), PREPARE, family)
     for name, setup in {**DATA, **TABLES}.items():
         yield _case(name, "a data file", setup, PREPARE)
         if name in _OTHER_COMMANDS:
@@ -54,6 +59,10 @@ def _good() -> Setup:
     return together(file("c.yaml", CONFIG), file("d.jsonl", LINE))
 
 
-def _case(name: str, tries: str, setup: Setup, words: tuple[str, ...]) -> Case:
-    run: Callable[[], object] = partial(command, *words)
-    return Case("files", name, tries, " ".join(words), run, setup)  # type: ignore[arg-type]
+def _entry(text: Text) -> Setup:
+    info = "tokenizer: embedded\ntemplate: chatml\noutput: out\ndatasets: [{dataset_info: info.json, name: x}]\n"
+    return together(file("c.yaml", info), file("info.json", text), file("d.jsonl", LINE))
+
+
+def _case(name: str, tries: str, setup: Setup, words: tuple[str, ...], family: str = "") -> Case:
+    return Case("files", name, tries, named(" ".join(words)), partial(command, *words), setup, family=family)

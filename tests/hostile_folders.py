@@ -28,15 +28,27 @@ def cases() -> Iterator[Case]:
             run = partial(command, verb, "c.yaml")
             yield Case("folders", f"tokenizer: {name}, {verb}", "a tokenizer's folder", f"{verb} c.yaml", run, whole)
     for name, setup in MODULES.items():
-        for words in (("prepare", "embedded", "-o", "out", "--num-proc", "2"), ("preview", "embedded"), ("check", "embedded")):
+        for words in (
+            ("prepare", "embedded", "-o", "out", "--num-proc", "2"),
+            ("preview", "embedded"),
+            ("check", "embedded"),
+        ):
             how = " ".join(words)
             workers = "--num-proc" in words
-            yield Case("folders", f"{name} here, {words[0]}", "code in the current folder", how, partial(command, *words), setup, workers=workers)
+            yield Case(
+                "folders",
+                f"{name} here, {words[0]}",
+                "code in the current folder",
+                how,
+                partial(command, *words),
+                setup,
+                workers=workers,
+            )
 
 
 def _output(name: str, output: Output, words: tuple[str, ...]) -> Case:
     how = " ".join(word if len(word) < 60 else word[:60] + "…" for word in words)
     return Case(
         "folders", f"output: {name}", "what lies where the output goes", how, partial(command, *words), output.setup,
-        output=output.written, keeps=output.keeps, dangerous=output.dangerous,
+        output=output.written, keeps=output.keeps, dangerous=output.dangerous, family=output.family,
     )  # fmt: skip

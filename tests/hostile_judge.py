@@ -83,11 +83,11 @@ def judge(case: Case, place: Path, extra: float) -> Verdict:
     os.chdir(work)
     if case.setup:
         case.setup(work)
-    root = set(os.listdir("/"))
+    root = set(Path("/").iterdir())
     before = snapshot(work)
     run = hostile_fork.run(case, place)
     violations = [*of_run(run, extra), *of_files(case, before, snapshot(work))]
-    violations += [f"wrote into /: {name}" for name in sorted(set(os.listdir("/")) - root)]
+    violations += [f"wrote into /: {path.name}" for path in sorted(set(Path("/").iterdir()) - root)]
     mark = place / "mark"
     if mark.exists():
         violations.append(f"ran the user's code: {mark.read_text()[:80]}")
@@ -100,6 +100,7 @@ def judge(case: Case, place: Path, extra: float) -> Verdict:
         round(run.seconds, 2),
         round(run.megabytes),
         violations,
+        case.family,
     )
 
 
@@ -142,8 +143,10 @@ def of_run(run: Run, extra: float) -> list[str]:
 def _raised(run: Run) -> str:
     """The last line of a traceback that names an exception, and the place in the package that it came from."""
     lines = (run.err + "\n" + run.out).splitlines()
-    places = [line.split('instruct_fmt/', 1)[1] for line in lines if 'File "' in line and "instruct_fmt/" in line]
-    names = [line for line in lines if line[:1].isalpha() and ("Error" in line or "Exception" in line or "panicked" in line)]
+    places = [line.split("instruct_fmt/", 1)[1] for line in lines if 'File "' in line and "instruct_fmt/" in line]
+    names = [
+        line for line in lines if line[:1].isalpha() and ("Error" in line or "Exception" in line or "panicked" in line)
+    ]
     where = places[-1].replace('", line ', ":").split(",")[0] if places else "?"
     return hostile_scene.short(f"{names[-1] if names else (lines or ['?'])[-1]} ({where})", 140)
 
@@ -178,6 +181,10 @@ def of_files(case: Case, before: dict[str, str], after: dict[str, str]) -> list[
         return path in case.keeps or not written
 
     gone = [f"the user's {path} is gone" for path in before if theirs(path) and path not in after]
-    changed = [f"the user's {path} has changed" for path in before if theirs(path) and after.get(path, before[path]) != before[path]]
+    changed = [
+        f"the user's {path} has changed"
+        for path in before
+        if theirs(path) and after.get(path, before[path]) != before[path]
+    ]
     new = [f"written outside of the output: {path}" for path in after if theirs(path) and path not in before]
     return [*gone, *changed, *new[:3]]

@@ -17,8 +17,12 @@ _NAMES = (
 MODULES: Mapping[str, Setup] = {
     **{f"{name}.py": file(f"{name}.py", CODE) for name in _NAMES},
     "a package json": file("json/__init__.py", CODE),
-    "a package instruct_fmt": together(file("instruct_fmt/__init__.py", CODE), file("instruct_fmt/run/worker.py", CODE)),
+    "a package instruct_fmt": together(
+        file("instruct_fmt/__init__.py", CODE), file("instruct_fmt/run/worker.py", CODE)
+    ),
     "all of them": together(*(file(f"{name}.py", CODE) for name in _NAMES)),
-    "pyproject.toml and conftest.py": together(file("pyproject.toml", "[tool"), file("conftest.py", CODE), file("setup.py", CODE)),
+    "pyproject.toml and conftest.py": together(
+        file("pyproject.toml", "[tool"), file("conftest.py", CODE), file("setup.py", CODE)
+    ),
     ".env and .netrc": together(file(".env", f"{MARK}=x"), file(".netrc", "machine a"), file("python._pth", ".")),
 }

@@ -29,6 +29,7 @@ class Output:
     written: str = "out"
     keeps: tuple[str, ...] = ()
     forced: bool = False
+    family: str = ""
     dangerous: bool = False
 
 
@@ -53,7 +54,9 @@ def _member(name: str, value: Any) -> Setup:
 
 def _foreign(manifest: str | bytes) -> Output:
     """Somebody else's folder, which happens to have a manifest."""
-    setup = together(file("out/manifest.json", manifest), file("out/thesis.txt", THESIS), file("out/more/a.txt", THESIS))
+    setup = together(
+        file("out/manifest.json", manifest), file("out/thesis.txt", THESIS), file("out/more/a.txt", THESIS)
+    )
     keeps = ("out", "out/manifest.json", "out/thesis.txt", "out/more", "out/more/a.txt")
     return Output(setup, keeps=keeps, forced=True)
 
@@ -132,7 +135,14 @@ def _staging_earlier(folder: Path) -> None:
 
 _DATA = together(file("data/train.jsonl", LINE), config("data"))
 _MEMBERS = ("parts", "versions", "output", "counts", "files", "unread", "layout")
-_ODD: Mapping[str, Any] = {"null": None, "a number": 5, "a text": "a", "a list": [1, None], "a mapping": {"a": {"b": None}}, "a mapping of null": {"a": None}}
+_ODD: Mapping[str, Any] = {
+    "null": None,
+    "a number": 5,
+    "a text": "a",
+    "a list": [1, None],
+    "a mapping": {"a": {"b": None}},
+    "a mapping of null": {"a": None},
+}
 _LEDGERS: Mapping[str, str | bytes] = {
     "garbage": bytes(range(256)),
     "no JSON": "hello\n",
@@ -151,12 +161,16 @@ OUTPUTS: Mapping[str, Output] = {
     "new": Output(),
     "an earlier result": Output(_result(), forced=True),
     "an earlier result and a thesis": Output(_of("thesis.txt", THESIS), keeps=("out/thesis.txt",), forced=True),
-    "an earlier result and a folder": Output(_of("mine/thesis.txt", THESIS), keeps=("out/mine", "out/mine/thesis.txt"), forced=True),
+    "an earlier result and a folder": Output(
+        _of("mine/thesis.txt", THESIS), keeps=("out/mine", "out/mine/thesis.txt"), forced=True
+    ),
     "an earlier result of others, and a thesis": Output(
         together(_of("thesis.txt", THESIS), config()), ("c.yaml", "--set", "max_length=77"), keeps=("out/thesis.txt",)
     ),
     "a damaged manifest and a thesis": Output(
-        together(_of("manifest.json", '{"parts": '), file("out/thesis.txt", THESIS)), keeps=("out/thesis.txt",), forced=True
+        together(_of("manifest.json", '{"parts": '), file("out/thesis.txt", THESIS)),
+        keeps=("out/thesis.txt",),
+        forced=True,
     ),
     "somebody's folder": Output(file("out/thesis.txt", THESIS), written="", forced=True),
     "an empty folder": Output(lambda folder: (folder / "out").mkdir()),
@@ -174,7 +188,11 @@ OUTPUTS: Mapping[str, Output] = {
     "somebody's manifest: with parts": _foreign('{"parts": {}, "versions": {}, "output": {}}'),
     "somebody's manifest: 5,000 digits": _foreign('{"layout": ' + "9" * 5_000 + "}"),
     "somebody's manifest: with our word": _foreign('{"parts": {"template": "x"}, "versions": {"instruct_fmt": "0"}}'),
-    **{f"manifest's {name}: {kind}": Output(_member(name, value)) for name in _MEMBERS for kind, value in _ODD.items()},
+    **{
+        f"manifest's {name}: {kind}": Output(_member(name, value), family="an odd member of a manifest")
+        for name in _MEMBERS
+        for kind, value in _ODD.items()
+    },
     "manifest's files: a parent": Output(_member("files", {"../c.yaml": 1})),
     "manifest's files: absolute": Output(_member("files", {"/etc/passwd": 1})),
     "manifest's files: a large size": Output(_member("files", {"a": 10**400})),
@@ -197,34 +215,48 @@ OUTPUTS: Mapping[str, Output] = {
     "dataset_info.json of a list": Output(_of("dataset_info.json", "[]")),
     "dataset_info.json of other types": Output(_of("dataset_info.json", '{"features": {"a": {"_type": "Nothing"}}}')),
     "a link to somebody's folder": Output(together(file("mine/thesis.txt", THESIS), _link("mine")), written=""),
-    "a link to an empty folder": Output(together(lambda folder: (folder / "mine").mkdir(), _link("mine")), written="mine"),
+    "a link to an empty folder": Output(
+        together(lambda folder: (folder / "mine").mkdir(), _link("mine")), written="mine"
+    ),
     "a link to a file": Output(together(file("mine", THESIS), _link("mine")), written=""),
     "a link to nothing": Output(_link("nothing"), written="nothing"),
     "a link to itself": Output(_link("out"), written=""),
     "a loop of links": Output(_loop, written=""),
-    "a link to a result": Output(together(_result(), lambda folder: (folder / "other").symlink_to("out")), ("embedded", "-o", "other"), forced=True),
+    "a link to a result": Output(
+        together(_result(), lambda folder: (folder / "other").symlink_to("out")),
+        ("embedded", "-o", "other"),
+        forced=True,
+    ),
     "a file": Output(file("out", THESIS), written="", forced=True),
     "an empty file": Output(file("out", ""), written="", forced=True),
     "a pipe": Output(lambda folder: os.mkfifo(folder / "out"), written=""),
     "a folder below a file": Output(file("mine", THESIS), ("embedded", "-o", "mine/out"), written=""),
-    "a folder below a pipe": Output(lambda folder: os.mkfifo(folder / "mine"), ("embedded", "-o", "mine/out"), written=""),
+    "a folder below a pipe": Output(
+        lambda folder: os.mkfifo(folder / "mine"), ("embedded", "-o", "mine/out"), written=""
+    ),
     "below a closed folder": Output(_closed, ("embedded", "-o", "shut/out"), written=""),
     "a closed result": Output(_closed_result, forced=True),
     "a result that cannot be read": Output(_unreadable_result),
     "inside the data": Output(_DATA, ("c.yaml", "-o", "data/out"), written="data/out"),
     "inside the data, named train": Output(_DATA, ("c.yaml", "-o", "data/train"), written="data/train"),
     "the data's folder": Output(_DATA, ("c.yaml", "-o", "data"), written=""),
-    "the data's file": Output(together(file("d.jsonl", LINE), config("d.jsonl")), ("c.yaml", "-o", "d.jsonl"), written=""),
+    "the data's file": Output(
+        together(file("d.jsonl", LINE), config("d.jsonl")), ("c.yaml", "-o", "d.jsonl"), written=""
+    ),
     "the configuration": Output(config(), ("c.yaml", "-o", "c.yaml"), written=""),
     "the data's folder, with a manifest": Output(
         together(_DATA, file("data/manifest.json", "{}")), ("c.yaml", "-o", "data", "--force"), written=""
     ),
     "the data is an earlier result": Output(together(_result(), config("out")), ("c.yaml",)),
     "the tokenizer's folder": Output(
-        together(lambda folder: _tokenizer(folder), config(tokenizer="t", template=None)), ("c.yaml", "-o", "t"), written=""
+        together(lambda folder: _tokenizer(folder), config(tokenizer="t", template=None)),
+        ("c.yaml", "-o", "t"),
+        written="",
     ),
     "here": Output(config(), ("embedded", "-o", "."), written="", dangerous=True),
-    "here, with a manifest": Output(file("manifest.json", "{}"), ("embedded", "-o", ".", "--force"), written="", dangerous=True),
+    "here, with a manifest": Output(
+        file("manifest.json", "{}"), ("embedded", "-o", ".", "--force"), written="", dangerous=True
+    ),
     "the parent": Output(config(), ("embedded", "-o", ".."), written="", dangerous=True),
     "the root": Output(config(), ("embedded", "-o", "/"), written="", dangerous=True),
     "the root, forced": Output(config(), ("embedded", "-o", "/", "--force"), written="", dangerous=True),
@@ -241,7 +273,9 @@ OUTPUTS: Mapping[str, Output] = {
     "a line break": Output(config(), ("embedded", "-o", "a\nb"), written="a\nb"),
     "markup": Output(config(), ("embedded", "-o", "[bold]a[/x]"), written="[bold]a[/x]"),
     "a pattern": Output(together(config(), file("a/thesis.txt", THESIS)), ("embedded", "-o", "[a]*"), written="[a]*"),
-    "a byte that is no text": Output(config(), ("embedded", "-o", os.fsdecode(b"a\xff")), written=os.fsdecode(b"a\xff")),
+    "a byte that is no text": Output(
+        config(), ("embedded", "-o", os.fsdecode(b"a\xff")), written=os.fsdecode(b"a\xff")
+    ),
     "NUL": Output(config(), ("embedded", "-o", "a\0b"), written=""),
     "a surrogate": Output(config(), ("embedded", "-o", "a\ud800"), written=""),
     "255 letters": Output(config(), ("embedded", "-o", "a" * 255), written="a" * 255),

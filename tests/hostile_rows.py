@@ -6,8 +6,6 @@ In: nothing. Out: `cases()`. Each goes through `encode`, and where Arrow holds i
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -71,7 +69,8 @@ def cases() -> Iterator[Case]:
             arrow = value.arrow and not value.large
             how = _how(template, arrow, arrow and not number % _MAPPED)
             run = _runner(template, lambda b=build, v=value: b(v.make()), arrow, arrow and not number % _MAPPED)
-            yield Case("rows", f"{name} as {place}", "a value that nobody expects there", how, run)
+            tries = "a value that nobody expects there"
+            yield Case("rows", f"{name} as {place}", tries, how, run, family=f"a strange value as {place}")
     for name, (template, tries, make, arrow) in WHOLE.items():
         yield Case("rows", name, tries, _how(template, arrow, arrow), _runner(template, make, arrow, arrow))
 

@@ -45,7 +45,9 @@ def verdicts(groups: Sequence[str], name: str = "*", every: int = 1, first: int 
         }
         command = [*_guard(), sys.executable, str(TESTS / "hostile_run.py"), place, *groups]
         command += ["--name", name, "--every", str(every), "--first", str(first)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment, text=True
+        )
         assert process.stdout is not None
         for line in process.stdout:
             yield json.loads(line)

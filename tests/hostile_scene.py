@@ -85,6 +85,12 @@ def command(*arguments: str) -> Outcome:
     return Outcome("exit 0")
 
 
+def named(text: str, limit: int = 60) -> str:
+    """A text as a part of a case's name: what cannot be printed is spelled out, what is long is cut."""
+    plain = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return plain if len(plain) <= limit else f"{plain[:limit]}… ({len(text):,} characters)"
+
+
 def short(text: str, limit: int = 90) -> str:
     """The first words of a text, on one line."""
     line = " ".join(text[: 4 * limit].split())

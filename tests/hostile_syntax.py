@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-def SYNTAX() -> Mapping[str, str]:  # noqa: N802 - as its neighbours, but made on call: some are a megabyte
+def SYNTAX() -> Mapping[str, str]:
     return {**_broken(), **_huge(), **_odd()}
 
 
@@ -109,7 +109,9 @@ def _huge() -> dict[str, str]:
         "3,000 nested filters": "{% filter upper %}" * 3_000 + "{% endfilter %}" * 3_000 + "CHATML",
         "30 nested loops over nothing": "{% for a in [] %}" * 30 + "{% endfor %}" * 30 + "CHATML",
         "3,000 nested generations": "{% generation %}" * 3_000 + "{% endgeneration %}" * 3_000 + "CHATML",
-        "3,000 nested macros": "".join(f"{{% macro m{i}() %}}" for i in range(3_000)) + "{% endmacro %}" * 3_000 + "CHATML",
+        "3,000 nested macros": "".join(f"{{% macro m{i}() %}}" for i in range(3_000))
+        + "{% endmacro %}" * 3_000
+        + "CHATML",
         "3,000 loops in a row": "{% for m in messages %}{{ m.role }}{% endfor %}" * 3_000 + "CHATML",
         "300 arguments": "{% macro f(" + ", ".join(f"a{i}" for i in range(3_000)) + ") %}{% endmacro %}CHATML",
         "a dictionary of 30,000": "{% set d = {" + ", ".join(f"'{i}': {i}" for i in range(30_000)) + "} %}CHATML",
@@ -125,7 +127,9 @@ def _odd() -> dict[str, str]:
         "a lone surrogate in a constant": "{{ '\ud800' }}CHATML",
         "a lone surrogate by escape": "{{ '\\ud800' }}CHATML",
         "a lone surrogate in a name": "{{ a\ud800 }}CHATML",
-        "a lone surrogate in the answer": "CHATML".replace("CHATML", "{% for m in messages %}{{ m.content }}\udfff{% endfor %}"),
+        "a lone surrogate in the answer": "CHATML".replace(
+            "CHATML", "{% for m in messages %}{{ m.content }}\udfff{% endfor %}"
+        ),
         "NUL": "\0CHATML",
         "NUL in a constant": "{{ '\0' }}CHATML",
         "NUL in a name": "{{ a\0b }}CHATML",

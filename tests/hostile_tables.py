@@ -54,7 +54,9 @@ def _dictionary() -> pa.Array:
 
 def _bad_text() -> pa.Array:
     """A column of text whose bytes are no text."""
-    return pa.Array.from_buffers(pa.string(), 3, [None, pa.array([0, 1, 2, 3], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe\xfd")])
+    return pa.Array.from_buffers(
+        pa.string(), 3, [None, pa.array([0, 1, 2, 3], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe\xfd")]
+    )
 
 
 def _messages_with(content: Any) -> Callable[[], pa.Table]:
@@ -73,7 +75,9 @@ def _twice() -> pa.Table:
 
 
 def _fields_twice() -> pa.Table:
-    structs = pa.StructArray.from_arrays([pa.array(["user", "assistant"]), pa.array(["a", "b"]), pa.array(["c", "d"])], ["role", "content", "content"])
+    structs = pa.StructArray.from_arrays(
+        [pa.array(["user", "assistant"]), pa.array(["a", "b"]), pa.array(["c", "d"])], ["role", "content", "content"]
+    )
     return pa.table({"messages": pa.ListArray.from_arrays(pa.array([0, 2], pa.int32()), structs)})
 
 
@@ -158,7 +162,15 @@ TYPES: Mapping[str, Callable[[], pa.Table]] = {
     "metadata: pandas, broken": lambda: _MESSAGES.replace_schema_metadata({"pandas": "{"}),
     "metadata: an extension": lambda: pa.Table.from_arrays(
         [_MESSAGES["messages"].combine_chunks()],
-        schema=pa.schema([pa.field("messages", _MESSAGES.schema[0].type, metadata={"ARROW:extension:name": "datasets.nothing", "ARROW:extension:metadata": "x"})]),
+        schema=pa.schema(
+            [
+                pa.field(
+                    "messages",
+                    _MESSAGES.schema[0].type,
+                    metadata={"ARROW:extension:name": "datasets.nothing", "ARROW:extension:metadata": "x"},
+                )
+            ]
+        ),
     ),
 }
 
@@ -212,6 +224,12 @@ TABLES: Mapping[str, Setup] = {
     **{f"d.parquet: {name}": together(_parquet(make), config("d.parquet")) for name, make in TYPES.items()},
     **{f"d.arrow: {name}": together(_arrow(make), config("d.arrow")) for name, make in TYPES.items()},
     "d.arrow: a file, not a stream": together(_arrow(lambda: _MESSAGES, stream=False), config("d.arrow")),
-    **{f"d.parquet: {name}": together(_spoil(_parquet(lambda: _MESSAGES), "d.parquet", change), config("d.parquet")) for name, change in _CHANGES.items()},
-    **{f"d.arrow: {name}": together(_spoil(_arrow(lambda: _MESSAGES), "d.arrow", change), config("d.arrow")) for name, change in _CHANGES.items()},
+    **{
+        f"d.parquet: {name}": together(_spoil(_parquet(lambda: _MESSAGES), "d.parquet", change), config("d.parquet"))
+        for name, change in _CHANGES.items()
+    },
+    **{
+        f"d.arrow: {name}": together(_spoil(_arrow(lambda: _MESSAGES), "d.arrow", change), config("d.arrow"))
+        for name, change in _CHANGES.items()
+    },
 }

@@ -39,8 +39,8 @@ def encode(template: str) -> Outcome:
     return Outcome(f"ok: {len(row['input_ids'])} ids", tuple(hostile_labels.own_words(fmt, row, MESSAGES, template)))
 
 
-def _case(name: str, tries: str, template: str) -> Case:
-    return Case("templates", name, tries, HOW, lambda: encode(template))
+def _case(name: str, tries: str, template: str, family: str = "") -> Case:
+    return Case("templates", name, tries, HOW, lambda: encode(template), family=family)
 
 
 def cases() -> Iterator[Case]:
@@ -55,7 +55,8 @@ def cases() -> Iterator[Case]:
         yield _case(name, "endless or much work", text + CHATML)
     for name, expression in ESCAPES.items():
         yield _case(name, "a way out of the sandbox", "{% set x = " + expression + " %}" + CHATML)
-        yield _case(f"{name}, printed", "a way out of the sandbox, printed", "{{ " + expression + " }}" + CHATML)
+        printed = "{{ " + expression + " }}" + CHATML
+        yield _case(f"{name}, printed", "a way out of the sandbox, printed", printed, "a way out, printed")
     for name, text in SYNTAX().items():
         yield _case(name, "the compiler", text.replace("CHATML", CHATML))
     for name, text in LIES.items():

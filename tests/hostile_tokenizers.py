@@ -83,7 +83,9 @@ def _special(name: str, make: Callable[[Path], object]) -> Setup:
 
 
 def _split(pattern: str) -> Setup:
-    return _whole(pre_tokenizer={"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False})
+    return _whole(
+        pre_tokenizer={"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    )
 
 
 _ODD: Mapping[str, Any] = {"null": None, "a number": 5, "a text": "a", "a list": [1], "a mapping": {"a": 1}}
@@ -103,7 +105,15 @@ _BROKEN: Mapping[str, str | bytes] = {
     "surrogates": '{"a": "\\ud800"}',
     "5,000 digits": '{"eos_token_id": ' + "9" * 5_000 + "}",
 }
-_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json", "config.json", "chat_template.json")
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "config.json",
+    "chat_template.json",
+)
 _TEMPLATES: Mapping[str, Any] = {
     "a list of null": [None],
     "a list of texts": ["a"],
