@@ -36,6 +36,7 @@ class Case:
         output: the path in the user's folder that may be written; empty for none.
         keeps: paths below `output` that must stay as they are.
         family: the name of many cases that differ in a value only, which share a line in the document; empty for none.
+        seconds: the processor time that it may take: more where the work is honest, such as 1 s a megabyte of text.
         workers: two worker processes are started, whose own start is not counted.
         dangerous: it aims at the machine itself, and is left out where nothing guards that.
     """
@@ -49,6 +50,7 @@ class Case:
     output: str = "out"
     keeps: tuple[str, ...] = ()
     family: str = ""
+    seconds: float = SECONDS
     workers: bool = False
     dangerous: bool = False
 

@@ -11,7 +11,7 @@ from functools import partial
 from hostile_case import Case
 from hostile_modules import MODULES
 from hostile_outputs import OUTPUTS, Output
-from hostile_scene import command
+from hostile_scene import command, with_two_workers
 from hostile_tokenizers import TOKENIZERS
 from hostile_write import config, together
 
@@ -28,22 +28,13 @@ def cases() -> Iterator[Case]:
             run = partial(command, verb, "c.yaml")
             yield Case("folders", f"tokenizer: {name}, {verb}", "a tokenizer's folder", f"{verb} c.yaml", run, whole)
     for name, setup in MODULES.items():
-        for words in (
-            ("prepare", "embedded", "-o", "out", "--num-proc", "2"),
-            ("preview", "embedded"),
-            ("check", "embedded"),
-        ):
-            how = " ".join(words)
-            workers = "--num-proc" in words
-            yield Case(
-                "folders",
-                f"{name} here, {words[0]}",
-                "code in the current folder",
-                how,
-                partial(command, *words),
-                setup,
-                workers=workers,
-            )
+        tries = "code in the current folder"
+        how = "fmt.prepare(dataset, num_proc=2, batch_size=8)"
+        yield Case("folders", f"{name} here, two workers", tries, how, with_two_workers, setup, workers=True)
+        for verb in ("prepare", "preview", "check"):
+            words = (verb, "embedded") + (("-o", "out") if verb == "prepare" else ())
+            family = f"modules of the current folder, {verb}"
+            yield Case("folders", f"{name} here, {verb}", tries, " ".join(words), partial(command, *words), setup, family=family)
 
 
 def _output(name: str, output: Output, words: tuple[str, ...]) -> Case:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import hostile_fork
 import hostile_scene
-from hostile_case import MEGABYTES, SECONDS, Case, Outcome, Verdict
+from hostile_case import MEGABYTES, Case, Outcome, Verdict
 from hostile_fork import Run
 
 JOBS = 2
@@ -47,13 +47,12 @@ def judge_all(cases: Sequence[Case], folder: Path, jobs: int = JOBS) -> Iterator
 
 def _worker_seconds(folder: Path) -> float:
     """What a harmless run with two workers costs: their start, which no case is blamed for."""
-
-    def harmless() -> Outcome:
-        return hostile_scene.command("prepare", "embedded", "-o", "out", "--num-proc", "2")
-
-    case = Case("files", "harmless", "nothing", "", harmless)
+    case = Case("files", "harmless", "nothing", "", hostile_scene.with_two_workers)
     place = _folders(folder / "harmless")
-    return hostile_fork.run(case, place).seconds
+    run = hostile_fork.run(case, place)
+    if run.outcome is None or not run.outcome.result.startswith("ok"):
+        raise RuntimeError(f"a harmless run failed: {run.outcome}\n{run.err}")
+    return run.seconds
 
 
 def _start(case: Case, place: Path, extra: float) -> int:
@@ -86,7 +85,7 @@ def judge(case: Case, place: Path, extra: float) -> Verdict:
     root = set(Path("/").iterdir())
     before = snapshot(work)
     run = hostile_fork.run(case, place)
-    violations = [*of_run(run, extra), *of_files(case, before, snapshot(work))]
+    violations = [*of_run(run, case.seconds, extra), *of_files(case, before, snapshot(work))]
     violations += [f"wrote into /: {path.name}" for path in sorted(set(Path("/").iterdir()) - root)]
     mark = place / "mark"
     if mark.exists():
@@ -122,7 +121,7 @@ def result(run: Run) -> str:
     return hostile_scene.short(found.result, 110)
 
 
-def of_run(run: Run, extra: float) -> list[str]:
+def of_run(run: Run, allowed: float, extra: float) -> list[str]:
     """What a process may not have done."""
     found = [f"wrong labels: {one}" for one in run.outcome.wrong] if run.outcome else []
     if run.hung:
@@ -131,7 +130,7 @@ def of_run(run: Run, extra: float) -> list[str]:
         found += [] if run.signal == signal.SIGXCPU else [f"died of signal {run.signal}"]  # of that the seconds tell
     elif run.outcome is None or any(mark in run.err + run.out for mark in _TRACE):
         found.append(f"traceback: {_raised(run)}")
-    if run.seconds > SECONDS + extra:
+    if run.seconds > allowed + extra:
         found.append(f"{run.seconds - extra:.1f} s of processor time")
     if run.megabytes > MEGABYTES:
         found.append(f"{run.megabytes:.0f} MB")

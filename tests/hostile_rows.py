@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 import hostile_labels
 import pyarrow as pa
-from hostile_case import Case, Outcome
+from hostile_case import SECONDS, Case, Outcome
 from hostile_scene import formatter, say
 from hostile_values import VALUES
 from hostile_whole_rows import WHOLE
@@ -71,6 +71,11 @@ def cases() -> Iterator[Case]:
             run = _runner(template, lambda b=build, v=value: b(v.make()), arrow, arrow and not number % _MAPPED)
             tries = "a value that nobody expects there"
             yield Case("rows", f"{name} as {place}", tries, how, run, family=f"a strange value as {place}")
+    for template, answer in (("chatml", "a"), ("chatml", "ab"), ("llama3", "a")):
+        for place in ("answer", "user"):
+            run = _runner(template, lambda a=answer, p=place: _messages(**{p: a * 10_000_000}), False, False)
+            name = f"{len(answer)}0 MB in one word as the {place}, {template}"
+            yield Case("rows", name, "a text of a size", _how(template, False, False), run, seconds=SECONDS + 10 * len(answer))
     for name, (template, tries, make, arrow) in WHOLE.items():
         yield Case("rows", name, tries, _how(template, arrow, arrow), _runner(template, make, arrow, arrow))
 

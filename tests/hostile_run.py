@@ -16,8 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
+
+from hostile_case import Case, Verdict
 
 TESTS = Path(__file__).resolve().parent
+GUILTY = "guilty"
 _GUARD = "setpriv"
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -31,8 +35,8 @@ _QUIET = {
 }
 
 
-def verdicts(groups: Sequence[str], name: str = "*", every: int = 1, first: int = 0) -> Iterator[dict[str, object]]:
-    """Judge cases in a fresh process; a verdict as a dictionary for each, as they come."""
+def verdicts(groups: Sequence[str], name: str = "*", every: int = 1, first: int = 0) -> Iterator[Verdict]:
+    """Judge cases in a fresh process; their verdicts as they come."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as place:
         Path(place).chmod(0o777)
         environment = {
@@ -45,13 +49,10 @@ def verdicts(groups: Sequence[str], name: str = "*", every: int = 1, first: int 
         }
         command = [*_guard(), sys.executable, str(TESTS / "hostile_run.py"), place, *groups]
         command += ["--name", name, "--every", str(every), "--first", str(first)]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment, text=True
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            yield json.loads(line)
-        if process.wait():
+        pipes: Any = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True}
+        with subprocess.Popen(command, env=environment, **pipes) as process:
+            yield from (Verdict(**json.loads(line)) for line in process.stdout or ())
+        if process.returncode:
             raise RuntimeError(f"the judge ended with {process.returncode}")
 
 
@@ -64,8 +65,17 @@ def _guard() -> list[str]:
     return [_GUARD, "--reuid", "65534", "--regid", "65534", "--clear-groups", *rights]
 
 
-def main() -> None:
+def _asked(groups: Sequence[str]) -> list[Case]:
+    """The cases of groups; `guilty` are those with which the judge is judged."""
     import hostile_cases
+    import hostile_guilty
+
+    if groups == [GUILTY]:
+        return [case for case, _ in hostile_guilty.GUILTY.values()]
+    return list(hostile_cases.cases(groups))
+
+
+def main() -> None:
     import hostile_judge
 
     parser = argparse.ArgumentParser()
@@ -75,7 +85,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
     args = parser.parse_args()
-    asked = list(hostile_cases.cases(args.groups))[args.first :: args.every]
+    asked = _asked(args.groups)[args.first :: args.every]
     chosen = [case for case in asked if fnmatch(case.name, args.name) and (os.getuid() or not case.dangerous)]
     for verdict in hostile_judge.judge_all(chosen, args.place):
         print(json.dumps(asdict(verdict)), flush=True)

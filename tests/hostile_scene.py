@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import small_tokenizers
+from datasets import Dataset
 from hostile_case import Outcome
 
 import instruct_fmt as ifmt
@@ -83,6 +84,13 @@ def command(*arguments: str) -> Outcome:
     except SystemExit as error:
         return Outcome(f"exit {error.code}")
     return Outcome("exit 0")
+
+
+def with_two_workers() -> Outcome:
+    """`prepare` in two processes, which so few rows have only where they are asked for in small batches."""
+    dataset = Dataset.from_list([{"messages": WARM["messages"]}] * 64)
+    made = embedded().prepare(dataset, num_proc=2, batch_size=8, output_dir="out", progress=False)
+    return Outcome(f"ok: {len(made.dataset)} rows")
 
 
 def named(text: str, limit: int = 60) -> str:

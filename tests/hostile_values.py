@@ -241,7 +241,6 @@ VALUES: Mapping[str, Value] = {
     "1 MB of NULs": Value(lambda: "\0" * 1_000_000, large=True),
     "1 MB of faces": Value(lambda: "😀" * 250_000, large=True),
     "1 MB of half tokens": Value(lambda: "<|im_" * 200_000, large=True),
-    "3 MB in one word": Value(lambda: "ab" * 1_500_000, large=True),
 }
 
 
