@@ -1,5 +1,7 @@
 """Hostile YAML, hostile `--set`, and hostile entries of a `dataset_info.json`."""
 
+# ruff: noqa: E501 - a hostile text is read best in one line
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -159,9 +161,10 @@ CONFIGS: Mapping[str, Text] = {
     "JSON": '{"tokenizer": "embedded", "datasets": "embedded", "output": "out"}',
     "broken JSON": '{"tokenizer": "embedded", "datasets": ',
     "10,000 unknown keys": GOOD + "".join(f"k{i}: 1\n" for i in range(10_000)),
-    "10,000 data sets": lambda: _key("datasets: [" + "embedded, " * 10_000 + "]"),
+    "200 data sets": lambda: _key("datasets: [" + "embedded, " * 200 + "]"),
     "a key of 1 MB": GOOD + "k" * 1_000_000 + ": 1\n",
-    "a value of 1 MB": _key("system: " + "s" * 1_000_000),
+    "a value of 10 kB": _key("system: " + "s" * 10_000),
+    "a value of 1 MB": _key("backend: " + "s" * 1_000_000),
     "a path of 1 MB": _key("datasets: " + "s" * 1_000_000),
     "a tokenizer of 1 MB": _key("tokenizer: " + "s" * 1_000_000),
     "an output of 1 MB": _key("output: " + "s" * 1_000_000),

@@ -8,11 +8,12 @@ import json
 import lzma
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from hostile_write import LINE, ROW, Setup, config, data, file, together
+from hostile_places import PLACES
+from hostile_write import LINE, ROW, Setup, data
 
 Text = str | bytes | Callable[[], str | bytes]
 PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
@@ -35,6 +36,14 @@ def _zstd(raw: bytes) -> bytes:
 def _bomb(pack: Callable[[bytes], bytes], size: int) -> bytes:
     """Members of 50 MB of blanks, as often as it takes, with a row behind."""
     return pack(b" " * 50_000_000) * (size // 50_000_000) + pack(_LINES)
+
+
+def _blanks(pack: Callable[[bytes], bytes]) -> bytes:
+    return pack(b" " * 50_000_000 + _LINES)
+
+
+def _long(pack: Callable[[bytes], bytes]) -> bytes:
+    return pack(_spoiled('"' + "a" * 50_000_000 + '"').encode())
 
 
 def _row(**columns: Any) -> str:
@@ -72,15 +81,13 @@ def _packed() -> dict[str, Setup]:
             "zeros behind": whole + b"\0" * 1_000,
             "of nothing": pack(b""),
             "of blanks": pack(b" \n" * 100),
-            "a line of 50 MB of blanks": lambda p=pack: p(b" " * 50_000_000 + _LINES),
+            "a line of 50 MB of blanks": partial(_blanks, pack),
         }
         found |= {f"{name}: {kind}": data(name, content) for kind, content in kinds.items()}
-        found[f"{name}: 50 MB in one text"] = data(
-            name, lambda p=pack: p(_spoiled('"' + "a" * 50_000_000 + '"').encode())
-        )
+        found[f"{name}: 50 MB in one text"] = data(name, partial(_long, pack))
     for suffix in ("gz", "xz", "bz2"):
         found[f"d.jsonl.{suffix}: a bomb of 1 GB"] = data(
-            f"d.jsonl.{suffix}", lambda s=suffix: _bomb(PACKERS[s], 1_000_000_000)
+            f"d.jsonl.{suffix}", partial(_bomb, PACKERS[suffix], 1_000_000_000)
         )
     found["d.json.gz: a bomb of 1 GB"] = data("d.json.gz", lambda: _bomb(gzip.compress, 1_000_000_000))
     found["d.csv.gz: a bomb of 1 GB"] = data(
@@ -174,9 +181,9 @@ _JSON: Mapping[str, Text] = {
     "10,000 columns": lambda: _row(**{f"c{i}": i for i in range(10_000)}),
     "100,000 columns": lambda: _row(**{f"c{i}": i for i in range(100_000)}),
     "100,000 empty lines": lambda: "\n" * 100_000 + LINE,
-    "100,000 broken rows": lambda: LINE + "\n" + "{}\n" * 100_000,
+    "50,000 broken rows": lambda: LINE + "\n" + "{}\n" * 50_000,
     "10,000 rejected rows of their own words": lambda: "\n".join(
-        '{"messages": [{"role": "r%d", "content": "a"}]}' % i for i in range(10_000)
+        json.dumps({"messages": [{"role": f"r{i}", "content": "a"}]}) for i in range(10_000)
     ),
     "one row of 3 MB": lambda: _spoiled('"' + "one two " * 400_000 + '"'),
     "1 MB without a blank": lambda: _spoiled('"' + "a" * 1_000_000 + '"'),
@@ -241,110 +248,11 @@ _TEXT: Mapping[str, Text] = {
 }
 
 
-def _special(name: str, make: Callable[[Path], object]) -> Setup:
-    return together(make, config(name))
-
-
-def _link(name: str, target: str) -> Setup:
-    return _special(name, lambda folder: (folder / name).symlink_to(target))
-
-
-def _loop(folder: Path) -> None:
-    (folder / "a.jsonl").symlink_to("b.jsonl")
-    (folder / "b.jsonl").symlink_to("a.jsonl")
-
-
-def _folder_loop(folder: Path) -> None:
-    (folder / "data").mkdir()
-    (folder / "data" / "again").symlink_to(".")
-    (folder / "data" / "train.jsonl").write_text(LINE)
-
-
-def _unreadable(folder: Path) -> None:
-    (folder / "data").mkdir()
-    (folder / "data" / "train.jsonl").write_text(LINE)
-    (folder / "data").chmod(0)
-
-
-def _fifo(folder: Path) -> None:
-    os.mkfifo(folder / "d.jsonl")
-
-
-def _fifo_inside(folder: Path) -> None:
-    (folder / "data").mkdir()
-    os.mkfifo(folder / "data" / "train.jsonl")
-
-
-def _sparse(folder: Path) -> None:
-    with (folder / "d.jsonl").open("wb") as out:
-        out.truncate(2_000_000_000)
-
-
-_PLACES: Mapping[str, Setup] = {
-    "a pipe": _special("d.jsonl", _fifo),
-    "a pipe in a folder": _special("data", _fifo_inside),
-    "a socket's name": _special("d.jsonl", lambda folder: (folder / "d.jsonl").mkdir()),
-    "a link to a device": _link("d.jsonl", "/dev/zero"),
-    "a link to /dev/stdin": _link("d.jsonl", "/dev/stdin"),
-    "a link to memory": _link("d.jsonl", "/proc/self/mem"),
-    "a link to nothing": _link("d.jsonl", "nothing.jsonl"),
-    "a link to itself": _link("d.jsonl", "d.jsonl"),
-    "a link to passwd": _link("d.jsonl", "/etc/passwd"),
-    "a loop of links": _special("a.jsonl", _loop),
-    "a folder that holds itself": _special("data", _folder_loop),
-    "a folder that cannot be read": _special("data", _unreadable),
-    "a file of 2 GB of nothing": _special("d.jsonl", _sparse),
-    "an empty folder": _special("data", lambda folder: (folder / "data").mkdir()),
-    "a folder of other kinds": together(file("data/train.jsonl", LINE), file("data/train.exe", "MZ"), config("data")),
-    "a folder of two kinds": together(
-        file("data/train.jsonl", LINE), file("data/train.csv", "a,b\n1,2\n"), config("data")
-    ),
-    "a folder with a script": together(
-        file("data/train.jsonl", LINE),
-        file("data/data.py", "import os\nopen(os.environ['HOSTILE_MARK'], 'w').write('script')\n"),
-        config("data"),
-    ),
-    "a folder with a card": together(
-        file("data/README.md", "---\nconfigs:\n- config_name: default\n  data_files: ../../../../etc/*\n---\n"),
-        file("data/train.jsonl", LINE),
-        config("data"),
-    ),
-    "a folder with a broken card": together(
-        file("data/README.md", "---\nconfigs:\n- [\n---\n"), file("data/train.jsonl", LINE), config("data")
-    ),
-    "a folder with a card of odd types": together(
-        file("data/README.md", "---\nconfigs:\n- 5\n---\n"), file("data/train.jsonl", LINE), config("data")
-    ),
-    "a folder with a card of laughs": together(
-        file("data/README.md", "---\na: &a [b, b, b, b]\nb: &b [*a, *a, *a]\nconfigs:\n  x: *b\n---\n"),
-        file("data/train.jsonl", LINE),
-        config("data"),
-    ),
-    "a folder of a broken Arrow data set": together(
-        file("data/state.json", "{}"), file("data/dataset_info.json", "[]"), config("data")
-    ),
-    "a folder of a broken dictionary": together(file("data/dataset_dict.json", "5"), config("data")),
-    "a folder of 2,000 files": _special(
-        "data", lambda folder: [file(f"data/train-{i:05}.jsonl", LINE)(folder) for i in range(2_000)]
-    ),
-    "a folder 200 deep": file("/".join(["data"] * 200) + "/train.jsonl", LINE),
-    "a name with a line break": data("d\n[bold].jsonl", LINE),
-    "a name with a surrogate": together(
-        lambda folder: Path(os.fsdecode(bytes(folder) + b"/d\xff.jsonl")).write_text(LINE),
-        file("c.yaml", 'tokenizer: embedded\ntemplate: chatml\noutput: out\ndatasets: "d\\udcff.jsonl"\n'),
-    ),
-    "a name of a module": data("json.jsonl", LINE),
-    "a name with a blank": data(" .jsonl", LINE),
-    "a name that is a suffix": data(".jsonl", LINE),
-    "a name with braces": data("{{x}}{output}.jsonl", LINE),
-    "a name in capitals": data("D.JSONL", LINE),
-}
-
 DATA: Mapping[str, Setup] = {
     **{f"d.jsonl: {name}": data("d.jsonl", text) for name, text in _JSON.items()},
     **{f"d.json: {name}": data("d.json", text) for name, text in list(_JSON.items())[::4]},
     **{f"d.csv: {name}": data("d.csv", text, template="alpaca") for name, text in _CSV.items()},
     **{f"d.txt: {name}": data("d.txt", text, control_tokens="text", format="text") for name, text in _TEXT.items()},
     **_packed(),
-    **{f"data: {name}": setup for name, setup in _PLACES.items()},
+    **{f"data: {name}": setup for name, setup in PLACES.items()},
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from hostile_case import Case
+from hostile_case import SECONDS, Case
 from hostile_configs import CONFIGS, CROSSED, CROSSED_ENTRIES, ENTRIES, SETTINGS, Text
 from hostile_data import DATA
 from hostile_scene import command, named
@@ -24,7 +24,8 @@ def cases() -> Iterator[Case]:
         yield _case(f"YAML: {name}", "a configuration", file("c.yaml", text), PREPARE)
     for key, texts in CROSSED.items():
         for value, text in texts.items():
-            yield _case(f"YAML: {key}: {value}", "a key", file("c.yaml", text), PREPARE, f"an odd value of the key {key}")
+            family = f"an odd value of the key {key}"
+            yield _case(f"YAML: {key}: {value}", "a key", file("c.yaml", text), PREPARE, family)
     for setting in SETTINGS:
         yield _case(f"--set {named(setting)}", "a setting", _good(), (*PREPARE, "--set", setting))
     for name, text in ENTRIES.items():
@@ -55,6 +56,14 @@ _OTHER_COMMANDS = frozenset(
 )
 
 
+# Honest work on much text: reading 100 MB of it, and unpacking as much.
+_SECONDS = {"a row of 100 MB": 6.0, "50 MB": 6.0}
+
+
+def _seconds(name: str) -> float:
+    return next((seconds for words, seconds in _SECONDS.items() if words in name), SECONDS)
+
+
 def _good() -> Setup:
     return together(file("c.yaml", CONFIG), file("d.jsonl", LINE))
 
@@ -65,4 +74,5 @@ def _entry(text: Text) -> Setup:
 
 
 def _case(name: str, tries: str, setup: Setup, words: tuple[str, ...], family: str = "") -> Case:
-    return Case("files", name, tries, named(" ".join(words)), partial(command, *words), setup, family=family)
+    how, run = named(" ".join(words)), partial(command, *words)
+    return Case("files", name, tries, how, run, setup, family=family, seconds=_seconds(name))

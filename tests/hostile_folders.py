@@ -34,7 +34,8 @@ def cases() -> Iterator[Case]:
         for verb in ("prepare", "preview", "check"):
             words = (verb, "embedded") + (("-o", "out") if verb == "prepare" else ())
             family = f"modules of the current folder, {verb}"
-            yield Case("folders", f"{name} here, {verb}", tries, " ".join(words), partial(command, *words), setup, family=family)
+            run = partial(command, *words)
+            yield Case("folders", f"{name} here, {verb}", tries, " ".join(words), run, setup, family=family)
 
 
 def _output(name: str, output: Output, words: tuple[str, ...]) -> Case:

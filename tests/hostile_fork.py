@@ -21,6 +21,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import datasets
 from hostile_case import Case, Outcome
@@ -117,7 +118,7 @@ def _enter(folder: Path, inlet: int, seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def leave() -> None:
+def leave() -> NoReturn:
     """End a forked process, with a traceback where an exception is under way."""
     failed = sys.exc_info()[0] is not None
     if failed:

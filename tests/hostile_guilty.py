@@ -103,7 +103,7 @@ def _mislabel() -> Outcome:
 def _shift() -> Outcome:
     fmt = formatter("chatml", "chatml")
     row = fmt.encode({"messages": WARM["messages"]})
-    return Outcome("ok", tuple(as_served(fmt, {**row, "labels": row["labels"][1:] + [-100]}, ["Two."], "<|im_end|>")))
+    return Outcome("ok", tuple(as_served(fmt, {**row, "labels": [*row["labels"][1:], -100]}, ["Two."], "<|im_end|>")))
 
 
 def _refuse() -> Outcome:
@@ -113,7 +113,7 @@ def _refuse() -> Outcome:
 
 def _case(name: str, run: Callable[[], Outcome], keeps: tuple[str, ...] = ()) -> Case:
     def setup(folder: Path) -> None:
-        for path, text in {"thesis.txt": "forty years\n", "colours.py": CODE, "out/thesis.txt": "forty years\n"}.items():
+        for path, text in (("thesis.txt", "forty years\n"), ("colours.py", CODE), ("out/thesis.txt", "forty\n")):
             file(path, text)(folder)
 
     return Case("files", name, "to be caught", "", run, setup, keeps=keeps)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import hostile_fork
 import hostile_scene
-from hostile_case import MEGABYTES, Case, Outcome, Verdict
+from hostile_case import MEGABYTES, Case, Verdict
 from hostile_fork import Run
 
 JOBS = 2
@@ -85,7 +85,7 @@ def judge(case: Case, place: Path, extra: float) -> Verdict:
     root = set(Path("/").iterdir())
     before = snapshot(work)
     run = hostile_fork.run(case, place)
-    violations = [*of_run(run, case.seconds, extra), *of_files(case, before, snapshot(work))]
+    violations = [*of_run(run, case.seconds, extra), *of_files(case, before, snapshot(work), killed=bool(run.signal))]
     violations += [f"wrote into /: {path.name}" for path in sorted(set(Path("/").iterdir()) - root)]
     mark = place / "mark"
     if mark.exists():
@@ -172,8 +172,8 @@ def _state(path: Path) -> str:
     return f"file {about.st_size} {about.st_mtime_ns} {digest}"
 
 
-def of_files(case: Case, before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """Files of the user's that are gone or changed, and new ones outside of the output folder."""
+def of_files(case: Case, before: dict[str, str], after: dict[str, str], *, killed: bool) -> list[str]:
+    """Files of the user's that are gone or changed, and new ones outside of the output, unless nobody could tidy up."""
 
     def theirs(path: str) -> bool:
         written = case.output and (f"{path}/".startswith(f"{case.output}/") or case.output.startswith(f"{path}/"))
@@ -185,5 +185,5 @@ def of_files(case: Case, before: dict[str, str], after: dict[str, str]) -> list[
         for path in before
         if theirs(path) and after.get(path, before[path]) != before[path]
     ]
-    new = [f"written outside of the output: {path}" for path in after if theirs(path) and path not in before]
-    return [*gone, *changed, *new[:3]]
+    new = [path for path in after if theirs(path) and path not in before and not killed]
+    return [*gone, *changed, *(f"written outside of the output: {path}" for path in new[:3])]

@@ -13,10 +13,11 @@ What becomes of templates, rows, files, configurations and folders that were mad
 `scripts/hostile_table`; the cases are in `tests/hostile_*.py`. Each runs in a process of its own, forked from one that
 has everything loaded; what it costs is counted from there, with the processes that it starts.
 
-A violation is: a traceback or an exception that is not one of this package; more than {SECONDS:.0f} s of processor time;
-more than {MEGABYTES} MB of memory; a hang; a death by signal; a label that is not the assistant's; a file of the user's
-gone or changed; a file written outside of the output folder; a question on standard input; a module of the current
-folder, or code of a tokenizer's folder, that runs. Where two worker processes are started, their own start is not
+A violation is: a traceback or an exception that is not one of this package; more than {SECONDS:.0f} s of processor time
+(honest work on much text has more: 1 s a megabyte of a row, 6 s for files of 50 MB and more); more than {MEGABYTES} MB
+of memory; a hang; a death by signal; a label that is not the assistant's; a file of the user's gone or changed; a file
+written outside of the output folder; a question on standard input; a module of the current folder, or code of a
+tokenizer's folder, that runs. Where two worker processes are started, their own start is not
 counted. *ok*: it comes out, and is right; *refused*: a rejected row with its reason, or an error that says what to do.
 
 """

@@ -6,7 +6,9 @@ In: nothing. Out: `cases()`. Each goes through `encode`, and where Arrow holds i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import datasets
@@ -14,7 +16,7 @@ import hostile_labels
 import pyarrow as pa
 from hostile_case import SECONDS, Case, Outcome
 from hostile_scene import formatter, say
-from hostile_values import VALUES
+from hostile_values import VALUES, Value
 from hostile_whole_rows import WHOLE
 
 import instruct_fmt as ifmt
@@ -68,16 +70,25 @@ def cases() -> Iterator[Case]:
             number += 1
             arrow = value.arrow and not value.large
             how = _how(template, arrow, arrow and not number % _MAPPED)
-            run = _runner(template, lambda b=build, v=value: b(v.make()), arrow, arrow and not number % _MAPPED)
+            run = _runner(template, partial(_made, build, value), arrow, arrow and not number % _MAPPED)
             tries = "a value that nobody expects there"
             yield Case("rows", f"{name} as {place}", tries, how, run, family=f"a strange value as {place}")
     for template, answer in (("chatml", "a"), ("chatml", "ab"), ("llama3", "a")):
         for place in ("answer", "user"):
-            run = _runner(template, lambda a=answer, p=place: _messages(**{p: a * 10_000_000}), False, False)
+            run = _runner(template, partial(_large, place, answer), False, False)
             name = f"{len(answer)}0 MB in one word as the {place}, {template}"
-            yield Case("rows", name, "a text of a size", _how(template, False, False), run, seconds=SECONDS + 10 * len(answer))
+            allowed = SECONDS + 10 * len(answer)
+            yield Case("rows", name, "a text of a size", _how(template, False, False), run, seconds=allowed)
     for name, (template, tries, make, arrow) in WHOLE.items():
         yield Case("rows", name, tries, _how(template, arrow, arrow), _runner(template, make, arrow, arrow))
+
+
+def _made(build: Callable[[Any], Row], value: Value) -> Row:
+    return build(value.make())
+
+
+def _large(place: str, text: str) -> Row:
+    return _messages(**{place: text * 10_000_000})
 
 
 def _how(template: str, arrow: bool, mapped: bool) -> str:
@@ -125,9 +136,15 @@ def _map(fmt: ifmt.Formatter, template: str, row: Row, table: pa.Table) -> Outco
     return Outcome(f"ok: {len(mapped)} row mapped", tuple(wrong))
 
 
+def _conversation(row: Row) -> Any:
+    """The messages of a row, whatever their column is called."""
+    found = row.get("messages") or row.get("conversations") or row.get("completion")
+    return json.loads(found) if isinstance(found, str) else found
+
+
 def wrong_labels(fmt: ifmt.Formatter, template: str, row: Row, encoded: Mapping[str, list[int]]) -> list[str]:
     """The exact oracle where the answers are plain text, else that no word of the user's is trained."""
-    turns = [row["output"]] if template == "alpaca" else hostile_labels.texts(row["messages"])
+    turns = [row["output"]] if "output" in row else hostile_labels.texts(_conversation(row))
     if turns is not None and all(type(turn) is str for turn in turns):
         turns = [turn.strip() for turn in turns] if template == "llama3" else turns
         return hostile_labels.as_served(fmt, encoded, turns, STOPS[template])

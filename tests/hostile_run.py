@@ -57,7 +57,7 @@ def verdicts(groups: Sequence[str], name: str = "*", every: int = 1, first: int 
 
 
 def _guard() -> list[str]:
-    """The superuser's rights but that of reading are dropped: a case that reaches out of its folder must not succeed."""
+    """Of the superuser's rights only that of reading is kept: what reaches out of its folder must not succeed."""
     if os.getuid() or not shutil.which(_GUARD):
         return []
     kept = "-all,+dac_read_search"

@@ -82,7 +82,7 @@ class _Changing(dict[str, Any]):
         return f"{super().__getitem__(key)}{id(object())}"
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        return f"{super().get(key, default)}{id(object())}"
 
 
 class _Odd:

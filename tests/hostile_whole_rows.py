@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import UserDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -37,11 +38,12 @@ def _schema(depth: int) -> Any:
     return found
 
 
+def _more(row: Row, name: str) -> Row:
+    return {**row, name: "usrextra"}
+
+
 def _names(row: Any, names: list[str]) -> dict[str, Whole]:
-    return {
-        f"a column {name!r}": ("chatml", "a column's name", lambda n=name: {**row, n: "usrextra"}, True)
-        for name in names
-    }
+    return {f"a column {name!r}": ("chatml", "a column's name", partial(_more, row, name), True) for name in names}
 
 
 def _shape(name: str, make: Callable[[], Any], arrow: bool = False, template: str = "chatml") -> dict[str, Whole]:
