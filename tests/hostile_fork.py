@@ -31,7 +31,7 @@ MARK = "HOSTILE_MARK"
 """The variable with the path of the file that code writes which ought not to run."""
 WALL = 10
 WALL_WHILE_RUNNING = 40  # other work on the machine must not make a hang of a slow case, which the processor time tells
-CPU_LIMIT = 3  # so long beyond what is allowed
+CPU_LIMIT = 1  # so long beyond what is allowed
 MORE_ADDRESSES = 2 << 30
 ANSWERS = b"y\ny\ny\n"
 _OUTCOME = "outcome.json"

@@ -7,7 +7,9 @@ where they are right. It knows nothing of how the package marks them: it decodes
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import instruct_fmt as ifmt
@@ -15,7 +17,6 @@ import instruct_fmt as ifmt
 IGNORED = -100
 ASSISTANTS = frozenset({"assistant", "gpt", "bot", "model", "ai", "chatbot"})
 _WORD = re.compile(r"\w+")
-_SPACE = re.compile(r"\W+")
 
 
 def trained(fmt: ifmt.Formatter, row: Mapping[str, Sequence[int]]) -> str:
@@ -25,36 +26,37 @@ def trained(fmt: ifmt.Formatter, row: Mapping[str, Sequence[int]]) -> str:
     return found
 
 
-def aligned(row: Mapping[str, Sequence[int]]) -> list[str]:
-    """Labels are the ids that they stand over, or ignored."""
-    pairs = zip(row["input_ids"], row["labels"], strict=True)
-    return [] if all(label in (id, IGNORED) for id, label in pairs) else ["a label is not the id that it stands over"]
+def aligned(fmt: ifmt.Formatter, row: Mapping[str, Sequence[int]]) -> list[str]:
+    """Labels are the ids that they stand over, or ignored; behind a stop nothing is trained."""
+    labels = list(row["labels"])
+    pairs = zip(row["input_ids"], labels, strict=True)
+    wrong = [] if all(label in (id, IGNORED) for id, label in pairs) else ["a label is not the id that it stands over"]
+    after = [second for first, second in pairwise(labels) if first in fmt.stop.ids and second != IGNORED]
+    return wrong + ([f"trained {_brief(fmt.tokenizer.decode(after[:1]))} behind a stop"] if after else [])
 
 
 def as_served(fmt: ifmt.Formatter, row: Mapping[str, Sequence[int]], turns: Sequence[str], stop: str) -> list[str]:
     """Each turn as it is and its stop, in order, and nothing else."""
     wanted, found = "".join(turn + stop for turn in turns), trained(fmt, row)
-    return aligned(row) + ([] if found == wanted else [f"trained {_brief(found)}, not {_brief(wanted)}"])
+    return aligned(fmt, row) + ([] if found == wanted else [f"trained {_brief(found)}, not {_brief(wanted)}"])
 
 
 def own_words(
     fmt: ifmt.Formatter, row: Mapping[str, Sequence[int]], messages: Sequence[Mapping[str, str]], template: str
 ) -> list[str]:
-    """No word of another speaker is trained, the turns that are trained are whole, and the rest is the template's."""
+    """Each trained word is the template's, or made of the assistants' letters: templates may write words in their way.
+
+    The words of other speakers have letters that the assistants' lack.
+    """
     found = trained(fmt, row)
-    own = [m["content"] for m in messages if m["role"] == "assistant"]
+    own = Counter("".join(m["content"] for m in messages if m["role"] == "assistant").lower())
     others = {word for m in messages if m["role"] != "assistant" for word in _WORD.findall(m["content"])}
-    wrong = aligned(row)
-    wrong += [f"trained {word!r} of another speaker" for word in sorted(others.intersection(_WORD.findall(found)))]
-    rest, squeezed = _SPACE.sub(" ", found), _SPACE.sub("", found)
-    if not any(_SPACE.sub("", turn) in squeezed for turn in own):
-        wrong.append("no turn is trained whole")
-    for turn in own:
-        # A template may write a turn in its own way, with something between its letters.
-        rest = re.sub(r"\W*".join(map(re.escape, _SPACE.sub("", turn))), " ", rest)
-    known = template + "".join(fmt.stop.strings)
-    odd = [word for word in _WORD.findall(rest) if word not in others and word not in known]
-    return wrong + [f"trained {_brief(word)}, which nobody wrote" for word in odd[:2]]
+    known = f"{template} {' '.join(fmt.stop.strings)} {' '.join(messages[0])}"
+    wrong = aligned(fmt, row)
+    for word in dict.fromkeys(_WORD.findall(found)):
+        if word not in known and Counter(word.lower()) - own:
+            wrong.append(f"trained {_brief(word)}" + (" of another speaker" if word in others else ""))
+    return wrong[:3] if found else [*wrong, "nothing is trained"]
 
 
 def texts(messages: Any) -> list[str] | None:

@@ -88,12 +88,14 @@ LIES: Mapping[str, str] = {
     "the user's, laundered by encode": _body(
         _IF + "{{ messages[1].content.encode().decode() }} {{ m.content }}{% else %}{{ m.content }}{% endif %}"
     ),
-    "the user's, laundered by characters": _body(
+    # Letters that a template has itself are its own, whoever chose among them: the comment says so to the judge.
+    "the user's, spelled in the template's letters": "{# usralphausrbeta #}"
+    + _body(
         _IF
         + "{% for c in messages[1].content %}{% for d in 'abcdefghijklmnopqrstuvwxyz' %}{% if c == d %}{{ d }}{% endif %}"
         "{% endfor %}{% endfor %} {{ m.content }}{% else %}{{ m.content }}{% endif %}"
     ),
-    "the user's, laundered by a dictionary": _body(
+    "the user's, found in the template's dictionary": _body(
         _IF + "{{ {'usralpha usrbeta': 'usralpha usrbeta'}[messages[1].content] }} {% endif %}{{ m.content }}"
     ),
     "the user's, written in the template": _body(_IF + "usralpha usrbeta {% endif %}{{ m.content }}"),

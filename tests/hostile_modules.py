@@ -10,7 +10,8 @@ from hostile_write import Setup, file, together
 CODE = f"import os\nwith open(os.environ['{MARK}'], 'a') as mark:\n    mark.write(__file__ + ' ')\n"
 _NAMES = (
     "pickle", "datasets", "json", "typing", "yaml", "numpy", "pyarrow", "transformers", "tokenizers", "jinja2",
-    "struct", "signal", "subprocess", "torch", "random", "types", "sitecustomize", "usercustomize", "instruct_fmt", "encodings",
+    "struct", "signal", "subprocess", "torch", "random", "types", "sitecustomize", "usercustomize", "instruct_fmt",
+    "encodings",
     "readline", "rich", "typer", "copyreg", "zoneinfo", "tzdata", "pandas", "fastokens", "gigatoken",
 )  # fmt: skip
 

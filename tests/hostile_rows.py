@@ -149,4 +149,4 @@ def wrong_labels(fmt: ifmt.Formatter, template: str, row: Row, encoded: Mapping[
         turns = [turn.strip() for turn in turns] if template == "llama3" else turns
         return hostile_labels.as_served(fmt, encoded, turns, STOPS[template])
     found = hostile_labels.trained(fmt, encoded)
-    return hostile_labels.aligned(encoded) + [f"trained {word!r}" for word in USER.split() if word in found]
+    return hostile_labels.aligned(fmt, encoded) + [f"trained {word!r}" for word in USER.split() if word in found]
