@@ -128,13 +128,6 @@ def _staging_link(folder: Path) -> None:
     (folder / f".out.tmp-{_HOST}-999999-abc").symlink_to("mine")
 
 
-def _staging_earlier(folder: Path) -> None:
-    file("mine/thesis.txt", THESIS)(folder)
-    base = folder / f".out.tmp-{_HOST}-999999-abc"
-    base.mkdir()
-    (base / "earlier").symlink_to(folder / "mine")
-
-
 _DATA = together(file("data/train.jsonl", LINE), config("data"))
 _MEMBERS = ("parts", "versions", "output", "counts", "files", "unread", "layout")
 _ODD: Mapping[str, Any] = {
@@ -288,7 +281,6 @@ OUTPUTS: Mapping[str, Output] = {
     "somebody's staging, a thesis": Output(_left(".out.tmp-mine-thesis", file("thesis.txt", THESIS))),
     "somebody's staging, of this machine": Output(_left(f".out.tmp-{_HOST}-mine-thesis", file("thesis.txt", THESIS))),
     "somebody's staging, a link": Output(_staging_link, keeps=("mine", "mine/thesis.txt")),
-    "somebody's staging, an earlier link": Output(_staging_earlier, keeps=("mine", "mine/thesis.txt")),
 }
 
 

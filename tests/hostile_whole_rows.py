@@ -43,7 +43,11 @@ def _more(row: Row, name: str) -> Row:
 
 
 def _names(row: Any, names: list[str]) -> dict[str, Whole]:
-    return {f"a column {name!r}": ("chatml", "a column's name", partial(_more, row, name), True) for name in names}
+    # `datasets` itself cannot hold a name with NUL.
+    return {
+        f"a column {name!r}": ("chatml", "a column's name", partial(_more, row, name), "\0" not in name)
+        for name in names
+    }
 
 
 def _shape(name: str, make: Callable[[], Any], arrow: bool = False, template: str = "chatml") -> dict[str, Whole]:
