@@ -1,7 +1,5 @@
 """Expressions and statements that make much text or much work from a few characters; `S` stands for a text."""
 
-# ruff: noqa: E501 - a hostile text is read best in one line
-
 from __future__ import annotations
 
 from collections.abc import Mapping

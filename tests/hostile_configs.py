@@ -1,7 +1,5 @@
 """Hostile YAML, hostile `--set`, and hostile entries of a `dataset_info.json`."""
 
-# ruff: noqa: E501 - a hostile text is read best in one line
-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

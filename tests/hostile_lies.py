@@ -1,7 +1,5 @@
 """Templates that are well-formed, and lie about who says what, or when."""
 
-# ruff: noqa: E501 - a hostile text is read best in one line
-
 from __future__ import annotations
 
 from collections.abc import Mapping

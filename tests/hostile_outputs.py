@@ -1,7 +1,5 @@
 """What may lie where the output goes: somebody else's files, damaged results, links, and places that are none."""
 
-# ruff: noqa: E501 - a hostile text is read best in one line
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """Hostile tokenizer folders: damaged files, odd ids, code to run, and large files that are none of its business."""
 
-# ruff: noqa: E501 - a hostile text is read best in one line
-
 from __future__ import annotations
 
 import json

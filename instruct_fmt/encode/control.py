@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import copy
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -59,18 +61,22 @@ class ControlTokens:
 
     def written_by_row(self, marked: Marked) -> list[Occurrence]:
         """The control tokens in the text, (start, end, id), that the row wrote and must not."""
+        rows = sorted(marked.from_row)
+        ends = [end for _, end, _ in rows]
         return [
             (match.start(), match.end(), self._ids[match[0]])
             for match in self.pattern.finditer(marked.text)
-            if not self._allowed(match[0], match.start(), match.end(), marked)
+            if not self._allowed(match, rows[bisect_right(ends, match.start()) :])
         ]
 
-    def _allowed(self, token: str, start: int, end: int, marked: Marked) -> bool:
-        touched = [speaks for left, right, speaks in marked.from_row if left < end and start < right]
+    def _allowed(self, token: re.Match[str], rows: Sequence[tuple[int, int, bool]]) -> bool:
+        """Whether a token may stand where it does; `rows` is what the row wrote that ends behind it."""
+        start, end = token.span()
+        touched = list(takewhile(lambda row: row[0] < end, rows))
         if not touched:
             return True
-        inside = any(left <= start and end <= right for left, right, _ in marked.from_row)
-        return inside and all(touched) and token not in self._structural
+        inside = any(left <= start and end <= right for left, right, _ in touched)
+        return inside and all(speaks for _, _, speaks in touched) and token[0] not in self._structural
 
     def found(self, text: str) -> list[tuple[int, int]]:
         """The control tokens that a text shows: where each ends, and its id."""
@@ -113,17 +119,18 @@ class ControlTokens:
         ids = [self._renamed.get(id, id) for id in encoding.ids]
         starts = [places[start] for start, _ in encoding.offsets]
         ends = [places[end] for _, end in encoding.offsets]
-        for start, end, forbidden_id in forbidden:
-            for id, left, right in zip(ids, starts, ends, strict=True):
-                if id == forbidden_id and left < end and start < right:
-                    raise RowError(
-                        "control-token",
-                        "$",
-                        f"{shown(text[start:end])}, which this tokenizer makes of plain text too",
-                        "ordinary tokens",
-                        "remove it from the row",
-                        changes=[_ALLOW],
-                    )
+        wanted = {id for _, _, id in forbidden}
+        made = [(id, left, right) for id, left, right in zip(ids, starts, ends, strict=True) if id in wanted]
+        for start, end, forbidden_id in forbidden if made else ():
+            if any(id == forbidden_id and left < end and start < right for id, left, right in made):
+                raise RowError(
+                    "control-token",
+                    "$",
+                    f"{shown(text[start:end])}, which this tokenizer makes of plain text too",
+                    "ordinary tokens",
+                    "remove it from the row",
+                    changes=[_ALLOW],
+                )
         return Pieces(ids, starts, ends)
 
     def _rewrite(self, text: str, blocked: set[tuple[int, int]]) -> tuple[str, list[int], list[int]]:

@@ -125,9 +125,11 @@ def step(nodes: int, characters: int) -> None:
 def charge_operator(operator: str, left: Any, right: Any) -> None:
     """Pay for `left operator right`."""
     now = budget()
-    now.step()
     if operator == "+":
-        now.build(_size(left) + _size(right))
+        if isinstance(left, str) and isinstance(right, str):
+            now.build(str.__len__(left) + str.__len__(right))
+        else:
+            now.build(_size(left) + _size(right))
     elif operator == "*":
         _charge_times(now, left, right)
         _charge_times(now, right, left)

@@ -172,15 +172,19 @@ def check_silent(messages: Sequence[Mapping[str, Any]], printed: Printed, allow_
                 raise _silent(place, name, value)
 
 
-def check_bare(messages: Sequence[Mapping[str, Any]], members: Iterable[int], printed: Printed) -> None:
+def check_bare(messages: Sequence[Mapping[str, Any]], turns: Iterable[range], printed: Printed) -> None:
     """Refuse a trained turn of which nothing but its stop is left, whatever may be dropped: it would teach silence.
 
     Raises:
         RowError: ``field-dropped``, with the path of the first field that says something.
     """
-    places = list(members)
-    if any(place in places and path[:1] != ("role",) for place, path in printed):
-        return
+    there = {place for place, path in printed if path[:1] != ("role",)}
+    for places in turns:
+        if there.isdisjoint(places):
+            _check_says_nothing(messages, places)
+
+
+def _check_says_nothing(messages: Sequence[Mapping[str, Any]], places: range) -> None:
     for place in places:
         for name in ("tool_calls", "content", *REASONING):
             if any(_texts(messages[place].get(name), place, (name,))):

@@ -5,6 +5,7 @@ In: a trace, its messages, the trained turns. Out: `Marked`.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -97,14 +98,16 @@ def from_row(trace: TraceIndex, messages: Sequence[Mapping[str, Any]]) -> tuple[
 def spans_of(trace: TraceIndex, ranges: Sequence[Range], owner_name: Any) -> tuple[Span, ...]:
     """Neighbouring pieces with the same owner, origin and fate as one span each."""
     edges = sorted({edge for part in ranges for edge in part})
+    parts = sorted(ranges)
     spans: list[Span] = []
     for begin, stop, run in trace.pieces:
-        inner = [begin, *(edge for edge in edges if begin < edge < stop), stop]
+        inner = [begin, *edges[bisect_right(edges, begin) : bisect_left(edges, stop)], stop]
         kind = "literal" if run.field is None else ".".join(map(str, run.field.path)) or "tools"
         source = run.owner if run.field is None else run.field.place
         owner = None if source is None else owner_name(source)
         for left, right in pairwise(inner):
-            trained = any(a <= left and right <= b for a, b in ranges)
+            number = bisect_right(parts, left, key=lambda part: part[0]) - 1
+            trained = number >= 0 and right <= parts[number][1]
             before = spans[-1] if spans else None
             if before and (before.owner, before.kind, before.trained) == (owner, kind, trained):
                 spans[-1] = replace(before, end=right)

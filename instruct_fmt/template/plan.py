@@ -283,7 +283,7 @@ def make_plan(
     control = tokens.control(marked.text)
     seams = () if tokens.boundary == "joint" else marked.seams
     cuts = () if tokens.boundary == "joint" else marked.cuts
-    tails = [_tail(marked.text, edge, control, tokens) for seam in seams for edge in seam]
+    tails = list(_tails(marked.text, [edge for seam in seams for edge in seam], control, tokens))
     if seams and tokens.crosses(marked.text, seams[-1][0], control):
         cuts = (*cuts, seams[-1][0])
     edges = {edge for part in (*marked.trained, *seams) for edge in part} | set(cuts) | {end for end, _ in control}
@@ -308,18 +308,24 @@ def make_plan(
 
 def _inside(part: Range, seams: Sequence[Range]) -> int:
     """The turn that a trained range belongs to; -1 for none."""
-    return next((number for number, (start, end) in enumerate(seams) if start <= part[0] and part[1] <= end), -1)
+    number = bisect_right(seams, part[0], key=lambda seam: seam[0]) - 1
+    return number if number >= 0 and part[1] <= seams[number][1] else -1
 
 
-def _tail(text: str, edge: int, control: Sequence[tuple[int, int]], tokens: TokensOfText) -> tuple[int, ...] | None:
-    """The ids of the literal text in front of an end of a turn, since the last control token; none in front of one."""
-    if any(end - len(tokens.name(id)) == edge for end, id in control) or edge == len(text):
-        return ()
-    found = [(end, id) for end, id in control if end <= edge]
-    before = text[found[-1][0] if found else 0 : edge]
-    if PLACEHOLDER.search(before):
-        return None
-    return tuple(tokens.after(found[-1][1] if found else None, before))
+def _tails(
+    text: str, edges: Sequence[int], control: Sequence[tuple[int, int]], tokens: TokensOfText
+) -> Iterator[tuple[int, ...] | None]:
+    """For each end of a turn the ids of the literal text in front of it, since the last control token; none in front of
+    such a token, None where the text is not literal."""
+    starts = {end - len(tokens.name(id)) for end, id in control}
+    for edge in edges:
+        if edge in starts or edge == len(text):
+            yield ()
+            continue
+        number = bisect_right(control, edge, key=lambda found: found[0]) - 1
+        last, id = control[number] if number >= 0 else (0, None)
+        before = text[last:edge]
+        yield None if PLACEHOLDER.search(before) else tuple(tokens.after(id, before))
 
 
 def _pieces(text: str, expressions: Mapping[str, Expression]) -> Iterator[tuple[int, str | Expression]]:

@@ -28,7 +28,7 @@ from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows,
 logger = logging.getLogger("instruct_fmt")
 
 MIN_ROWS = 4
-"""A shape is traced when so many of its rows were seen: a trace costs several renders."""
+"""A shape is traced when so many of its rows were seen: a trace costs several renders; a long conversation at once."""
 MAX_PLANS_OF_SHAPE = 8
 MAX_SHAPES = 512
 MAX_SHAPES_SEEN = 16 * MAX_SHAPES
@@ -188,9 +188,11 @@ class Planner:
         if len(self._seen) > MAX_SHAPES_SEEN:
             self._seen.clear()
         self._seen[shape] += len(waiting)
-        if self._seen[shape] < MIN_ROWS or shape in self._given_up or len(self._plans) >= MAX_SHAPES:
-            return None
         example = rows.example(int(waiting[0]))
+        long = isinstance(example, Conversation) and len(example.messages) > MAX_MARKED
+        enough = self._seen[shape] >= (1 if long else MIN_ROWS)
+        if not enough or shape in self._given_up or len(self._plans) >= MAX_SHAPES:
+            return None
         plan = self._traced(example)
         if plan is None or not self.agrees(plan, example):
             self.counts["plans:refused"] += 1

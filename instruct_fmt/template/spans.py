@@ -6,9 +6,12 @@ In: a `Trace`, a message's index, the text of the generation prompt. Out: `Turn`
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, takewhile
 from typing import Any
 
 from instruct_fmt.errors import RowError, shown
@@ -52,9 +55,12 @@ class TraceIndex:
         self.trace, self.text = trace, trace.text
         self.pieces: list[tuple[int, int, Run]] = [piece for piece in trace.positions() if piece[0] < piece[1]]
         owners: dict[int, Counter[int | None]] = {}
+        self._of_place: dict[int, list[tuple[int, int, int | None]]] = {}
         for start, end, run in self.pieces:
-            if run.field is not None and run.field.place >= 0:
-                owners.setdefault(run.field.place, Counter())[run.owner] += end - start
+            if run.field is not None:
+                self._of_place.setdefault(run.field.place, []).append((start, end, run.owner))
+                if run.field.place >= 0:
+                    owners.setdefault(run.field.place, Counter())[run.owner] += end - start
         self._owners = owners
 
     def owner(self, index: int) -> int | None:
@@ -67,9 +73,8 @@ class TraceIndex:
     def content(self, index: int, start: int = 0) -> tuple[int, int] | None:
         """From the first to the last character that message `index` itself put at or behind `start`."""
         owner, first, last = self.owner(index), -1, -1
-        for begin, end, run in self.pieces:
-            own = run.field is not None and run.field.place == index and run.owner == owner
-            if own and end > start:
+        for begin, end, found in self._of_place.get(index, ()):
+            if found == owner and end > start:
                 first = max(begin, start) if first < 0 else first
                 last = end
         return None if first < 0 else (first, last)
@@ -86,9 +91,7 @@ class TraceIndex:
     def own_literals(self, index: int, start: int) -> int:
         """The end of the literal text of message `index` that follows `start` without a gap."""
         owner = self.owner(index)
-        for begin, end, run in self.pieces:
-            if end <= start:
-                continue
+        for begin, end, run in self._from(start):
             if begin > start or run.field is not None or run.owner != owner:
                 return start
             start = end
@@ -96,17 +99,24 @@ class TraceIndex:
 
     def literal_until(self, start: int) -> int:
         """The end of the literal text, whoever owns it, that follows `start` without a gap."""
-        for begin, end, run in self.pieces:
-            if end > start:
-                if run.field is not None:
-                    return max(begin, start)
-                start = end
+        for begin, end, run in self._from(start):
+            if run.field is not None:
+                return max(begin, start)
+            start = end
         return start
+
+    def within(self, start: int, end: int) -> Iterator[tuple[int, int, Run]]:
+        """The pieces that share a character with `[start, end)`."""
+        return takewhile(lambda piece: piece[0] < end, self._from(start))
+
+    def _from(self, start: int) -> Iterator[tuple[int, int, Run]]:
+        """The pieces that end behind a place."""
+        return islice(self.pieces, bisect_right(self.pieces, start, key=lambda piece: piece[1]), None)
 
     def generated(self, start: int, end: int) -> tuple[tuple[int, int], ...]:
         """The parts of `[start, end)` that `{% generation %}` blocks enclose."""
         ranges: list[tuple[int, int]] = []
-        for begin, stop, run in self.pieces:
+        for begin, stop, run in self.within(start, end):
             left, right = max(begin, start), min(stop, end)
             if run.generated and left < right:
                 if ranges and ranges[-1][1] == left:
@@ -115,14 +125,16 @@ class TraceIndex:
                     ranges.append((left, right))
         return tuple(ranges)
 
-    @property
+    @cached_property
     def has_generation(self) -> bool:
         return any(run.generated for _, _, run in self.pieces)
 
     def behind_fields(self, limit: int, members: range) -> int:
         """The end of the last text before `limit` that came from the row, but not from these messages."""
-        ends = (end for _, end, run in self.pieces if run.field is not None and run.field.place not in members)
-        return max((end for end in ends if end <= limit), default=0)
+        number = bisect_right(self.pieces, limit, key=lambda piece: piece[1])
+        before = (self.pieces[place] for place in range(number - 1, -1, -1))
+        fields = (end for _, end, run in before if run.field is not None and run.field.place not in members)
+        return next(fields, 0)
 
     def first_of(self, index: int, names: Collection[str], start: int) -> int | None:
         """The first character at or behind `start` of some fields of a message."""
@@ -229,18 +241,14 @@ def find_header(trace: TraceIndex, index: int, tail: str) -> int | None:
 
 def _unspoken(trace: TraceIndex, start: int, end: int, limit: int, index: int) -> bool:
     """The header is literal text, and no other message's content stands between it and the turn's own."""
-    return all(
-        run.field is None or run.field.place == index
-        for begin, stop, run in trace.pieces
-        if stop > start and begin < max(end, limit)
-    )
+    pieces = trace.within(start, max(end, limit))
+    return all(run.field is None or run.field.place == index for _, _, run in pieces)
 
 
 def check_foreign(trace: TraceIndex, turn: Turn) -> None:
     """Raise where text of another speaker lies inside the turn."""
-    for begin, end, run in trace.pieces:
-        inside = end > turn.start and begin < turn.end
-        if inside and run.field is not None and not turn.first <= run.field.place <= turn.index:
+    for begin, end, run in trace.within(turn.start, turn.end):
+        if run.field is not None and not turn.first <= run.field.place <= turn.index:
             text = trace.text[max(begin, turn.start) : min(end, turn.end)]
             raise RowError(
                 "foreign-text",
@@ -256,15 +264,14 @@ def dropped_fields(trace: TraceIndex, turn: Turn, index: int, message: Mapping[s
     # A field that begins inside the prompt, as a think prefill may, counts whole: the prompt holds what the turn lacks.
     inside = [
         (run, 0, min(end, turn.end) - begin)
-        for begin, end, run in trace.pieces
-        if end > turn.start and begin < turn.end and run.field is not None and run.field.place == index
+        for begin, end, run in trace.within(turn.start, turn.end)
+        if run.field is not None and run.field.place == index
     ]
     # The prompt's own text counts too: it may begin a think block whose tags the template takes out of the content.
-    before = max((end for _, end, run in trace.pieces if run.field is not None and end <= turn.start), default=0)
+    before = trace.behind_fields(turn.start, range(0))
     literals = "".join(
         trace.text[max(begin, before) : min(end, turn.end)] if run.field is None else "\0"
-        for begin, end, run in trace.pieces
-        if end > before and begin < turn.end
+        for begin, end, run in trace.within(before, turn.end)
     )
     missing = []
     for path, text in _spoken_fields(message):

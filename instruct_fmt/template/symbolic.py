@@ -62,15 +62,19 @@ class Recorder:
     guards: dict[Guard, None] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     placeholders: dict[Expression, str] = field(default_factory=dict)
+    _expressions: dict[str, Expression] = field(default_factory=dict)
 
     def placeholder(self, expression: Expression) -> str:
         if expression not in self.placeholders:
             high, low = divmod(len(self.placeholders), 256)
-            self.placeholders[expression] = f"\ue0f0{chr(0xE100 + high)}{chr(0xE100 + low)}\ue0f1"
+            placeholder = f"\ue0f0{chr(0xE100 + high)}{chr(0xE100 + low)}\ue0f1"
+            self.placeholders[expression] = placeholder
+            self._expressions[placeholder] = expression
         return self.placeholders[expression]
 
-    def expressions(self) -> dict[str, Expression]:
-        return {placeholder: expression for expression, placeholder in self.placeholders.items()}
+    def expressions(self) -> Mapping[str, Expression]:
+        """Placeholder → what it stands for."""
+        return self._expressions
 
 
 _recorder: ContextVar[Recorder] = ContextVar("instruct_fmt_recorder")

@@ -252,7 +252,7 @@ class _KindsOfTurns(Job):
             return None
         known = self.recorder.expressions()
         shown: list[Hashable] = [message_shape(message) for message in self.conversation.messages[first : behind + 1]]
-        for start, end, run in self.index.pieces:
+        for start, end, run in self.index.within(left[0], right[0]):
             if left[0] <= start and end <= right[0]:
                 text = self.index.text[start:end]
                 owner = None if run.owner is None else run.owner - first
