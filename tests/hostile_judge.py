@@ -47,7 +47,7 @@ def judge_all(cases: Sequence[Case], folder: Path, jobs: int = JOBS) -> Iterator
 
 def _worker_seconds(folder: Path) -> float:
     """What a harmless run with two workers costs: their start, which no case is blamed for."""
-    case = Case("files", "harmless", "nothing", "", hostile_scene.with_two_workers)
+    case = Case("files", "harmless", "nothing", "", hostile_scene.with_two_workers, workers=True)
     place = _folders(folder / "harmless")
     run = hostile_fork.run(case, place)
     if run.outcome is None or not run.outcome.result.startswith("ok"):
