@@ -10,10 +10,10 @@ from typing import Any, cast
 
 from instruct_fmt.adapt import Asked, Roles, added_roles, allowed_names, check_system, trained_roles
 from instruct_fmt.errors import UsageError
-from instruct_fmt.names import hint
+from instruct_fmt.names import RESERVED, hint
 from instruct_fmt.settings import Settings
 from instruct_fmt.template.policy import Policy
-from instruct_fmt.template.variables import RESERVED, SPECIAL_TOKENS
+from instruct_fmt.template.variables import SPECIAL_TOKENS
 from instruct_fmt.types import TemplateSource
 
 

@@ -183,6 +183,6 @@ def shown(value: object, limit: int = 80) -> str:
     """A short `repr` for an error message."""
     try:
         text = repr(value[: limit + 1] if isinstance(value, str) else value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or values without end
-        return f"a {type(value).__name__} that is too large to be shown"
+    except Exception:  # noqa: BLE001 - a row may hold an object whose `repr` does anything
+        return f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= limit else text[: limit - 1] + "…"

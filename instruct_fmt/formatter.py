@@ -333,9 +333,11 @@ class Formatter:
         Raises:
             RowError: there is no such turn.
         """
+        from instruct_fmt.adapt.plain import plain_row
         from instruct_fmt.errors import RowError
         from instruct_fmt.types import Prompt
 
+        row = plain_row(row)
         columns = list(row)
         example = self.pipeline.read(row, columns)
         marked = self.pipeline.prompt(example, columns, turn)
@@ -345,6 +347,9 @@ class Formatter:
         return Prompt(marked.text, encoded.ids.tolist())
 
     def _marked(self, row: Row) -> Marked:
+        from instruct_fmt.adapt.plain import plain_row
+
+        row = plain_row(row)
         columns = list(row)
         found = self.pipeline.mark(self.pipeline.read(row, columns), columns)
         return found[-1]

@@ -11,6 +11,15 @@ _ALIKE = 0.75
 _SHORTEST_STEM = 4
 
 
+RESERVED = frozenset(
+    [
+        *("messages", "conversation", "tools", "documents", "chat_template", "tokenize"),
+        *("add_generation_prompt", "continue_final_message"),
+    ]
+)
+"""What `apply_chat_template` takes for something else than a variable of the template."""
+
+
 def nearest_name(name: str, options: Iterable[str]) -> str | None:
     """The option that a name is a slip of; None where none is alike enough to be meant.
 

@@ -27,7 +27,7 @@ from instruct_fmt.adapt import (
     with_dataset_path,
 )
 from instruct_fmt.adapt.arrow import check_whole
-from instruct_fmt.adapt.size import MAX_CHARACTERS, check_size
+from instruct_fmt.adapt.plain import MAX_CHARACTERS, plain_row
 from instruct_fmt.batch import Batch, Block, counted
 from instruct_fmt.checks import check_options, policy_of
 from instruct_fmt.emit import empty_table, table_of
@@ -121,7 +121,6 @@ class Pipeline:
             RowError: the row cannot be used.
             UsageError: the columns fit no format, or the row lacks what was named.
         """
-        check_size(row)
         example = self.adapter(columns, row)(row)
         if self.settings.field_map:
             named = check_named(example, self.settings.field_map)
@@ -214,12 +213,12 @@ class Pipeline:
             UsageError: the columns fit no format.
             DataError: with `overlength="error"`, a row that is too long.
         """
-        batch, rows = Batch(), list(rows)
-        batch.counts["rows"] = len(rows)
-        if rows:
-            add_unread(batch.unread, of_columns(self.adapter(columns, rows[0]).beside, rows, first_row))
-        numbers = np.arange(first_row, first_row + len(rows))
-        self._run_rows(batch, rows, columns, numbers, np.zeros(len(rows), np.bool_))
+        batch, given = Batch(), list(rows)
+        batch.counts["rows"] = len(given)
+        kept, places = _admitted(batch, given, np.arange(first_row, first_row + len(given)))
+        if kept:
+            add_unread(batch.unread, of_columns(self.adapter(columns, kept[0]).beside, kept, first_row))
+        self._run_rows(batch, kept, columns, places + first_row, np.zeros(len(kept), np.bool_))
         return self._finish(batch, columns)
 
     def run_one(self, row: Row) -> list[EncodedRow]:
@@ -229,6 +228,7 @@ class Pipeline:
             RowError: the row cannot be encoded.
             UsageError: the columns fit no format.
         """
+        row = plain_row(row)
         columns = list(row)
         try:
             return self.encode_one(row, columns)
@@ -271,7 +271,8 @@ class Pipeline:
         if left.any():
             numbers = np.flatnonzero(left)
             rest = table if len(numbers) == table.num_rows else table.take(pa.array(numbers))
-            self._run_rows(batch, table_rows(rest), columns, numbers + first_row, tried[numbers])
+            kept, places = _admitted(batch, table_rows(rest), numbers + first_row)
+            self._run_rows(batch, kept, columns, numbers[places] + first_row, tried[numbers[places]])
         return self._finish(batch, columns)
 
     def _ready(self, columns: Sequence[str]) -> None:
@@ -454,6 +455,19 @@ class Pipeline:
     def _too_long(self, tokens: int, number: int | None = None) -> RowError:
         limit = self.settings.max_length
         return RowError("over-length", "$", f"{tokens} tokens", f"at most {limit}", f"max_length={tokens}", number)
+
+
+def _admitted(batch: Batch, rows: Sequence[Row], numbers: Ints) -> tuple[list[Row], Ints]:
+    """The rows that are plain data of a reasonable size, and their places; the others are rejected."""
+    kept: list[Row] = []
+    places: list[int] = []
+    for place, row in enumerate(rows):
+        try:
+            kept.append(plain_row(row))
+            places.append(place)
+        except RowError as error:
+            batch.reject(error, int(numbers[place]))
+    return kept, np.asarray(places, np.int64)
 
 
 def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, policy: str) -> EncodedRow | None:

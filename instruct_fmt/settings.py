@@ -108,10 +108,6 @@ def changed_settings(before: Settings, change: Mapping[str, Any]) -> Settings:
     return replace(before, **found)
 
 
-RESERVED = frozenset(
-    {"chat_template", "messages", "conversation", "tokenize", "add_generation_prompt", "tools", "documents"}
-)
-"""What `apply_chat_template` takes for something else than a variable of the template."""
 MAX_DEPTH = 60
 _MAPPINGS = ("columns", "template_kwargs", "field_map", "roles")
 
@@ -144,11 +140,6 @@ def _mapping(name: str, value: object) -> dict[str, Any]:
         raise UsageError(f"{name}: found {shown(value)}; expected {what}; fix: {name}={{…}}")
     for item in found.values():
         _check_whole(name, item)
-    if values and (wrong := sorted(RESERVED & found.keys())):
-        raise UsageError(
-            f"template_kwargs: found {wrong[0]!r}, which is no variable of a template's; expected none of "
-            f"{', '.join(sorted(RESERVED))}; fix: leave it out, or use the option of that name"
-        )
     return dict(found)
 
 

@@ -14,12 +14,12 @@ from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.fields import Fields
 from instruct_fmt.adapt.values import Path, as_list, at, object_of, root, text
 from instruct_fmt.errors import RowError
+from instruct_fmt.names import RESERVED
 from instruct_fmt.types import Conversation, Message
 
 _MEDIA = ("images", "audios", "videos")
 _SYSTEM_ROLES = ("system", "developer")
 # Variables that the formatter sets itself.
-_RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"})
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _variables(value: Any, column: str) -> dict[str, Any]:
     if value is None or value == "":
         return {}
     found = object_of(value, path, "bad-field", "an object of template variables")
-    taken = sorted(_RESERVED & found.keys())
+    taken = sorted(RESERVED & found.keys())
     if taken:
         what = f"the variable {taken[0]!r}"
         raise RowError("bad-field", at(path), what, "variables that the formatter does not set", "remove it")

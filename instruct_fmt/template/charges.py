@@ -29,6 +29,13 @@ WRITING = frozenset({"pprint", "string", "tojson", "urlencode", "xmlattr", "esca
 """They write out whatever is in their value."""
 COUNTED = frozenset({"join", "sum"})
 """They go through values that may not be there yet."""
+_BY_PLACE = frozenset(
+    [
+        *("batch", "groupby", "join", "list", "map", "max", "min", "reject", "rejectattr", "reverse", "select"),
+        *("selectattr", "slice", "sort", "sum", "unique"),
+    ]
+)
+_STEPS_OF_FILTER = 4
 # Steps for each 128 characters or each place, of those that are slow.
 _SLOW = {"pprint": 20, "urlize": 60, "wordwrap": 60, "striptags": 4, "title": 60, "sort": 8, "groupby": 16, "unique": 4}
 
@@ -56,7 +63,7 @@ def _charged_filter(name: str, function: Function) -> Function:
     @functools.wraps(function)
     def charged(*args: Any, **kwargs: Any) -> Any:
         now = budget()
-        now.step()
+        now.step(_STEPS_OF_FILTER)
         if len(args) > place:
             value = args[place]
             if counted and not isinstance(value, Sized):
@@ -64,6 +71,8 @@ def _charged_filter(name: str, function: Function) -> Function:
                 args = (*args[:place], value, *args[place + 1 :])
             for _ in range(slow):
                 now.look(value)
+            if isinstance(value, str) and name in _BY_PLACE:
+                now.step(str.__len__(value))  # a text is gone through letter by letter, each with its origin
             if writes:
                 now.write(value)
             if before is not None:
@@ -214,8 +223,10 @@ def charge_method(owner: str | bytes, name: str, args: tuple[Any, ...], kwargs: 
         now.write(values)
     elif name == "join" and args:
         _joining(now, args[0], (owner,), kwargs)
-    elif name in ("translate", "maketrans"):
-        now.look(list(args))
+    elif name == "translate" and args:
+        longest = max((_size(one) for one in dict.values(args[0])), default=0) if isinstance(args[0], dict) else 0
+        now.step(_length(owner))
+        now.build(_length(owner) * max(longest, 1))
 
 
 def _flat(values: Iterable[Any]) -> list[Any]:
@@ -283,7 +294,7 @@ def _replacing(now: Budget, value: str | bytes, args: tuple[Any, ...], kwargs: M
         times = _length(value) + 1 if not isinstance(old, str) or not _length(old) else str.count(value, old)
     else:
         times = len(value) + 1
-    now.step(times)
+    now.step(2 * times)
     now.build(_length(value) + times * (_size(new) or 20))
 
 
@@ -313,7 +324,7 @@ def _wrap(now: Budget, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, A
     if isinstance(value, str):
         lines = _length(value) // width + str.count(value, "\n") + 1
         now.build(lines * (1 + _size(_argument(args, kwargs, 2, "wrapstring", ""))))
-        now.step(lines)
+        now.step(4 * lines)
 
 
 def _links(now: Budget, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

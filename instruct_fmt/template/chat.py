@@ -41,6 +41,7 @@ PYTHON_ERRORS = (
     AttributeError,
     ArithmeticError,
     RecursionError,
+    NameError,  # `inf`, which Jinja writes for a constant that has no other name
 )
 
 

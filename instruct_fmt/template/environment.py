@@ -47,6 +47,7 @@ class OriginLost(jinja2.TemplateError):
 
 
 def _raise_exception(message: object) -> None:
+    budget().write(message)
     raise RaisedByTemplate(str(message))
 
 
@@ -216,6 +217,17 @@ class BudgetedGenerator(CodeGenerator):
         self.write(")")
 
 
+def _check_text(constant: Any) -> None:
+    """Refuse half a surrogate pair that an escape has made."""
+    text = constant.value if isinstance(constant, nodes.Const) else constant.data
+    try:
+        if isinstance(text, str):
+            text.encode()
+    except UnicodeEncodeError:
+        what = "half of a surrogate pair, which is no character"
+        raise jinja2.TemplateSyntaxError(what, constant.lineno) from None
+
+
 def _fits(source: str) -> str:
     """The text of a template, if it can be compiled in reasonable time.
 
@@ -263,7 +275,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return dict(self.filters)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(_fits(source), name, filename)
+        try:
+            tree = super()._parse(_fits(source), name, filename)
+        except ValueError as error:  # Python's limit on the digits of a number
+            raise jinja2.TemplateSyntaxError(str(error).split(";")[0], 1) from None
+        for constant in tree.find_all((nodes.Const, nodes.TemplateData)):
+            _check_text(constant)
         if (size := sum(1 for _ in tree.find_all(nodes.Node))) > MAX_NODES:
             raise jinja2.TemplateSyntaxError(f"a template of {size:,} parts; at most {MAX_NODES:,} are compiled", 1)
         bodies: list[Any] = [tree, *tree.find_all(_REPEATED)]
@@ -283,9 +300,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         try:
             with allowance(folding_budget()):
                 template = super().from_string(source, globals, template_class)
-        except (RecursionError, MemoryError, SyntaxError) as error:  # of Python's compiler
+        except (RecursionError, MemoryError, SyntaxError, TypeError) as error:  # of Python's compiler
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise jinja2.TemplateSyntaxError(f"blocks nested too deeply to be compiled ({what})", 1) from None
+            raise jinja2.TemplateSyntaxError(f"what cannot be compiled ({what})", 1) from None
         template.root_render_func.__globals__.update(self.runtime_names())
         return template
 

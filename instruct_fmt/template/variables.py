@@ -30,7 +30,6 @@ SPECIAL_TOKENS = frozenset(
 )
 """Names of a tokenizer's special tokens: every template may use them."""
 
-RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"})
 """Variables that a conversation sets."""
 
 PROVIDED = SPECIAL_TOKENS | frozenset(
