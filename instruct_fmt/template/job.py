@@ -27,6 +27,7 @@ from instruct_fmt.template.spans import (
     TraceIndex,
     Turn,
     check_foreign,
+    check_stops,
     dropped_fields,
     find_header,
     find_turn,
@@ -271,6 +272,7 @@ class Job:
             RowError: text of others is in it, or a field of its own is not.
         """
         check_foreign(self.index, turn)
+        check_stops(self.index, turn, self.template.stops.declared)
         if last or self.policy.history != "as_rendered":
             self._check_fields(self.index, turn)
         return self._ranges(turn)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, takewhile
@@ -257,6 +257,28 @@ def check_foreign(trace: TraceIndex, turn: Turn) -> None:
                 "only the turn's own text",
                 "the template mixes speakers here; use another template for this row",
             )
+
+
+def check_stops(trace: TraceIndex, turn: Turn, stops: Iterable[str]) -> None:
+    """Raise where the template itself writes a stop in the midst of a turn: no server goes on behind it.
+
+    Args:
+        trace: the text.
+        turn: one that ends in a stop.
+        stops: those at which every server ends.
+    """
+    for stop in stops:
+        at = trace.text.find(stop, turn.start, turn.stop)
+        while at >= 0:
+            if all(run.field is None for _, _, run in trace.within(at, at + len(stop))):
+                raise RowError(
+                    "guard",
+                    f"$.messages[{turn.index}]",
+                    f"the stop {stop!r} in the midst of the turn, {shown(trace.text[at : turn.end], 60)}",
+                    "a stop only where the turn ends",
+                    "the template ends the turn before its answer does; use another template for this row",
+                )
+            at = trace.text.find(stop, at + 1, turn.stop)
 
 
 def dropped_fields(trace: TraceIndex, turn: Turn, index: int, message: Mapping[str, Any]) -> list[tuple[str, str]]:
