@@ -122,6 +122,7 @@ class NothingToLearn(DataError):
 
 
 REASONS: dict[str, str] = {
+    "bad-row": "a line of the file is no row",
     "too-large": "the row has more text than any example needs",
     "bad-field": "a field has the wrong type or is missing",
     "null-field": "a field that must hold text is null",

@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 
 from instruct_fmt.errors import Change, let_go
 
+_LONGEST = 100
 _ALIKE = 0.75
 _SHORTEST_STEM = 4
 
@@ -31,6 +32,8 @@ def nearest_name(name: str, options: Iterable[str]) -> str | None:
     >>> nearest_name("ratio", ["train_on", "format"]) is None
     True
     """
+    if len(name) > _LONGEST:  # nobody's slip
+        return None
     scored = [(_alike(name.lower(), option.lower()), option) for option in dict.fromkeys(options)]
     best = max(scored, default=(0.0, ""), key=lambda found: found[0])
     return best[1] if best[0] >= _ALIKE else None

@@ -22,7 +22,8 @@ from instruct_fmt.files import expanded, is_name, read_json, read_whole
 from instruct_fmt.foreign_errors import ForeignError, foreign_errors
 
 EMBEDDED = "embedded"
-_MAX_BYTES, _MAX_STOPS, _MAX_DEFINITION = 10_000_000, 1000, 400_000_000
+_MAX_BYTES, _MAX_STOPS, _MAX_DEFINITION = 10_000_000, 1000, 120_000_000
+_DEFINITIONS = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")
 _HIGH = re.compile(rb"[:,\[\s][0-9]{8,}")
 # Formatters of this process that use one folder share what was read off it, while any of them is there.
 _in_use: WeakValueDictionary[str, Vocabulary] = WeakValueDictionary()
@@ -110,6 +111,12 @@ def _check_ids(path: Path) -> None:
     Raises:
         TokenizerError: it has one.
     """
+    for file in tokenizer_cache.files_read(path.parent):
+        if file.is_file() and file.stat().st_size > (_MAX_DEFINITION if file.name in _DEFINITIONS else _MAX_BYTES):
+            raise TokenizerError(
+                f"{file}: found a file of {file.stat().st_size:,} bytes; expected one as tokenizers have; "
+                "fix: check the folder"
+            )
     if not path.is_file():
         return
     raw = read_whole(path, _MAX_DEFINITION)

@@ -122,7 +122,7 @@ def _key(tokenizer: Path) -> str:
     """A hash of the versions and of the files that are read."""
     found = hashlib.sha256(json.dumps([__version__, *map(version, _LIBRARIES)]).encode())
     size = 0
-    for path in _files(tokenizer):
+    for path in files_read(tokenizer):
         content = read_whole(path, MAX_BYTES - size)
         size += len(content)
         name = path.relative_to(tokenizer).as_posix()
@@ -130,7 +130,7 @@ def _key(tokenizer: Path) -> str:
     return found.hexdigest()
 
 
-def _files(tokenizer: Path) -> Iterator[Path]:
+def files_read(tokenizer: Path) -> Iterator[Path]:
     """The files that are read, and those of folders of templates."""
     yield from sorted(path for name in _READ if (path := tokenizer / name).exists())
     more = tokenizer / "additional_chat_templates"

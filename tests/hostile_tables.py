@@ -122,7 +122,6 @@ TYPES: Mapping[str, Callable[[], pa.Table]] = {
     "an empty struct": _with(lambda: pa.array([{}] * 3, pa.struct([]))),
     "a struct of 1,000 fields": _with(lambda: pa.array([{f"f{i}": i for i in range(1_000)}] * 3)),
     "a column 60 deep": _with(lambda: _deep(60)),
-    "a column 400 deep": _with(lambda: _deep(400)),
     "text that is none": _with(_bad_text),
     "contents that are no text": _messages_with(lambda: _bad_text()[:2]),
     "contents of bytes": _messages_with(lambda: pa.array([b"a", b"b"])),

@@ -22,7 +22,7 @@ from instruct_fmt.errors import TokenizerError, shown
 from instruct_fmt.foreign_errors import ForeignError, foreign_errors
 from instruct_fmt.types import Added, Ints
 
-MAX_ID = 2**26
+MAX_TOKEN, MAX_ID = 1000, 2**26
 """A model has a row of weights for each id, so that no real one is near."""
 LETTER = "a"
 
@@ -88,6 +88,12 @@ class Vocabulary:
             raise TokenizerError(
                 f"found a token with the id {highest:,}; expected ids up to {MAX_ID:,}; fix: correct tokenizer.json"
             )
+        special = dict(tokenizer.special_tokens_map)
+        if (long := max(map(len, map(str, special.values())), default=0)) > MAX_TOKEN:
+            raise TokenizerError(
+                f"found a special token of {long:,} characters; expected at most {MAX_TOKEN}; fix: correct "
+                "tokenizer_config.json"
+            )
         template = tokenizer.chat_template
         named = isinstance(template, dict) and all(isinstance(one, str) for one in template.values())
         if template is not None and not isinstance(template, str) and not named:
@@ -97,7 +103,7 @@ class Vocabulary:
             )
         contents = Contents(
             definition,
-            dict(tokenizer.special_tokens_map),
+            special,
             template,
             tokenizer.eos_token,
             tokenizer.eos_token_id,

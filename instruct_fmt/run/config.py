@@ -134,6 +134,7 @@ class DatasetConfig(_Training):
         path: a file, a folder, ``embedded``, or a name on the Hub.
         name: the configuration on the Hub; with `dataset_info`, the entry.
         split: a split or a slice of one, such as ``train[:1000]``.
+        on_bad_row: what becomes of a line of a text file that is no row: an error, or a rejected row.
         dataset_info: a ``dataset_info.json`` as LLaMA-Factory writes it, which gives path, format and names.
         tags: such a file's names of roles and fields.
         The others as in `Config`; what is given here holds for this dataset only.
@@ -142,6 +143,7 @@ class DatasetConfig(_Training):
     path: str | None = None
     name: str | None = None
     split: str = "train"
+    on_bad_row: Literal["error", "reject"] = "error"
     dataset_info: str | None = None
     tags: dict[str, str] | None = None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from instruct_fmt.errors import DataError, shown
+from instruct_fmt.run.bad_rows import BadLine, BadRows
 from instruct_fmt.run.packed import MAX_LINE, opened, too_long
 
 MAX_COLUMNS = 2000
@@ -27,7 +28,7 @@ _LONGEST = 2**31 - 1
 Numbered = tuple[int, list[str]]
 
 
-def csv_batches(path: Path, delimiter: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def csv_batches(path: Path, delimiter: str, bad: BadRows | None = None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The schema of a file and its rows, a thousand at a time.
 
     Raises (on opening and on reading):
@@ -43,7 +44,7 @@ def csv_batches(path: Path, delimiter: str) -> tuple[pa.Schema, Iterator[pa.Reco
     if len(header) == 1:
         _check_separator(path, line, header[0], delimiter)
     schema = pa.schema([(name, pa.string()) for name in named_once(f"{path}, line {line}", header)])
-    return schema, _batches(path, rows, schema)
+    return schema, _batches(path, rows, schema, bad)
 
 
 def check_width(where: str, columns: int) -> None:
@@ -77,13 +78,22 @@ def _check_separator(path: Path, line: int, name: str, delimiter: str) -> None:
         )
 
 
-def _batches(path: Path, rows: Iterator[Numbered], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    width = len(schema)
+def _batches(path: Path, rows: Iterator[Numbered], schema: pa.Schema, bad: BadRows | None) -> Iterator[pa.RecordBatch]:
+    width, count = len(schema), 0
     while chunk := list(islice(rows, _CHUNK_ROWS)):
+        whole: list[list[str]] = []
         for line, fields in chunk:
-            if len(fields) != width:
-                raise _wrong_width(path, line, fields, schema.names)
-        columns = zip(*(fields for _, fields in chunk), strict=True)
+            if len(fields) == width:
+                whole.append(fields)
+                continue
+            error = _wrong_width(path, line, fields, schema.names)
+            if bad is None:
+                raise error
+            bad.add(error, count + len(whole))
+        count += len(whole)
+        if not whole:
+            continue
+        columns = zip(*whole, strict=True)
         yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], schema=schema)
 
 
@@ -139,10 +149,13 @@ def _first_bad_line(path: Path) -> int:
     return 1
 
 
-def _wrong_width(path: Path, line: int, fields: Sequence[str], names: Sequence[str]) -> DataError:
-    return DataError(
-        f"{path}, line {line}: found {_count(fields)} ({shown(list(fields))}); expected {_count(names)}, as in the "
-        f"header ({shown(list(names))}); fix: put values that hold the separator in quotes, or correct the row"
+def _wrong_width(path: Path, line: int, fields: Sequence[str], names: Sequence[str]) -> BadLine:
+    return BadLine(
+        path,
+        line,
+        f"{_count(fields)} ({shown(list(fields))})",
+        f"{_count(names)}, as in the header ({shown(list(names))})",
+        "put values that hold the separator in quotes, or correct the row",
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from instruct_fmt.errors import DataError, shown
+from instruct_fmt.run.bad_rows import BadLine, BadRows
 from instruct_fmt.run.csv_io import MAX_COLUMNS, check_width
 from instruct_fmt.run.json_shape import Shape, arrow_type, merge, safe_shape
 from instruct_fmt.run.packed import MAX_LINE, kinds_of, lines, opened
@@ -56,14 +57,16 @@ class JsonRows:
 
     paths: tuple[Path, ...]
     schema: pa.Schema
+    lenient: bool = False
 
     @classmethod
-    def open(cls, *paths: Path) -> JsonRows:
-        """Read the files once to find their columns and their types."""
+    def open(cls, *paths: Path, bad: BadRows | None = None) -> JsonRows:
+        """Read the files once to find their columns and their types; lines that are no rows go to `bad`, if given."""
         shapes: dict[str, Shape] = {}
+        total = 0
         for path in paths:
             count = 0
-            for row in read_rows(path):
+            for row in read_rows(path, None if bad is None else bad.starting(total)):
                 count += 1
                 for name, value in row.items():
                     shapes[name] = merge(shapes.get(name, "null"), safe_shape(value))
@@ -72,11 +75,15 @@ class JsonRows:
             if not count or not shapes:
                 raise DataError(f"{path}: found no rows; expected at least one JSON object; fix: check the file")
             _check_names(path, shapes)
-        return cls(paths, pa.schema([pa.field(name, arrow_type(shape)) for name, shape in shapes.items()]))
+            total += count
+        return cls(
+            paths, pa.schema([pa.field(name, arrow_type(shape)) for name, shape in shapes.items()]), bad is not None
+        )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, a thousand at a time."""
-        rows = chain.from_iterable(map(read_rows, self.paths))
+        known = BadRows() if self.lenient else None
+        rows = chain.from_iterable(read_rows(path, known) for path in self.paths)
         while chunk := list(islice(rows, _CHUNK_ROWS)):
             columns = [_column([row.get(field.name) for row in chunk], field.type) for field in self.schema]
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
@@ -113,11 +120,11 @@ def _float(text: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_no_number, parse_float=_float)
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """The objects of a file, one at a time; see `JsonRows` for the errors."""
+def read_rows(path: Path, bad: BadRows | None = None) -> Iterator[Row]:
+    """The objects of a file, one at a time; see `JsonRows` for the errors, which of lines go to `bad`, if given."""
     with opened(path) as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    yield from _array_rows(path) if start.startswith(b"[") else _line_rows(path)
+    yield from _array_rows(path) if start.startswith(b"[") else _line_rows(path, bad)
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -127,12 +134,18 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
-def _line_rows(path: Path) -> Iterator[Row]:
+def _line_rows(path: Path, bad: BadRows | None) -> Iterator[Row]:
     with opened(path) as file:
         count = 0
         for number, raw in enumerate(lines(path, file), 1):
             if not raw.isspace():
-                row = _object(path, number, _parsed(path, number, raw, not count))
+                try:
+                    row = _object(path, number, _parsed(path, number, raw, first=not count and bad is None))
+                except BadLine as error:
+                    if bad is None:
+                        raise
+                    bad.add(error, count)
+                    continue
                 yield row
                 count += 1
     if count == 1:
@@ -140,7 +153,7 @@ def _line_rows(path: Path) -> Iterator[Row]:
         _check_columns(path, row)
 
 
-def _parsed(path: Path, number: int, raw: bytes, first: bool) -> Any:
+def _parsed(path: Path, number: int, raw: bytes, *, first: bool) -> Any:
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         return _DECODER.decode(text)
@@ -149,7 +162,8 @@ def _parsed(path: Path, number: int, raw: bytes, first: bool) -> Any:
     except json.JSONDecodeError as error:
         if first:
             _check_one_object(path)
-        found = f"{shown(text.strip())} ({error.msg} at column {error.colno})"
+        around = text[max(error.pos - 40, 0) : error.pos + 40].strip()
+        found = f"{shown(around, 90)} ({error.msg} at column {error.colno})"
         raise _bad(path, number, found, "correct or remove the line") from None
     except (_Refused, RecursionError, ValueError) as error:
         raise _bad(path, number, *_why(error)) from None
@@ -299,7 +313,5 @@ def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
     return _bad(path, line, f"bytes that are not UTF-8 ({error.reason})", "save the file as UTF-8")
 
 
-def _bad(path: Path, line: int, found: str, fix: str) -> DataError:
-    return DataError(
-        f"{path}, line {line}: found {found}; expected an array of JSON objects or one object per line; fix: {fix}"
-    )
+def _bad(path: Path, line: int, found: str, fix: str) -> BadLine:
+    return BadLine(path, line, found, "an array of JSON objects or one object per line", fix)

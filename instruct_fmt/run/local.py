@@ -139,7 +139,7 @@ def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
     read = Unchanged.of(Path(file["filename"]) for source in sources for file in source.dataset.cache_files)
     new = manifest.describe(
         [source.fmt.facts() for source in sources],
-        [data_hash(source.dataset) for source in sources],
+        [data_hash(source.dataset, source.bad) for source in sources],
         {"format": options.output_format, "columns": " ".join((*options.keep_columns, *COLUMNS))},
     )
     target = asked or store.place_of(store.cache_folder() / new.key)
@@ -224,6 +224,8 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
         job = Job(tuple(sources), staging.work, features[0], batch_size, options.output_format)
         parts = split(sizes, 1 if num_proc == 1 else min(batches, num_proc * _PARTS_PER_WORKER))
         counts, unread = _encode(job, parts, num_proc, options.progress)
+        bad = sum(len(source.bad) for source in sources)
+        counts.update({"rows": bad, "rejected:bad-row": bad} if bad else {})
         ledger = _gather_ledger(job, parts, staging.result)
         _check_named(sources, counts)
         _check_result(sources, counts, ledger)
@@ -272,7 +274,10 @@ def _gather_ledger(job: Job, parts: list[Part], result: Path) -> list[tuple[str,
     """Join the ledgers of all parts in row order; returns each rejection with its dataset's name."""
     found: list[tuple[str, Rejection]] = []
     for part in parts:
-        rejections = read_ledger(ledger_file(job.folder, part))
+        own = job.sources[part.source].bad
+        first = part.start == 0
+        left_out = [one for one in own if (first or one.row > part.start) and one.row <= part.stop]
+        rejections = sorted((*left_out, *read_ledger(ledger_file(job.folder, part))), key=lambda one: one.row)
         name = job.sources[part.source].name
         write_ledger(result / LEDGER_NAME, rejections, name if len(job.sources) > 1 else None)
         found.extend((name, rejection) for rejection in rejections)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import datasets
 from instruct_fmt import formatter
 from instruct_fmt.errors import UsageError
 from instruct_fmt.files import is_name
+from instruct_fmt.run.bad_rows import BadRows
 from instruct_fmt.run.config import Config, DatasetConfig
 from instruct_fmt.run.dataset_info import resolve, unnamed
 from instruct_fmt.run.foreign_templates import FALLBACK
@@ -55,8 +57,9 @@ def open_sources(config: Config, base: Path) -> list[Source]:
     Raises:
         InstructFmtError: anything that does not fit, see `formatter.compile` and `open_dataset`.
     """
+    made: list[tuple[dict[str, Any], formatter.Formatter]] = []
     return [
-        _source(config, resolve(dataset, base), base, listed=dataset.dataset_info is not None)
+        _source(config, resolve(dataset, base), base, made, listed=dataset.dataset_info is not None)
         for dataset in config.datasets
     ]
 
@@ -118,14 +121,29 @@ def near(base: Path, name: str) -> str:
     return str(found) if os.path.exists(found) else name  # noqa: PTH110
 
 
-def _source(config: Config, dataset: DatasetConfig, base: Path, *, listed: bool) -> Source:
+def _source(
+    config: Config,
+    dataset: DatasetConfig,
+    base: Path,
+    made: list[tuple[dict[str, Any], formatter.Formatter]],
+    *,
+    listed: bool,
+) -> Source:
+    """A dataset with its formatter; one that was `made` for the same options is taken again."""
     path = str(dataset.path)
     place = path if path.startswith("embedded") else near(base, path)
-    data = open_dataset(place, split=dataset.split, subset=dataset.name)
+    bad = BadRows() if dataset.on_bad_row == "reject" else None
+    data = open_dataset(place, split=dataset.split, subset=dataset.name, bad=bad)
     if listed:
         _check_unnamed(dataset, data)
-    fmt = formatter.compile(**compile_options(config, dataset, base))
-    return Source(path, fmt, data)
+    options = compile_options(config, dataset, base)
+    fmt = next((known for given, known in made if given == options), None)
+    if fmt is None:
+        fmt = formatter.compile(**options)
+        made.append((options, fmt))
+    # Of a slice the lines behind it are told too: they are the file's.
+    left_out = [] if bad is None else [replace(one, row=min(one.row, len(data))) for one in bad.found]
+    return Source(path, fmt, data, tuple(left_out))
 
 
 def _check_unnamed(dataset: DatasetConfig, data: datasets.Dataset) -> None:

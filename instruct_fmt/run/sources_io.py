@@ -22,6 +22,7 @@ from instruct_fmt.embedded import records_path, sample_path
 from instruct_fmt.errors import DataError, UsageError, shown
 from instruct_fmt.files import expanded
 from instruct_fmt.run.arrow_types import plain_batches, plain_schema
+from instruct_fmt.run.bad_rows import BadLine, BadRows
 from instruct_fmt.run.csv_io import check_width, csv_batches, named_once
 from instruct_fmt.run.folder_io import has_own_rules, split_files
 from instruct_fmt.run.json_io import JsonRows
@@ -42,7 +43,9 @@ _GLOB = frozenset("*?[")
 Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
 
 
-def open_dataset(name: str, *, split: str = "train", subset: str | None = None) -> datasets.Dataset:
+def open_dataset(
+    name: str, *, split: str = "train", subset: str | None = None, bad: BadRows | None = None
+) -> datasets.Dataset:
     """Open a dataset.
 
     Args:
@@ -51,6 +54,7 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
             name on the Hub. A `.txt` file has one row a line, in a column `text`; a line of blanks is none.
         split: name of the split, or a slice such as ``train[:100]``; a single file is the split ``train``.
         subset: the configuration of a dataset on the Hub; ``document`` makes one row of each whole `.txt` file.
+        bad: takes the lines of a single text file that are no rows; without it the first of them is an error.
 
     The files of a folder are of one kind, and each is read as it would be alone; which are a split, their names say as
     in `datasets`, or the folder's dataset card, in which case `datasets` reads them.
@@ -66,7 +70,7 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
     if path.is_dir():
         return _folder(path, split, subset)
     if path.is_file():
-        return _slice(_file(path, subset), split, str(path))
+        return _slice(_file(path, subset, bad), split, str(path))
     if not _GLOB.isdisjoint(name):
         raise UsageError(f"{name}: found a pattern; expected one file or folder; fix: name each file under `datasets`")
     if path.is_symlink():
@@ -79,7 +83,7 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
     return _hub(name, split, subset)
 
 
-def _file(path: Path, subset: str | None) -> datasets.Dataset:
+def _file(path: Path, subset: str | None, bad: BadRows | None = None) -> datasets.Dataset:
     kind, packing = kinds_of(path)
     if kind not in _READERS or (packing and kind in _WHOLE):
         raise UsageError(
@@ -91,7 +95,26 @@ def _file(path: Path, subset: str | None) -> datasets.Dataset:
             f"{path}: found the name {subset!r} for a file; expected none, which is for datasets of the Hub, or "
             f"{_DOCUMENT!r} for a whole .txt file as one row; fix: leave `name` out"
         )
+    if bad is not None and kind in _LENIENT and subset is None:
+        return _lenient(path, kind, bad)
     return _read([path], kind, whole=subset is not None)
+
+
+def _lenient(path: Path, kind: str, bad: BadRows) -> datasets.Dataset:
+    """A file without the lines that are no rows, which go to `bad`; they are kept beside the converted file."""
+
+    def read() -> Batches:
+        if kind in (".csv", ".tsv"):
+            return csv_batches(path, "\t" if kind == ".tsv" else ",", bad)
+        if kind == ".txt":
+            return _text_batches(path, bad=bad)
+        rows = JsonRows.open(path, bad=bad)
+        return rows.schema, rows.batches()
+
+    found = _converted([path], read, "without bad rows", bad)
+    if not len(found):
+        raise DataError(f"{path}: found no rows but bad ones; expected at least one; fix: check how it was written")
+    return found
 
 
 def _read(paths: Sequence[Path], kind: str, *, whole: bool = False) -> datasets.Dataset:
@@ -134,6 +157,10 @@ def _csv(path: Path, *, delimiter: str) -> datasets.Dataset:
 
 def _text(path: Path, *, whole: bool = False) -> datasets.Dataset:
     """One row a line, or one of the whole file."""
+    return _converted([path], lambda: _text_batches(path, whole=whole), _DOCUMENT if whole else "")
+
+
+def _text_batches(path: Path, *, whole: bool = False, bad: BadRows | None = None) -> Batches:
     schema = pa.schema([(_TEXT, pa.string())])
 
     def rows() -> Iterator[str]:
@@ -144,9 +171,17 @@ def _text(path: Path, *, whole: bool = False) -> datasets.Dataset:
                     raise too_long(path, 1)
                 yield _decoded(path, 1, raw)
                 return
+            count = 0
             for number, raw in enumerate(lines(path, file), 1):
-                line = _decoded(path, number, raw).rstrip("\r\n")
+                try:
+                    line = _decoded(path, number, raw).rstrip("\r\n")
+                except BadLine as error:
+                    if bad is None:
+                        raise
+                    bad.add(error, count)
+                    continue
                 if line.strip():
+                    count += 1
                     yield line
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -154,7 +189,7 @@ def _text(path: Path, *, whole: bool = False) -> datasets.Dataset:
         while chunk := list(islice(found, _TEXT_ROWS)):
             yield pa.RecordBatch.from_arrays([pa.array(chunk, pa.string())], schema=schema)
 
-    return _converted([path], lambda: (schema, batches()), _DOCUMENT if whole else "")
+    return schema, batches()
 
 
 def _decoded(path: Path, line: int, raw: bytes) -> str:
@@ -162,10 +197,8 @@ def _decoded(path: Path, line: int, raw: bytes) -> str:
         return raw.decode("utf-8-sig" if line == 1 else "utf-8")
     except UnicodeDecodeError as error:
         line += raw.count(b"\n", 0, error.start)
-        raise DataError(
-            f"{path}, line {line}: found bytes that are not UTF-8 ({error.reason}); expected text; "
-            "fix: save the file as UTF-8"
-        ) from None
+        what = f"bytes that are not UTF-8 ({error.reason}: {shown(raw[max(error.start - 20, 0) : error.start + 20])})"
+        raise BadLine(path, line, what, "text", "save the file as UTF-8") from None
 
 
 def _parquet(path: Path) -> datasets.Dataset:
@@ -236,12 +269,16 @@ _READERS: dict[str, Callable[..., datasets.Dataset]] = {
     ".txt": _text,
     ".arrow": _arrow,
 }
+# Kinds whose rows are lines.
+_LENIENT = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
 # Kinds that are compressed inside, if at all.
 _WHOLE = (".parquet", ".arrow")
 _TEXT = "text"
 
 
-def _converted(paths: Sequence[Path], read: Callable[[], Batches], how: str = "") -> datasets.Dataset:
+def _converted(
+    paths: Sequence[Path], read: Callable[[], Batches], how: str = "", bad: BadRows | None = None
+) -> datasets.Dataset:
     """The files as a memory-mapped Arrow file in the cache, named by its content; written once."""
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "instruct_fmt" / "sources"
     for path in paths:
@@ -259,10 +296,19 @@ def _converted(paths: Sequence[Path], read: Callable[[], Batches], how: str = ""
                 for batch in batches:
                     writer.write_batch(batch)
             before.check()
+            if bad is not None:
+                bad.write(_beside(target))
             staging.replace(target)
         finally:
             staging.unlink(missing_ok=True)
+    elif bad is not None:
+        bad.read(_beside(target))
     return datasets.Dataset.from_file(str(target))
+
+
+def _beside(target: Path) -> Path:
+    """The file of the lines that were left out of a converted one."""
+    return target.with_suffix(".bad.jsonl")
 
 
 def _content_hash(paths: Sequence[Path], how: str) -> str:
