@@ -2,7 +2,8 @@
 
 In: extras of the package. Out: the path of a Python that has the package and those extras. The environment is
 `.venv` in the repository, or the folder that INSTRUCT_FMT_VENV names. What the package and its tests need comes in the
-versions of requirements.lock, checked by their hashes; INSTRUCT_FMT_VERSIONS=newest takes whatever pyproject.toml allows.
+versions of requirements.lock, checked by their hashes; INSTRUCT_FMT_VERSIONS=newest takes whatever pyproject.toml
+allows.
 """
 
 from __future__ import annotations

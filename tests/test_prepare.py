@@ -197,6 +197,17 @@ def test_output_folder_knows_what_changed(tmp_path: Path) -> None:
     assert again.report.cache == "miss: data-00000-of-00001.arrow is not what was written"
 
 
+def test_what_changed_in_a_template_is_shown(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(many(), changed(template="one\ntwo\nthree"), output_dir=out)
+    found = run(many(), changed(template="one\n2\nthree"), output_dir=out).report
+    assert found.changes == ("-two", "+2")
+    assert "the template has changed:\n    -two\n    +2\n" in str(found)
+    assert run(many(), changed(template="one\n2\nthree"), output_dir=out).report.changes == ()
+    long = changed(template="\n".join(map(str, range(99))))
+    assert run(many(), long, output_dir=out).report.changes[-1] == "… 76 lines more"
+
+
 def test_asked_to_prepare_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = [Source("rows", FMT, many())]
     options = Options(tmp_path / "out", progress=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,7 @@ class Report:
         cache: ``cache hit``, ``miss: …`` with what changed, or empty where nothing was looked up.
         output: the folder that holds the result; empty where there is none.
         unread: what nothing read of the rows: path → how often, and the first.
+        changes: what is different in the template since the result that was there, as lines of a diff.
 
     >>> from collections import Counter
     >>> report = Report.of("sample", Counter(rows=2, emitted=2, tokens=40, trained_tokens=10))
@@ -86,6 +87,7 @@ class Report:
     cache: str = ""
     output: str = ""
     unread: Mapping[str, Unread] = field(default_factory=dict)
+    changes: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -140,6 +142,7 @@ class Report:
             "name": self.name,
             "cache": self.cache,
             "output": self.output,
+            "changes": list(self.changes),
             "rows": self.rows,
             "emitted": self.emitted,
             "rejected": self.rejected,
@@ -155,6 +158,7 @@ class Report:
     def __str__(self) -> str:
         width = max(len(label) for label, _ in self.facts())
         lines = [self._headline(), *(f"  {label.ljust(width)}  {value}" for label, value in self.facts())]
+        lines.extend(f"  {line}" for line in self._changed())
         lines.extend(f"  {line}" for line in unread_lines(self.unread))
         for reason, count in self._all_rejected():
             lines.append(f"  {reason} ({count:,} rows): {REASONS.get(reason, '')}")
@@ -169,6 +173,8 @@ class Report:
         text = Text(self._headline(), style="bold")
         for label, value in self.facts():
             text.append(f"\n  {label.ljust(width)}  ", "not bold dim").append(value, "not bold")
+        for line in self._changed():
+            text.append(f"\n  {line}", "not bold")
         for line in unread_lines(self.unread):
             text.append(f"\n  {line}", "not bold yellow" if line == UNREAD else "not bold")
         for reason, count in self._all_rejected():
@@ -176,6 +182,9 @@ class Report:
             for example in self.examples.get(reason, ()):
                 text.append(f"\n    {example.to_error()}", "not bold")
         return text
+
+    def _changed(self) -> list[str]:
+        return ["the template has changed:", *(f"  {line}" for line in self.changes)] if self.changes else []
 
     def facts(self) -> list[tuple[str, str]]:
         """The lines of the summary: a label and its value."""

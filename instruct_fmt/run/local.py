@@ -141,9 +141,11 @@ def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
         [source.fmt.facts() for source in sources],
         [data_hash(source.dataset, source.bad) for source in sources],
         {"format": options.output_format, "columns": " ".join((*options.keep_columns, *COLUMNS))},
+        [source.fmt.settings.template for source in sources],
     )
     target = asked or store.place_of(store.cache_folder() / new.key)
     store.sweep(target)
+    changes = manifest.template_changes(manifest.read(target), new)
     if asked or target.exists():
         found = contents.verdict(target, new, thorough=options.verify)
     else:
@@ -152,7 +154,7 @@ def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
         found = "miss: made again as asked" if found == HIT else found
         new = _make(sources, options, new, target, read)
     name = ", ".join(source.name for source in sources)
-    return _open(target, new, options.output_format, Report(name, {}, cache=found, output=str(target)))
+    return _open(target, new, options.output_format, Report(name, {}, cache=found, output=str(target), changes=changes))
 
 
 def as_dataset(data: Any) -> datasets.Dataset:
@@ -344,5 +346,5 @@ def _open(target: Path, found: Manifest, output_format: OutputFormat, about: Rep
         found = manifest.read(target) or found
     rejected = read_ledger(target / LEDGER_NAME)
     report = Report.of(about.name, found.counts, rejected, found.unread)
-    report = dataclasses.replace(report, cache=about.cache, output=about.output)
+    report = dataclasses.replace(report, cache=about.cache, output=about.output, changes=about.changes)
     return Prepared(store.load(target, output_format), report, rejected)

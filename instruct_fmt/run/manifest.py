@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import unified_diff
 from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
@@ -21,7 +22,7 @@ from instruct_fmt.types import Unread
 FILE_NAME = "manifest.json"
 HIT = "cache hit"
 _LAYOUT: Final = 2
-_MAX_BYTES = 64_000_000
+_MAX_BYTES, _MAX_TEMPLATE, _MAX_CHANGES = 64_000_000, 200_000, 24
 _VERSIONED = ("transformers", "tokenizers", "datasets", "jinja2", "pyarrow")
 # A new version of these may change ids; the others only move bytes.
 _DECISIVE = ("transformers", "tokenizers", "jinja2")
@@ -50,6 +51,7 @@ class Manifest:
         counts: the numbers of the report.
         unread: what nothing read of the rows: path → how often, and the first.
         files: every file of the result but the manifest.
+        templates: the text of each source's template, to show what changed.
         made_by: says that the folder is this package's.
         layout: version of this file's own layout.
     """
@@ -60,6 +62,7 @@ class Manifest:
     counts: Mapping[str, int] = field(default_factory=dict)
     unread: Mapping[str, Unread] = field(default_factory=dict)
     files: Mapping[str, File] = field(default_factory=dict)
+    templates: Sequence[str] = ()
     made_by: Literal["instruct_fmt"] = "instruct_fmt"
     layout: Literal[2] = _LAYOUT
 
@@ -77,13 +80,16 @@ class Manifest:
 _FORM = TypeAdapter(Manifest)
 
 
-def describe(facts: Sequence[Mapping[str, str]], data: Sequence[str], output: Mapping[str, str]) -> Manifest:
+def describe(
+    facts: Sequence[Mapping[str, str]], data: Sequence[str], output: Mapping[str, str], templates: Sequence[str]
+) -> Manifest:
     """The manifest of a run that has not started yet.
 
     Args:
         facts: `Formatter.facts()` of each source.
         data: `data_hash` of each source.
         output: format and kept columns.
+        templates: the text of each source's template.
     """
     versions = {name: metadata.version(name) for name in _VERSIONED}
     parts = {name: _one([fact[name] for fact in facts]) for name in ("template", "tokenizer", "options")}
@@ -92,7 +98,8 @@ def describe(facts: Sequence[Mapping[str, str]], data: Sequence[str], output: Ma
         [f"instruct_fmt {facts[0]['version']}", *(f"{name} {versions[name]}" for name in _DECISIVE)]
     )
     parts["output"] = json.dumps({**output, "layout": _LAYOUT}, sort_keys=True)
-    return Manifest(parts, {"instruct_fmt": facts[0]["version"], **versions}, output)
+    shown = [template[:_MAX_TEMPLATE] for template in dict.fromkeys(templates)]
+    return Manifest(parts, {"instruct_fmt": facts[0]["version"], **versions}, output, templates=shown)
 
 
 def read(folder: Path) -> Manifest | None:
@@ -115,6 +122,22 @@ def compare(old: Manifest, new: Manifest) -> str:
     """
     changed = [name for name, value in new.parts.items() if old.parts.get(name) != value]
     return f"miss: {', '.join(changed)} changed" if changed else HIT
+
+
+def template_changes(old: Manifest | None, new: Manifest) -> tuple[str, ...]:
+    """What is different in the templates, as lines of a diff; none where they are the same.
+
+    >>> template_changes(Manifest({}, templates=["a\\nb"]), Manifest({}, templates=["a\\nc"]))
+    ('-b', '+c')
+    """
+    if old is None or list(old.templates) == list(new.templates):
+        return ()
+    before, after = ("\n".join(one.templates).splitlines() for one in (old, new))
+    found = [
+        line for line in unified_diff(before, after, n=0, lineterm="") if not line.startswith(("---", "+++", "@@"))
+    ]
+    more = len(found) - _MAX_CHANGES
+    return (*found[:_MAX_CHANGES], f"… {more} lines more") if more > 0 else tuple(found)
 
 
 def nearest(cache: Path, new: Manifest) -> str:
