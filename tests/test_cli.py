@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -240,35 +239,3 @@ def test_templates() -> None:
 def test_help_is_quick() -> None:
     code = "import sys, instruct_fmt.cli; print({'datasets', 'transformers', 'pandas', 'yaml'} & {*sys.modules})"
     assert process("-c", code).stdout.strip() == "set()"
-
-
-GOOD = json.dumps(ROW)
-BAD_LINES = {
-    "lines.jsonl": [GOOD, '{"instruction": "a", ', GOOD, "[1]", '{"a": NaN}', GOOD, "\udcff", GOOD[:-5]],
-    "data.csv": ["instruction,input,output", "a,b,c", "a,b", "d,e,f", "a,b,c,d", "g,h,i"],
-}
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize(("name", "bad"), [("lines.jsonl", [1, 2, 2, 3, 3]), ("data.csv", [1, 2])])
-def test_lines_that_are_no_rows(tmp_path: Path, name: str, bad: list[int], workers: int) -> None:
-    """By default the first of them is an error that says where; asked to, each is a rejected row."""
-    text = "\n".join(BAD_LINES[name]) + "\n"
-    (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-    keys: dict[str, Any] = {"datasets": [{"path": name}], "max_rejected": 1.0}
-    path = config(tmp_path, **keys)
-    done = run("prepare", path, "-o", "out")
-    assert done.exit_code == 1
-    assert f"{name}, line " in done.stderr
-    for _ in range(2):  # from the file, and from what was kept of it
-        done = run("prepare", path, "-o", "out", "--set", "datasets.0.on_bad_row=reject", "--num-proc", workers)
-        assert done.exit_code == 0, done.stderr
-        ledger = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
-        assert [row["row"] for row in ledger] == bad
-        assert {row["reason"] for row in ledger} == {"bad-row"}
-        assert all(f"{name}, line " in row["path"] for row in ledger)
-        assert f"{len(bad)} rejected" in done.stdout
-        shutil.rmtree("out")
-    refused = run("prepare", config(tmp_path, **{**keys, "max_rejected": 0.1}), "--set", "datasets.0.on_bad_row=reject")
-    assert refused.exit_code == 1
-    assert "rows rejected" in refused.stderr

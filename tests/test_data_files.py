@@ -88,7 +88,7 @@ def test_content_that_is_text_or_parts(tmp_path: Path) -> None:
         ("a.jsonl", "", ["found an empty file"]),
         ("a.csv", "", ["found an empty file"]),
         ("a.csv", "a,b\n1,2\n3\n", ["a.csv", "line 3: found 1 field"]),
-        ("a.parquet", "no parquet", ["a.parquet", "no Parquet file"]),
+        ("a.parquet", "no parquet", ["a.parquet", "cannot be read"]),
         ("a.arrow", "no arrow file at all", ["a.arrow", "cannot be read"]),
     ],
 )

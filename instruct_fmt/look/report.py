@@ -57,7 +57,7 @@ def field_of(rejection: Rejection) -> str:
     >>> field_of(Rejection(0, "bad-field", "$.messages[3].content", "", "", ""))
     '$.messages[].content'
     """
-    return re.sub(r"\[\d+\]", "[]", rejection.path)
+    return re.sub(r"\[\d+\]", "[]", re.sub(r", line \d+$", "", rejection.path))
 
 
 @dataclass(frozen=True, slots=True)

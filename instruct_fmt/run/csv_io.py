@@ -1,34 +1,40 @@
 """Reading CSV and TSV without guessing: every column is text, every row has the fields of the header.
 
 In: a file whose first row names its columns. Out: Arrow batches of one schema. A quoted value may hold line breaks
-and be of any length; a blank line is no row.
+and be long; a blank line is no row.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import pyarrow as pa
 
 from instruct_fmt.errors import DataError, shown
-from instruct_fmt.run.bad_rows import BadLine, BadRows
-from instruct_fmt.run.packed import MAX_LINE, opened, too_long
+from instruct_fmt.run.bad_rows import BadRow, BadRows
+from instruct_fmt.run.column_names import named_once
+from instruct_fmt.run.packed import not_utf8, opened
 
-MAX_COLUMNS = 2000
 _CHUNK_ROWS = 1000
+_CHUNK_TEXT = 1 << 25
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
-_LONGEST = 2**31 - 1
+# The module keeps four bytes for each character of the value that it reads.
+_LONGEST_VALUE = 1 << 24
+_BLOCK = 1 << 20
+_LONGEST_LINE = 1 << 25
+_MOST_BLANK = 1_000_000
+_QUOTES = "each quoted value closed before the next column"
+_QUOTES_FIX = 'put a value that holds `"` in quotes, each `"` in it as `""`'
 # A row of a file: the line it begins on, and its fields.
 Numbered = tuple[int, list[str]]
 
 
-def csv_batches(path: Path, delimiter: str, bad: BadRows | None = None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def csv_batches(path: Path, delimiter: str, bad: BadRows) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The schema of a file and its rows, a thousand at a time.
 
     Raises (on opening and on reading):
@@ -36,36 +42,15 @@ def csv_batches(path: Path, delimiter: str, bad: BadRows | None = None) -> tuple
             the text is not UTF-8.
         OSError: the file cannot be read.
     """
-    rows = _rows(path, delimiter)
-    line, header = next(rows, (1, []))
-    if not header:
+    header_is_no_row = BadRows()
+    header = next(_rows(path, delimiter, header_is_no_row), None)
+    if header is None:
         raise DataError(f"{path}: found no rows; expected a header and at least one row; fix: check the file")
-    check_width(f"{path}, line {line}", len(header))
-    if len(header) == 1:
-        _check_separator(path, line, header[0], delimiter)
-    schema = pa.schema([(name, pa.string()) for name in named_once(f"{path}, line {line}", header)])
-    return schema, _batches(path, rows, schema, bad)
-
-
-def check_width(where: str, columns: int) -> None:
-    """Refuse data of more columns than anybody means."""
-    if columns > MAX_COLUMNS:
-        raise DataError(
-            f"{where}: found {columns:,} columns; expected at most {MAX_COLUMNS:,}; fix: keep what a row needs, "
-            "and put the rest into one column of objects"
-        )
-
-
-def named_once(where: str, names: Sequence[str]) -> Sequence[str]:
-    """The names of columns, none of them empty or given twice."""
-    often = Counter(names)
-    wrong = next((name for name in names if not name.strip() or often[name] > 1), None)
-    if wrong is None:
-        return names
-    found = (
-        f"the column {wrong!r} twice" if wrong.strip() else f"a column without a name, number {names.index(wrong) + 1}"
-    )
-    raise DataError(f"{where}: found {found}; expected a name of its own for each column; fix: rename it in the file")
+    line, names = header
+    if len(names) == 1:
+        _check_separator(path, line, names[0], delimiter)
+    schema = pa.schema([(name, pa.string()) for name in named_once(f"{path}, line {line}", names)])
+    return schema, _batches(path, delimiter, schema, bad)
 
 
 def _check_separator(path: Path, line: int, name: str, delimiter: str) -> None:
@@ -73,90 +58,128 @@ def _check_separator(path: Path, line: int, name: str, delimiter: str) -> None:
     if other:
         kind = {",": ", or name the file .csv", "\t": ", or name the file .tsv"}.get(other, "")
         raise DataError(
-            f"{path}, line {line}: found one column {name!r}, with {_SEPARATORS[other]} in its name; expected "
+            f"{path}, line {line}: found one column {shown(name)}, with {_SEPARATORS[other]} in its name; expected "
             f"columns separated by {_SEPARATORS[delimiter]}; fix: write the file with {_SEPARATORS[delimiter]}{kind}"
         )
 
 
-def _batches(path: Path, rows: Iterator[Numbered], schema: pa.Schema, bad: BadRows | None) -> Iterator[pa.RecordBatch]:
-    width, count = len(schema), 0
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
-        whole: list[list[str]] = []
-        for line, fields in chunk:
-            if len(fields) == width:
-                whole.append(fields)
-                continue
-            error = _wrong_width(path, line, fields, schema.names)
-            if bad is None:
-                raise error
-            bad.add(error, count + len(whole))
-        count += len(whole)
-        if not whole:
-            continue
-        columns = zip(*whole, strict=True)
-        yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], schema=schema)
+def _batches(path: Path, delimiter: str, schema: pa.Schema, bad: BadRows) -> Iterator[pa.RecordBatch]:
+    chunk: list[list[str]] = []
+    size = 0
+    for fields in _checked(path, delimiter, schema.names, bad):
+        chunk.append(fields)
+        size += sum(map(len, fields))
+        if len(chunk) == _CHUNK_ROWS or size > _CHUNK_TEXT:
+            yield _batch(chunk, schema)
+            chunk, size = [], 0
+    if chunk:
+        yield _batch(chunk, schema)
 
 
-def _rows(path: Path, delimiter: str) -> Iterator[Numbered]:
-    with _long_values(), opened(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        reader = csv.reader(_lines(path, text), delimiter=delimiter, strict=True)
-        line = 1
+def _batch(rows: list[list[str]], schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=schema
+    )
+
+
+def _checked(path: Path, delimiter: str, names: Sequence[str], bad: BadRows) -> Iterator[list[str]]:
+    """The rows behind the header that have its width."""
+    for line, fields in islice(_rows(path, delimiter, bad), 1, None):
+        if len(fields) == len(names):
+            bad.rows += 1
+            yield fields
+        else:
+            found = f"{_count(fields)} ({shown(fields)})"
+            expected = f"{_count(names)}, as in the header ({shown(list(names))})"
+            bad.add(path, line, found, expected, "put values that hold the separator in quotes, or correct the row")
+
+
+class _Lines:
+    """The lines of a file as text; bytes that are not UTF-8 are surrogates, and `escaped` says that there were some."""
+
+    def __init__(self, path: Path, file: io.BufferedReader) -> None:
+        self._path, self._file = path, file
+        self.escaped = False
+
+    def __iter__(self) -> Iterator[str]:
+        for encoding, block in zip(chain(["utf-8-sig"], repeat("utf-8")), self._blocks(), strict=False):
+            # A lone carriage return ends a line, too.
+            yield from io.StringIO(self._text(encoding, block), newline="")
+
+    def _blocks(self) -> Iterator[bytes]:
+        """The file in whole lines."""
+        rest = b""
+        while block := self._file.read(max(_BLOCK, len(rest))):
+            end = block.rfind(b"\n") + 1
+            if end:
+                yield rest + block[:end]
+            rest = block[end:] if end else rest + block
+            if len(rest) > _LONGEST_LINE:
+                found = f"{self._path}: found a line of more than {_LONGEST_LINE:,} bytes"
+                raise DataError(f"{found}; expected shorter ones; fix: split the row, or remove it")
+        if rest:
+            yield rest
+
+    def _text(self, encoding: str, raw: bytes) -> str:
         try:
-            for fields in reader:
-                if fields:
-                    yield line, fields
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(
-                f"{path}, line {line}: found a row whose quotes do not match ({error}); expected each quoted value "
-                'closed before the next column; fix: put a value that holds `"` in quotes, each `"` in it as `""`'
-            ) from None
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}, line {_first_bad_line(path)}: found bytes that are not UTF-8 ({error.reason}); "
-                "expected text; fix: save the file as UTF-8"
-            ) from None
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            self.escaped = True
+            return raw.decode(encoding, "surrogateescape")
 
 
-def _lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
-    number = 0
-    while line := text.readline(MAX_LINE + 1):
-        number += 1
-        if len(line) > MAX_LINE:
-            raise too_long(path, number)
-        yield line
+def _rows(path: Path, delimiter: str, bad: BadRows) -> Iterator[Numbered]:
+    """All rows, blank ones left out; where quotes do not match, reading goes on with the next line."""
+    with _long_values(), opened(path) as file:
+        lines = _Lines(path, file)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        blank = 0
+        while True:
+            line = reader.line_num + 1
+            try:
+                fields = next(reader, None)
+            except csv.Error as error:
+                _add_wrong(path, line, error, bad)
+                continue
+            if fields is None:
+                return
+            if lines.escaped and (found := _escaped(fields)):
+                bad.add(path, line, found, "text", "save the file as UTF-8")
+            elif fields:
+                blank = 0
+                yield line, fields
+            elif (blank := blank + 1) > _MOST_BLANK:
+                raise BadRow(str(path), line, f"{blank:,} blank lines", "rows", "remove them").error()
+
+
+def _escaped(fields: Sequence[str]) -> str | None:
+    """What was found where fields hold bytes that are not UTF-8."""
+    try:
+        ",".join(fields).encode("utf-8", "surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        return not_utf8(error)
+    return None
+
+
+def _add_wrong(path: Path, line: int, error: csv.Error, bad: BadRows) -> None:
+    """Add a row whose quotes do not match; one that goes on and on took the rows behind it along, and is an error."""
+    kind = str(error)
+    found = f"a row whose quotes do not match ({kind})"
+    if "unexpected end" in kind or "field limit" in kind:
+        if "field limit" in kind:
+            found = f"a value of more than {_LONGEST_VALUE:,} characters, perhaps of a quote that is not closed"
+        raise BadRow(str(path), line, found, _QUOTES, _QUOTES_FIX).error()
+    bad.add(path, line, found, _QUOTES, _QUOTES_FIX)
 
 
 @contextmanager
 def _long_values() -> Iterator[None]:
-    """Values of any length: the module's own limit, one for the whole process, is 128 KiB."""
-    before = csv.field_size_limit(_LONGEST)
+    """Longer values than the module's own limit, one for the whole process, of 128 KiB."""
+    before = csv.field_size_limit(_LONGEST_VALUE)
     try:
         yield
     finally:
         csv.field_size_limit(before)
-
-
-def _first_bad_line(path: Path) -> int:
-    """The line of the first bytes that are not UTF-8; the decoder knows only its own block."""
-    with opened(path) as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                raw.decode()
-            except UnicodeDecodeError:
-                return number
-    return 1
-
-
-def _wrong_width(path: Path, line: int, fields: Sequence[str], names: Sequence[str]) -> BadLine:
-    return BadLine(
-        path,
-        line,
-        f"{_count(fields)} ({shown(list(fields))})",
-        f"{_count(names)}, as in the header ({shown(list(names))})",
-        "put values that hold the separator in quotes, or correct the row",
-    )
 
 
 def _count(fields: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +13,12 @@ from instruct_fmt.threads import in_order
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from instruct_fmt.errors import Rejection
-
 _HASH_ROWS = 1000
 _BLOCK_BYTES = 1 << 20
 
 
-def data_hash(dataset: Dataset, left_out: Iterable[Rejection] = ()) -> str:
+def data_hash(dataset: Dataset) -> str:
     """A hash of a dataset's content and types: the same in every process, and however the table is chunked.
-
-    What was left out when it was read counts too, since it is in the ledger.
 
     Bytes are hashed rather than `Dataset._fingerprint`, which is random after some operations and stays the
     same where a file behind a loaded folder was edited.
@@ -43,8 +38,6 @@ def data_hash(dataset: Dataset, left_out: Iterable[Rejection] = ()) -> str:
         return digest.digest()
 
     digest = hashlib.blake2b(repr(list(dataset.features.items())).encode(), digest_size=20)
-    for rejection in left_out:
-        digest.update(repr(rejection.to_dict()).encode())
     for found in in_order(of_rows, range(0, len(dataset), _HASH_ROWS)):
         digest.update(found)
     return digest.hexdigest()

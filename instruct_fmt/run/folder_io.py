@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -14,16 +15,62 @@ from datasets.data_files import DataFilesList, EmptyDatasetError, get_data_patte
 
 from instruct_fmt.errors import UsageError
 from instruct_fmt.run.packed import kinds_of
+from instruct_fmt.run.places import odd_kind
 
-MAX_FILES = 20_000
 # Kinds of files that stand beside data and are none.
 _BESIDE = ("", ".md", ".rst", ".py", ".sh", ".yaml", ".yml", ".ipynb", ".toml", ".cfg", ".ini", ".log", ".lock")
+_MOST_FILES = 10_000
+_CARD = 1 << 20
+
+
+def check_members(folder: Path, kinds: Collection[str]) -> None:
+    """Refuse a folder with more files than a dataset has, or with members that would be passed over in silence.
+
+    Raises:
+        UsageError: there are too many, or a link to a folder or to nowhere, a pipe or the like among the data.
+        OSError: a folder inside cannot be read.
+    """
+    waiting, count = [str(folder)], 0
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if count > _MOST_FILES:
+                    raise UsageError(
+                        f"{folder}: found more than {_MOST_FILES:,} files and folders in it; expected a folder of one "
+                        "dataset; fix: name the folder that holds the data"
+                    )
+                hidden = entry.name.startswith((".", "__"))
+                if entry.is_dir(follow_symlinks=False):
+                    # `datasets` looks into hidden ones, too, before it leaves them out.
+                    waiting.append(entry.path)
+                elif hidden or "/." in entry.path[len(str(folder)) :]:
+                    continue
+                elif entry.is_dir() or kinds_of(Path(entry.name))[0] in kinds:
+                    _check_member(Path(entry.path), entry)
+
+
+def _check_member(path: Path, entry: os.DirEntry[str]) -> None:
+    try:
+        mode = entry.stat().st_mode
+    except OSError as error:
+        found = f"a link that leads nowhere ({error.strerror})"
+    else:
+        found = "a link to a folder" if stat.S_ISDIR(mode) else odd_kind(mode) or ""
+    if found:
+        raise UsageError(
+            f"{path}: found {found} among the data; expected files; fix: remove it, or name each file that you want "
+            "under `datasets`"
+        )
 
 
 def has_own_rules(folder: Path) -> bool:
     """Whether a dataset card says which files are a split."""
     card = folder / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    if not card.is_file():
+        return False
+    with card.open(encoding="utf-8", errors="replace") as file:
+        text = file.read(_CARD)
     return text.startswith("---") and "\nconfigs:" in text.split("\n---")[0]
 
 
@@ -34,7 +81,6 @@ def split_files(folder: Path, split: str, kinds: Collection[str]) -> list[Path]:
         UsageError: there is no such split, its files are of several kinds or one that cannot be read, or a file
             belongs to no split, or to two.
     """
-    _check_size(folder)
     base = glob.escape(str(folder))
     try:
         patterns = get_data_patterns(base)
@@ -63,18 +109,6 @@ def split_files(folder: Path, split: str, kinds: Collection[str]) -> list[Path]:
             "fix: name each file under `datasets`"
         )
     return splits[split]
-
-
-def _check_size(folder: Path) -> None:
-    """Refuse a folder that is too large to be one of data: all that is in it is looked at, several times."""
-    count = 0
-    for _, folders, files in os.walk(folder):
-        count += len(folders) + len(files)
-        if count > MAX_FILES:
-            raise UsageError(
-                f"{folder}: found more than {MAX_FILES:,} files and folders; expected a folder of data; "
-                "fix: name the files, or the folder that holds nothing else"
-            )
 
 
 def _files(base: str, patterns: list[str]) -> list[Path]:

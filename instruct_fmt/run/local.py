@@ -21,6 +21,7 @@ import pyarrow as pa
 from instruct_fmt.errors import DataError, NothingToLearn, Rejection, TooManyRejected, UsageError
 from instruct_fmt.look.report import Report, field_of
 from instruct_fmt.run import contents, manifest, store
+from instruct_fmt.run.bad_rows import bad_row_counts, bad_rows, mark
 from instruct_fmt.run.digest import data_hash
 from instruct_fmt.run.ledger import LEDGER_NAME, read_ledger, write_ledger
 from instruct_fmt.run.manifest import HIT, Manifest
@@ -139,7 +140,7 @@ def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
     read = Unchanged.of(Path(file["filename"]) for source in sources for file in source.dataset.cache_files)
     new = manifest.describe(
         [source.fmt.facts() for source in sources],
-        [data_hash(source.dataset, source.bad) for source in sources],
+        [data_hash(source.dataset) + mark(bad_rows(source.dataset)) for source in sources],
         {"format": options.output_format, "columns": " ".join((*options.keep_columns, *COLUMNS))},
         [source.fmt.settings.template for source in sources],
     )
@@ -226,8 +227,7 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
         job = Job(tuple(sources), staging.work, features[0], batch_size, options.output_format)
         parts = split(sizes, 1 if num_proc == 1 else min(batches, num_proc * _PARTS_PER_WORKER))
         counts, unread = _encode(job, parts, num_proc, options.progress)
-        bad = sum(len(source.bad) for source in sources)
-        counts.update({"rows": bad, "rejected:bad-row": bad} if bad else {})
+        counts.update(bad_row_counts(source.dataset for source in sources))
         ledger = _gather_ledger(job, parts, staging.result)
         _check_named(sources, counts)
         _check_result(sources, counts, ledger)
@@ -276,11 +276,11 @@ def _gather_ledger(job: Job, parts: list[Part], result: Path) -> list[tuple[str,
     """Join the ledgers of all parts in row order; returns each rejection with its dataset's name."""
     found: list[tuple[str, Rejection]] = []
     for part in parts:
-        own = job.sources[part.source].bad
-        first = part.start == 0
-        left_out = [one for one in own if (first or one.row > part.start) and one.row <= part.stop]
-        rejections = sorted((*left_out, *read_ledger(ledger_file(job.folder, part))), key=lambda one: one.row)
-        name = job.sources[part.source].name
+        rejections = read_ledger(ledger_file(job.folder, part))
+        source = job.sources[part.source]
+        name = source.name
+        if not part.start:
+            rejections = [*(bad.rejection() for bad in bad_rows(source.dataset)), *rejections]
         write_ledger(result / LEDGER_NAME, rejections, name if len(job.sources) > 1 else None)
         found.extend((name, rejection) for rejection in rejections)
     (result / LEDGER_NAME).touch()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import datasets
 from instruct_fmt import formatter
 from instruct_fmt.errors import UsageError
 from instruct_fmt.files import is_name
-from instruct_fmt.run.bad_rows import BadRows
 from instruct_fmt.run.config import Config, DatasetConfig
 from instruct_fmt.run.dataset_info import resolve, unnamed
 from instruct_fmt.run.foreign_templates import FALLBACK
@@ -132,8 +130,7 @@ def _source(
     """A dataset with its formatter; one that was `made` for the same options is taken again."""
     path = str(dataset.path)
     place = path if path.startswith("embedded") else near(base, path)
-    bad = BadRows() if dataset.on_bad_row == "reject" else None
-    data = open_dataset(place, split=dataset.split, subset=dataset.name, bad=bad)
+    data = open_dataset(place, split=dataset.split, subset=dataset.name, on_bad_row=dataset.on_bad_row)
     if listed:
         _check_unnamed(dataset, data)
     options = compile_options(config, dataset, base)
@@ -141,9 +138,7 @@ def _source(
     if fmt is None:
         fmt = formatter.compile(**options)
         made.append((options, fmt))
-    # Of a slice the lines behind it are told too: they are the file's.
-    left_out = [] if bad is None else [replace(one, row=min(one.row, len(data))) for one in bad.found]
-    return Source(path, fmt, data, tuple(left_out))
+    return Source(path, fmt, data)
 
 
 def _check_unnamed(dataset: DatasetConfig, data: datasets.Dataset) -> None:

@@ -19,7 +19,6 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from instruct_fmt.errors import Rejection
 from instruct_fmt.run.ledger import write_ledger
 from instruct_fmt.types import EncodedBatch, Unread, add_unread
 
@@ -40,12 +39,11 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A dataset and the formatter for it; `name` is for messages, `bad` what was left out when it was read."""
+    """A dataset and the formatter for it; `name` is for messages."""
 
     name: str
     fmt: Encoder
     dataset: datasets.Dataset
-    bad: tuple[Rejection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
