@@ -91,7 +91,12 @@ def test_text_files(tmp_path: Path) -> None:
         ("a.jsonl", '{"a": 1e999}', "line 1: found '1e999', which is beyond", '{"a": "1e999"}'),
         ("a.jsonl", f'{{"a": {DIGITS}}}', "line 1: found a whole number of too many", f'{{"a": "{DIGITS}"}}'),
         ("a.json", f'[{{}},\n{{"a": {DIGITS}}}]', "line 2: found a whole number of too many", f'[{{"a": "{DIGITS}"}}]'),
-        ("a.json", f'[{{"a": {"[" * 99999}{"]" * 99999}}}, {{"a": 1}}]', "found objects nested too deep", '[{"a": 1}]'),
+        (
+            "a.json",
+            f'[{{"a": {"[" * 99999}{"]" * 99999}}}, {{"a": 1}}]',
+            "found values nested more than 100 deep",
+            '[{"a": 1}]',
+        ),
         ("a.json", '{\n "v": 1, "my rows": [\n{"a": 1}]}', """`jq '.["my rows"]'`""", '[{"a": 1}]'),
         ("a.json", '{\n "a": 1\n}', "one object on several lines", '[{\n "a": 1\n}]'),
         ("a.csv", 'a,b\n"x\ny",2\n3\n', "line 4: found 1 field (['3']); expected 2 fields", 'a,b\n"x\ny",2\n3,4\n'),

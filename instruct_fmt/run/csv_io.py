@@ -1,7 +1,7 @@
 """Reading CSV and TSV without guessing: every column is text, every row has the fields of the header.
 
 In: a file whose first row names its columns. Out: Arrow batches of one schema. A quoted value may hold line breaks
-and be of any length; a blank line is no row.
+and be long; a blank line is no row.
 """
 
 from __future__ import annotations
@@ -16,16 +16,23 @@ from pathlib import Path
 import pyarrow as pa
 
 from instruct_fmt.errors import DataError, shown
-from instruct_fmt.run.packed import opened
+from instruct_fmt.run.bad_rows import BadRow, BadRows
+from instruct_fmt.run.column_names import named_once
+from instruct_fmt.run.packed import LONGEST, not_utf8, opened
 
 _CHUNK_ROWS = 1000
+_CHUNK_TEXT = 1 << 25
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
-_LONGEST = 2**31 - 1
+# The module keeps four bytes for each character of the value that it reads.
+_LONGEST_VALUE = 3 << 24
+_MOST_BLANK = 1_000_000
+_QUOTES = "each quoted value closed before the next column"
+_QUOTES_FIX = 'put a value that holds `"` in quotes, each `"` in it as `""`'
 # A row of a file: the line it begins on, and its fields.
 Numbered = tuple[int, list[str]]
 
 
-def csv_batches(path: Path, delimiter: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def csv_batches(path: Path, delimiter: str, bad: BadRows) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The schema of a file and its rows, a thousand at a time.
 
     Raises (on opening and on reading):
@@ -33,25 +40,15 @@ def csv_batches(path: Path, delimiter: str) -> tuple[pa.Schema, Iterator[pa.Reco
             the text is not UTF-8.
         OSError: the file cannot be read.
     """
-    rows = _rows(path, delimiter)
-    line, header = next(rows, (1, []))
-    if not header:
+    header_is_no_row = BadRows()
+    header = next(_rows(path, delimiter, header_is_no_row), None)
+    if header is None:
         raise DataError(f"{path}: found no rows; expected a header and at least one row; fix: check the file")
-    if len(header) == 1:
-        _check_separator(path, line, header[0], delimiter)
-    schema = pa.schema([(name, pa.string()) for name in named_once(f"{path}, line {line}", header)])
-    return schema, _batches(path, rows, schema)
-
-
-def named_once(where: str, names: Sequence[str]) -> Sequence[str]:
-    """The names of columns, none of them empty or given twice."""
-    wrong = next((name for name in names if not name.strip() or names.count(name) > 1), None)
-    if wrong is None:
-        return names
-    found = (
-        f"the column {wrong!r} twice" if wrong.strip() else f"a column without a name, number {names.index(wrong) + 1}"
-    )
-    raise DataError(f"{where}: found {found}; expected a name of its own for each column; fix: rename it in the file")
+    line, names = header
+    if len(names) == 1:
+        _check_separator(path, line, names[0], delimiter)
+    schema = pa.schema([(name, pa.string()) for name in named_once(f"{path}, line {line}", names)])
+    return schema, _batches(path, delimiter, schema, bad)
 
 
 def _check_separator(path: Path, line: int, name: str, delimiter: str) -> None:
@@ -59,69 +56,115 @@ def _check_separator(path: Path, line: int, name: str, delimiter: str) -> None:
     if other:
         kind = {",": ", or name the file .csv", "\t": ", or name the file .tsv"}.get(other, "")
         raise DataError(
-            f"{path}, line {line}: found one column {name!r}, with {_SEPARATORS[other]} in its name; expected "
+            f"{path}, line {line}: found one column {shown(name)}, with {_SEPARATORS[other]} in its name; expected "
             f"columns separated by {_SEPARATORS[delimiter]}; fix: write the file with {_SEPARATORS[delimiter]}{kind}"
         )
 
 
-def _batches(path: Path, rows: Iterator[Numbered], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    width = len(schema)
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
-        for line, fields in chunk:
-            if len(fields) != width:
-                raise _wrong_width(path, line, fields, schema.names)
-        columns = zip(*(fields for _, fields in chunk), strict=True)
-        yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], schema=schema)
+def _batches(path: Path, delimiter: str, schema: pa.Schema, bad: BadRows) -> Iterator[pa.RecordBatch]:
+    chunk: list[list[str]] = []
+    size = 0
+    for fields in _checked(path, delimiter, schema.names, bad):
+        chunk.append(fields)
+        size += sum(map(len, fields))
+        if len(chunk) == _CHUNK_ROWS or size > _CHUNK_TEXT:
+            yield _batch(chunk, schema)
+            chunk, size = [], 0
+    if chunk:
+        yield _batch(chunk, schema)
 
 
-def _rows(path: Path, delimiter: str) -> Iterator[Numbered]:
-    with _long_values(), opened(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
-        line = 1
+def _batch(rows: list[list[str]], schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=schema
+    )
+
+
+def _checked(path: Path, delimiter: str, names: Sequence[str], bad: BadRows) -> Iterator[list[str]]:
+    """The rows behind the header that have its width."""
+    for line, fields in islice(_rows(path, delimiter, bad), 1, None):
+        if len(fields) == len(names):
+            bad.rows += 1
+            yield fields
+        else:
+            found = f"{_count(fields)} ({shown(fields)})"
+            expected = f"{_count(names)}, as in the header ({shown(list(names))})"
+            bad.add(path, line, found, expected, "put values that hold the separator in quotes, or correct the row")
+
+
+class _Lines:
+    """The lines of a file as text, in which bytes that are not UTF-8 are surrogates; `wrong` says that some were."""
+
+    def __init__(self, path: Path, file: io.BufferedReader) -> None:
+        self._path, self._file = path, file
+        self._first = True
+        self.number = 0
+        self.wrong: tuple[int, str] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        while raw := self._file.readline(LONGEST + 1):
+            if len(raw) > LONGEST:
+                found = f"a line of more than {LONGEST:,} bytes"
+                raise BadRow(str(self._path), self.number + 1, found, "shorter ones", "split the row").error()
+            # A lone carriage return ends a line, too.
+            pieces = raw.splitlines(keepends=True) if b"\r" in raw else [raw]
+            del raw
+            yield from map(self._text, pieces)
+
+    def _text(self, raw: bytes) -> str:
+        self.number += 1
+        encoding, self._first = ("utf-8-sig" if self._first else "utf-8"), False
         try:
-            for fields in reader:
-                if fields:
-                    yield line, fields
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(
-                f"{path}, line {line}: found a row whose quotes do not match ({error}); expected each quoted value "
-                'closed before the next column; fix: put a value that holds `"` in quotes, each `"` in it as `""`'
-            ) from None
+            return raw.decode(encoding)
         except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}, line {_first_bad_line(path)}: found bytes that are not UTF-8 ({error.reason}); "
-                "expected text; fix: save the file as UTF-8"
-            ) from None
+            self.wrong = self.wrong or (self.number, not_utf8(error))
+            return raw.decode(encoding, "surrogateescape")
+
+
+def _rows(path: Path, delimiter: str, bad: BadRows) -> Iterator[Numbered]:
+    """All rows, blank ones left out; where quotes do not match, reading goes on with the next line."""
+    with _long_values(), opened(path) as file:
+        lines = _Lines(path, file)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        blank = 0
+        while True:
+            line = lines.number + 1
+            try:
+                fields = next(reader, None)
+            except csv.Error as error:
+                _add_wrong(path, line, error, lines, bad)
+                continue
+            if fields is None:
+                return
+            if lines.wrong:
+                bad.add(path, lines.wrong[0], lines.wrong[1], "text", "save the file as UTF-8")
+                lines.wrong = None
+            elif fields:
+                blank = 0
+                yield line, fields
+            elif (blank := blank + 1) > _MOST_BLANK:
+                raise BadRow(str(path), line, f"{blank:,} blank lines", "rows", "remove them").error()
+
+
+def _add_wrong(path: Path, line: int, error: csv.Error, lines: _Lines, bad: BadRows) -> None:
+    """Add a row whose quotes do not match; one that goes on and on took the rows behind it along, and is an error."""
+    kind = str(error)
+    found, lines.wrong = f"a row whose quotes do not match ({kind})", None
+    if "unexpected end" in kind or "field limit" in kind:
+        if "field limit" in kind:
+            found = f"a value of more than {_LONGEST_VALUE:,} characters, perhaps of a quote that is not closed"
+        raise BadRow(str(path), line, found, _QUOTES, _QUOTES_FIX).error()
+    bad.add(path, line, found, _QUOTES, _QUOTES_FIX)
 
 
 @contextmanager
 def _long_values() -> Iterator[None]:
-    """Values of any length: the module's own limit, one for the whole process, is 128 KiB."""
-    before = csv.field_size_limit(_LONGEST)
+    """Longer values than the module's own limit, one for the whole process, of 128 KiB."""
+    before = csv.field_size_limit(_LONGEST_VALUE)
     try:
         yield
     finally:
         csv.field_size_limit(before)
-
-
-def _first_bad_line(path: Path) -> int:
-    """The line of the first bytes that are not UTF-8; the decoder knows only its own block."""
-    with opened(path) as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                raw.decode()
-            except UnicodeDecodeError:
-                return number
-    return 1
-
-
-def _wrong_width(path: Path, line: int, fields: Sequence[str], names: Sequence[str]) -> DataError:
-    return DataError(
-        f"{path}, line {line}: found {_count(fields)} ({shown(list(fields))}); expected {_count(names)}, as in the "
-        f"header ({shown(list(names))}); fix: put values that hold the separator in quotes, or correct the row"
-    )
 
 
 def _count(fields: Sequence[str]) -> str:

@@ -6,6 +6,8 @@ In: a folder and the name of a split. Out: paths in order, all of one kind. No f
 from __future__ import annotations
 
 import glob
+import os
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -13,15 +15,60 @@ from datasets.data_files import DataFilesList, EmptyDatasetError, get_data_patte
 
 from instruct_fmt.errors import UsageError
 from instruct_fmt.run.packed import kinds_of
+from instruct_fmt.run.places import odd_kind
 
 # Kinds of files that stand beside data and are none.
 _BESIDE = ("", ".md", ".rst", ".py", ".sh", ".yaml", ".yml", ".ipynb", ".toml", ".cfg", ".ini", ".log", ".lock")
+_MOST_FILES = 10_000
+_CARD = 1 << 20
+
+
+def check_members(folder: Path, kinds: Collection[str]) -> None:
+    """Refuse a folder with more files than a dataset has, or with members that would be passed over in silence.
+
+    Raises:
+        UsageError: there are too many, or a link to a folder or to nowhere, a pipe or the like among the data.
+        OSError: a folder inside cannot be read.
+    """
+    waiting, count = [str(folder)], 0
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if count > _MOST_FILES:
+                    raise UsageError(
+                        f"{folder}: found more than {_MOST_FILES:,} files and folders in it; expected a folder of one "
+                        "dataset; fix: name the folder that holds the data"
+                    )
+                if entry.name.startswith((".", "__")):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.is_dir() or kinds_of(Path(entry.name))[0] in kinds:
+                    _check_member(Path(entry.path), entry)
+
+
+def _check_member(path: Path, entry: os.DirEntry[str]) -> None:
+    try:
+        mode = entry.stat().st_mode
+    except OSError as error:
+        found = f"a link that leads nowhere ({error.strerror})"
+    else:
+        found = "a link to a folder" if stat.S_ISDIR(mode) else odd_kind(mode) or ""
+    if found:
+        raise UsageError(
+            f"{path}: found {found} among the data; expected files; fix: remove it, or name each file that you want "
+            "under `datasets`"
+        )
 
 
 def has_own_rules(folder: Path) -> bool:
     """Whether a dataset card says which files are a split."""
     card = folder / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    if not card.is_file():
+        return False
+    with card.open(encoding="utf-8", errors="replace") as file:
+        text = file.read(_CARD)
     return text.startswith("---") and "\nconfigs:" in text.split("\n---")[0]
 
 

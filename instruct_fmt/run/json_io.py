@@ -9,38 +9,26 @@ A nested null is such a case because Arrow cannot tell it from a key that was ne
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import chain, islice
-from math import isinf
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 
-from instruct_fmt.errors import DataError, shown
-from instruct_fmt.run.json_shape import Shape, arrow_type, merge, safe_shape
-from instruct_fmt.run.packed import kinds_of, opened
-
-Row = dict[str, Any]
+from instruct_fmt.errors import shown
+from instruct_fmt.run.bad_rows import BadRows, no_rows
+from instruct_fmt.run.column_names import MOST_COLUMNS, name_fault
+from instruct_fmt.run.json_array import EXPECTED, Check, Row, array_rows
+from instruct_fmt.run.json_holders import check_one_object, check_only_row
+from instruct_fmt.run.json_shape import Shape, arrow_type, merge, shape_of
+from instruct_fmt.run.json_values import DECODER, Refused, check_depth, syntax, why
+from instruct_fmt.run.packed import not_utf8, numbered_lines, opened, skip_blank, too_large
 
 _CHUNK_ROWS = 1000
-# The usual names of what holds the rows, where a file is one object.
-_HOLDERS = (
-    "data",
-    "rows",
-    "train",
-    "test",
-    "validation",
-    "examples",
-    "instances",
-    "items",
-    "records",
-    "samples",
-    "dataset",
-)
-_TRANSPOSE = "jq '[to_entries[] | .key as $key | .value | map({($key): .})] | transpose | map(add)'"
 
 
 @dataclass(frozen=True)
@@ -56,64 +44,59 @@ class JsonRows:
     schema: pa.Schema
 
     @classmethod
-    def open(cls, *paths: Path) -> JsonRows:
-        """Read the files once to find their columns and their types."""
+    def open(cls, *paths: Path, bad: BadRows | None = None) -> JsonRows:
+        """Read the files once to find their columns and their types, and their bad rows."""
+        bad = bad or BadRows()
         shapes: dict[str, Shape] = {}
+        names = _Names()
         for path in paths:
-            count = 0
-            for row in read_rows(path):
-                count += 1
+            before = bad.rows
+            for row in read_rows(path, names.check, bad):
                 for name, value in row.items():
-                    shapes[name] = merge(shapes.get(name, "null"), safe_shape(value))
-            if not count or not shapes:
-                raise DataError(f"{path}: found no rows; expected at least one JSON object; fix: check the file")
-            _check_names(path, shapes)
+                    shapes[name] = merge(shapes.get(name, "null"), shape_of(value))
+            if bad.rows == before or not shapes:
+                raise no_rows(path, bad)
         return cls(paths, pa.schema([pa.field(name, arrow_type(shape)) for name, shape in shapes.items()]))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, a thousand at a time."""
-        rows = chain.from_iterable(map(read_rows, self.paths))
+        # The same rows as before are bad, and are listed already.
+        again, names = BadRows("reject"), _Names()
+        rows = chain.from_iterable(read_rows(path, names.check, again) for path in self.paths)
         while chunk := list(islice(rows, _CHUNK_ROWS)):
             columns = [_column([row.get(field.name) for row in chunk], field.type) for field in self.schema]
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
-class _Refused(Exception):
-    """JSON that Python reads and that means two things, or nothing."""
+@dataclass(slots=True)
+class _Names:
+    """The names of the columns so far."""
 
-    def __init__(self, found: str, fix: str) -> None:
-        super().__init__(found)
-        self.found, self.fix = found, fix
+    seen: set[str] = field(default_factory=set)
 
-
-def _object_of(pairs: list[tuple[str, Any]]) -> Row:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _Refused(f"the key {twice!r} twice in one object", "keep one of the two, or rename one")
-    return found
-
-
-def _no_number(name: str) -> NoReturn:
-    raise _Refused(f"{name}, which is no number of JSON", "write null or a text in its place")
-
-
-def _float(text: str) -> float:
-    number = float(text)
-    if isinf(number):
-        raise _Refused(f"{shown(text)}, which is beyond the numbers of 64 bits", "write it as a text")
-    return number
+    def check(self, row: Row) -> None:
+        """Refuse a row with a name that no column can have, or with one too many."""
+        if row.keys() <= self.seen:
+            return
+        new = row.keys() - self.seen
+        fault = next(filter(None, map(name_fault, new)), None)
+        if fault:
+            raise Refused(fault, "rename the key")
+        if len(new) + len(self.seen) > MOST_COLUMNS:
+            found = f"more than {MOST_COLUMNS:,} columns, the most there may be"
+            raise Refused(found, "put what changes from row to row into one column, as an object or a list")
+        self.seen |= new
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_no_number, parse_float=_float)
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """The objects of a file, one at a time; see `JsonRows` for the errors."""
+def read_rows(path: Path, check: Check, bad: BadRows) -> Iterator[Row]:
+    """The objects of a file, one at a time; bad ones go to `bad`, and good ones are counted there."""
     with opened(path) as file:
-        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    yield from _array_rows(path) if start.startswith(b"[") else _line_rows(path)
+        skipped = skip_blank(file)
+        start = file.peek().removeprefix(b"\xef\xbb\xbf").lstrip()
+        read = array_rows if start.startswith(b"[") else _line_rows
+        for row in read(path, file, skipped + 1, check, bad):
+            bad.rows += 1
+            yield row
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -123,174 +106,49 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
-def _line_rows(path: Path) -> Iterator[Row]:
-    with opened(path) as file:
-        count = 0
-        for number, raw in enumerate(file, 1):
-            if raw.strip():
-                row = _object(path, number, _parsed(path, number, raw, not count))
-                yield row
-                count += 1
+def _line_rows(path: Path, file: io.BufferedReader, first: int, check: Check, bad: BadRows) -> Iterator[Row]:
+    count = 0
+    only: Row = {}
+    for number, line in numbered_lines(file, first):
+        row = _row(path, number, line, check, bad, alone=not count)
+        if row is not None:
+            count += 1
+            only = row if count == 1 else {}
+            yield row
     if count == 1:
-        _check_rows(path, row, _HOLDERS)
-        _check_columns(path, row)
+        check_only_row(path, only)
 
 
-def _parsed(path: Path, number: int, raw: bytes, first: bool) -> Any:
+def _row(path: Path, number: int, line: list[bytes], check: Check, bad: BadRows, *, alone: bool) -> Row | None:
+    """The object of a line; None for a bad row. Before any other, it may be the first line of a larger object."""
     try:
-        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        return _DECODER.decode(text)
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, number, error) from None
+        return _parsed(line, number, check)
     except json.JSONDecodeError as error:
-        if first:
-            _check_one_object(path)
-        found = f"{shown(text.strip())} ({error.msg} at column {error.colno})"
-        raise _bad(path, number, found, "correct or remove the line") from None
-    except (_Refused, RecursionError, ValueError) as error:
-        raise _bad(path, number, *_why(error)) from None
-
-
-def _why(error: Exception) -> tuple[str, str]:
-    """What was found, and the fix, for JSON that is well formed and still cannot be read."""
-    if isinstance(error, _Refused):
-        return error.found, error.fix
-    if isinstance(error, RecursionError):
-        return "objects nested too deep", "remove the object"
-    # The one `ValueError` that `int` raises here: Python limits the digits it reads.
-    return "a whole number of too many digits", "write it as a text"
-
-
-def _array_rows(path: Path) -> Iterator[Row]:
-    with opened(path) as file:
-        raw = file.read()
-    try:
-        text = raw.decode("utf-8-sig")
+        if alone:
+            check_one_object(path)
+        found, fix = syntax(error.doc, error), "correct or remove the line"
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, raw.count(b"\n", 0, error.start) + 1, error) from None
-    del raw
-    yield from _elements(path, text)
+        found, fix = not_utf8(error), "save the file as UTF-8"
+    except (Refused, RecursionError, ValueError) as error:
+        found, fix = why(error)
+    bad.add(path, number, found, EXPECTED, fix)
+    return None
 
 
-def _elements(path: Path, text: str) -> Iterator[Row]:
-    """The elements of an array, one at a time, so that Python objects never pile up."""
-    decode: Callable[[str, int], tuple[Any, int]] = _DECODER.raw_decode
-    position = _skip(text, text.index("[") + 1)
-    if text[position : position + 1] == "]":
-        return
-    while True:
-        try:
-            value, end = decode(text, position)
-        except json.JSONDecodeError as error:
-            line = text.count("\n", 0, error.pos) + 1
-            found = f"{shown(text[error.pos : error.pos + 40])} ({error.msg})"
-            raise _bad(path, line, found, "correct the file there") from None
-        except (_Refused, RecursionError, ValueError) as error:
-            found, fix = _why(error)
-            line = text.count("\n", 0, position) + 1
-            raise _bad(path, line, f"{found}, in the object that begins here", fix) from None
-        yield _object(path, text.count("\n", 0, position) + 1 if not isinstance(value, dict) else 0, value)
-        position = _skip(text, end)
-        mark = text[position : position + 1]
-        if mark not in (",", "]") or (mark == "]" and text[position + 1 :].strip()):
-            line = text.count("\n", 0, position) + 1
-            found = shown(text[position : position + 40])
-            raise _bad(path, line, found, "put `,` between two objects and one `]` at the end")
-        if mark == "]":
-            return
-        position = _skip(text, position + 1)
+def _parsed(line: list[bytes], number: int, check: Check) -> Row:
+    """The object of a line, which is taken out of its list so that memory holds a large one once.
 
-
-def _skip(text: str, position: int) -> int:
-    while text[position : position + 1] in {" ", "\t", "\n", "\r"}:
-        position += 1
-    return position
-
-
-def _object(path: Path, line: int, value: Any) -> Row:
-    if not isinstance(value, dict):
-        raise _bad(path, line, f"{type(value).__name__} {shown(value)}", "write each row as an object")
-    return value
-
-
-def _check_rows(path: Path, row: Row, names: Iterable[str]) -> None:
-    """Refuse a file whose only object holds the rows, as one of columns or of splits does."""
-    found = [name for name in names if isinstance(row.get(name), list) and row[name] and isinstance(row[name][0], dict)]
+    Raises:
+        Refused: it is no object that can be kept as it is.
+        ValueError: it is no JSON, or no UTF-8.
+    """
+    found = too_large(line[0])
     if found:
-        query = f".{found[0]}" if found[0].isidentifier() and found[0].isascii() else f"'.[{json.dumps(found[0])}]'"
-        raise DataError(
-            f"{path}: found one object with a list of objects under {' and '.join(map(repr, found))}; expected an "
-            f"array of JSON objects or one object per line; fix: write the list alone, as `jq {query}` does, or, if "
-            "the object is one row, put it in `[` and `]`"
-        )
-
-
-def _check_columns(path: Path, row: Row) -> None:
-    """Refuse a file whose only object holds columns, or rows by their numbers, as pandas writes them."""
-    values = list(row.values())
-    if not values or kinds_of(path)[0] != ".json":
-        return
-    texts = len(values) > 1 and all(isinstance(value, list) and value and _are_texts(value) for value in values)
-    if all(map(_is_numbered, values)) or (texts and len(set(map(len, values))) == 1):
-        found, fix = "a column under each key", f"write rows, as `{_TRANSPOSE}` does"
-    elif _is_numbered(row) and all(isinstance(value, dict) for value in values):
-        found, fix = "a row under each number", "write a list of them, as `jq '[.[]]'` does"
-    else:
-        return
-    raise DataError(
-        f"{path}: found one object with {found} ({shown(list(row))}); expected an array of JSON objects or one object "
-        f"per line; fix: {fix}, or, if the object is one row, put it in `[` and `]`"
-    )
-
-
-def _are_texts(values: list[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
-def _is_numbered(value: Any) -> bool:
-    """Whether the keys of an object are 0, 1, 2 and so on."""
-    return isinstance(value, dict) and bool(value) and list(value) == [str(number) for number in range(len(value))]
-
-
-def _check_names(path: Path, names: Iterable[str]) -> None:
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"{path}: found the key {shown(name)}, which holds half a surrogate pair; expected a name for a "
-                "column; fix: rename the key"
-            ) from None
-
-
-def _check_one_object(path: Path) -> None:
-    """Refuse a file that is one object on several lines, by what it holds."""
-    with opened(path) as file:
-        raw = file.read()
-    try:
-        text = raw.decode("utf-8-sig").strip()
-        row, end = _DECODER.raw_decode(text)
-    except (_Refused, RecursionError, ValueError):
-        return
-    if isinstance(row, dict) and text.startswith("{", _skip(text, end)):
-        raise DataError(
-            f"{path}: found objects on several lines each; expected an array of JSON objects or one object per line; "
-            "fix: write each on one line, as `jq -c .` does"
-        )
-    if isinstance(row, dict) and end == len(text):
-        _check_rows(path, row, row)
-        _check_columns(path, row)
-        raise DataError(
-            f"{path}: found one object on several lines; expected an array of JSON objects or one object per line; "
-            "fix: put `[` before it and `]` behind it"
-        )
-
-
-def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
-    return _bad(path, line, f"bytes that are not UTF-8 ({error.reason})", "save the file as UTF-8")
-
-
-def _bad(path: Path, line: int, found: str, fix: str) -> DataError:
-    return DataError(
-        f"{path}, line {line}: found {found}; expected an array of JSON objects or one object per line; fix: {fix}"
-    )
+        raise Refused(found, "split the object, or remove it")
+    brackets = line[0].count(b"[") + line[0].count(b"{")
+    value = DECODER.decode(line.pop().decode("utf-8-sig" if number == 1 else "utf-8"))
+    if not isinstance(value, dict):
+        raise Refused(f"{type(value).__name__} {shown(value)}", "write each row as an object")
+    check_depth(value, brackets)
+    check(value)
+    return value

@@ -13,6 +13,8 @@ import pyarrow as pa
 Shape = Any
 
 _MAX_KEYS = 64
+# Arrow writes no more than 64 levels; what lies deeper is kept as JSON.
+_MAX_DEPTH = 32
 _LEAVES: Mapping[str, pa.DataType] = {
     "null": pa.null(),
     "bool": pa.bool_(),
@@ -24,7 +26,7 @@ _LEAVES: Mapping[str, pa.DataType] = {
 _NAMES: Mapping[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
 
 
-def shape_of(value: Any, nested: bool = False) -> Shape:
+def shape_of(value: Any, depth: int = 0) -> Shape:
     """How Arrow could hold a value; "json" where it could not without a loss.
 
     >>> shape_of({"role": "user", "content": ["a"]})
@@ -33,16 +35,16 @@ def shape_of(value: Any, nested: bool = False) -> Shape:
     ('json', 'json')
     """
     if value is None:
-        return "json" if nested else "null"
+        return "json" if depth else "null"
+    if isinstance(value, (dict, list)) and depth >= _MAX_DEPTH:
+        return "json"
     if isinstance(value, dict):
-        fields = tuple((key, shape_of(item, True)) for key, item in value.items())
+        fields = tuple((key, shape_of(item, depth + 1)) for key, item in value.items())
         # An empty struct cannot be written to Parquet.
-        fits = 0 < len(fields) <= _MAX_KEYS and all(key.isascii() or _encodes(key) for key in value)
+        fits = 0 < len(fields) <= _MAX_KEYS and all(map(_fits, value))
         return ("struct", fields) if fits and not _any_json(fields) else "json"
     if isinstance(value, list):
-        item: Shape = "null"
-        for shape in dict.fromkeys(shape_of(item, True) for item in value):
-            item = merge(item, shape)
+        item = _item_shape(value, depth + 1)
         return "json" if item == "json" else ("list", item)
     if isinstance(value, str):
         return "string" if value.isascii() or _encodes(value) else "json"
@@ -96,12 +98,14 @@ def _merge_structs(left: dict[str, Shape], right: dict[str, Shape]) -> Shape:
     return "json" if _any_json(fields) else ("struct", fields)
 
 
-def safe_shape(value: Any) -> Shape:
-    """`shape_of`, for values nested however deep."""
-    try:
-        return shape_of(value)
-    except RecursionError:
-        return "json"
+def _item_shape(items: list[Any], depth: int) -> Shape:
+    """The shape of all items of a list; those of one plain type are told at once, since they may be millions."""
+    if set(map(type, items)) == {int}:
+        return "int" if min(items) >= -(2**63) and max(items) < 2**63 else "json"
+    found: Shape = "null"
+    for shape in dict.fromkeys(shape_of(item, depth) for item in items):
+        found = merge(found, shape)
+    return found
 
 
 def _until(keys: Iterator[str], stop: str) -> Iterator[str]:
@@ -113,6 +117,10 @@ def _until(keys: Iterator[str], stop: str) -> Iterator[str]:
 
 def _any_json(fields: tuple[tuple[str, Shape], ...]) -> bool:
     return any(shape == "json" for _, shape in fields)
+
+
+def _fits(key: str) -> bool:
+    return "\0" not in key and (key.isascii() or _encodes(key))
 
 
 def _encodes(text: str) -> bool:

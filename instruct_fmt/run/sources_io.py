@@ -6,39 +6,51 @@ guessed: see `json_io` for JSON; every column of a CSV file is text. Suffixes co
 
 from __future__ import annotations
 
-import hashlib
-import os
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 import datasets
 import pyarrow as pa
-import pyarrow.parquet as pq
+import yaml
 
 from instruct_fmt.embedded import records_path, sample_path
 from instruct_fmt.errors import DataError, UsageError, shown
-from instruct_fmt.run.csv_io import csv_batches, named_once
-from instruct_fmt.run.folder_io import has_own_rules, split_files
+from instruct_fmt.run.arrow_io import arrow_file, parquet_batches
+from instruct_fmt.run.bad_rows import BadRows, OnBadRow, no_rows
+from instruct_fmt.run.converted import Batches, converted, unchanged
+from instruct_fmt.run.csv_io import csv_batches
+from instruct_fmt.run.folder_io import check_members, has_own_rules, split_files
 from instruct_fmt.run.json_io import JsonRows
-from instruct_fmt.run.packed import OPENERS, kinds_of, opened
+from instruct_fmt.run.packed import OPENERS, kinds_of
+from instruct_fmt.run.places import home, place_of
+from instruct_fmt.run.text_io import text_batches
 
 __all__ = ["open_dataset"]
 
 _EMBEDDED: dict[str, Callable[[], Path]] = {"embedded": sample_path, "embedded/records": records_path}
-_HASH_BYTES = 1 << 20
-# Part of the key of a converted file; raise it when the conversion changes.
-_CONVERSION = "4"
 _DOCUMENT = "document"
-_TEXT_ROWS = 10_000
 _GLOB = frozenset("*?[")
+_LONG = 300
+# What `datasets` raises for names, cards, scripts and folders that it cannot read.
+_NOT_LOADED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+    datasets.exceptions.DatasetsError,
+    pa.ArrowException,
+    yaml.YAMLError,
+)
 
-Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
 
-
-def open_dataset(name: str, *, split: str = "train", subset: str | None = None) -> datasets.Dataset:
+def open_dataset(
+    name: str, *, split: str = "train", subset: str | None = None, on_bad_row: OnBadRow = "error"
+) -> datasets.Dataset:
     """Open a dataset.
 
     Args:
@@ -47,6 +59,8 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
             name on the Hub. A `.txt` file has one row a line, in a column `text`; a line of blanks is none.
         split: name of the split, or a slice such as ``train[:100]``; a single file is the split ``train``.
         subset: the configuration of a dataset on the Hub; ``document`` makes one row of each whole `.txt` file.
+        on_bad_row: what becomes of a row of JSON, CSV or text that cannot be read: ``error``, or ``reject``, which
+            leaves it out; `bad_rows.bad_rows(dataset)` lists them, and `prepare` puts them into its ledger.
 
     The files of a folder are of one kind, and each is read as it would be alone; which are a split, their names say as
     in `datasets`, or the folder's dataset card, in which case `datasets` reads them.
@@ -58,24 +72,24 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None) 
     >>> open_dataset("embedded", split="train[:3]").num_rows
     3
     """
-    path = _EMBEDDED[name]() if name in _EMBEDDED else Path(name).expanduser()
-    if path.is_dir():
-        return _folder(path, split, subset)
-    if path.is_file():
-        return _slice(_file(path, subset), split, str(path))
+    if on_bad_row not in get_args(OnBadRow):
+        raise UsageError(
+            f"on_bad_row: found {on_bad_row!r}; expected 'error' or 'reject'; fix: use one of them, or leave it out"
+        )
+    path = _EMBEDDED[name]() if name in _EMBEDDED else home(name)
+    place = "nothing" if not _GLOB.isdisjoint(name) and not path.exists() else place_of(name, path)
+    if place == "folder":
+        return _folder(path, split, subset, on_bad_row)
+    if place == "file":
+        return _slice(_file(path, subset, on_bad_row), split, str(path))
     if not _GLOB.isdisjoint(name):
         raise UsageError(f"{name}: found a pattern; expected one file or folder; fix: name each file under `datasets`")
-    if path.is_symlink():
-        raise UsageError(
-            f"{name}: found a link to {path.readlink()}, where there is no such file or folder; expected one; "
-            "fix: correct the link"
-        )
     if kinds_of(path)[0] in _READERS or path.is_absolute() or name.startswith("."):
         raise UsageError(f"{name}: found no such file or folder; expected one; fix: correct the path")
     return _hub(name, split, subset)
 
 
-def _file(path: Path, subset: str | None) -> datasets.Dataset:
+def _file(path: Path, subset: str | None, on_bad_row: OnBadRow) -> datasets.Dataset:
     kind, packing = kinds_of(path)
     if kind not in _READERS or (packing and kind in _WHOLE):
         raise UsageError(
@@ -87,10 +101,10 @@ def _file(path: Path, subset: str | None) -> datasets.Dataset:
             f"{path}: found the name {subset!r} for a file; expected none, which is for datasets of the Hub, or "
             f"{_DOCUMENT!r} for a whole .txt file as one row; fix: leave `name` out"
         )
-    return _read([path], kind, whole=subset is not None)
+    return _read([path], kind, on_bad_row, whole=subset is not None)
 
 
-def _read(paths: Sequence[Path], kind: str, *, whole: bool = False) -> datasets.Dataset:
+def _read(paths: Sequence[Path], kind: str, on_bad_row: OnBadRow, *, whole: bool = False) -> datasets.Dataset:
     """Files of one kind as one dataset; JSON files share their columns' types, others must agree on them."""
     empty = next((path for path in paths if not path.stat().st_size), None)
     if empty:
@@ -98,15 +112,7 @@ def _read(paths: Sequence[Path], kind: str, *, whole: bool = False) -> datasets.
     reader = partial(_text, whole=True) if whole else _READERS[kind]
     parts: list[datasets.Dataset] = []
     for group in [paths] if reader is _json else [[path] for path in paths]:
-        try:
-            parts.append(reader(*group))
-        except pa.ArrowException as error:
-            raise DataError(
-                f"{group[0]}: found data that cannot be read ({error}); expected a {kind} file; "
-                "fix: write the file again"
-            ) from error
-        if not len(parts[-1]):
-            raise DataError(f"{group[0]}: found no rows; expected at least one; fix: check how it was written")
+        parts.append(reader(*group, bad=BadRows(on_bad_row)))
         if parts[-1].features != parts[0].features:
             raise DataError(
                 f"{group[0]}: found the columns {shown(parts[-1].features)}; expected those of {paths[0]}, "
@@ -115,71 +121,35 @@ def _read(paths: Sequence[Path], kind: str, *, whole: bool = False) -> datasets.
     return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 
 
-def _json(*paths: Path) -> datasets.Dataset:
-    def read() -> Batches:
-        rows = JsonRows.open(*paths)
+def _json(*paths: Path, bad: BadRows) -> datasets.Dataset:
+    def read(bad: BadRows) -> Batches:
+        rows = JsonRows.open(*paths, bad=bad)
         return rows.schema, rows.batches()
 
-    return _converted(paths, read)
+    return converted(paths, read, bad)
 
 
-def _csv(path: Path, *, delimiter: str) -> datasets.Dataset:
+def _csv(path: Path, *, delimiter: str, bad: BadRows) -> datasets.Dataset:
     """All columns as text: "NA" and "007" stay what they are."""
-    return _converted([path], lambda: csv_batches(path, delimiter))
+    return converted([path], partial(csv_batches, path, delimiter), bad)
 
 
-def _text(path: Path, *, whole: bool = False) -> datasets.Dataset:
-    """One row a line, or one of the whole file."""
-    schema = pa.schema([(_TEXT, pa.string())])
-
-    def rows() -> Iterator[str]:
-        with opened(path) as file:
-            if whole:
-                yield _decoded(path, 1, file.read())
-                return
-            for number, raw in enumerate(file, 1):
-                line = _decoded(path, number, raw).rstrip("\r\n")
-                if line.strip():
-                    yield line
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        found = rows()
-        while chunk := list(islice(found, _TEXT_ROWS)):
-            yield pa.RecordBatch.from_arrays([pa.array(chunk, pa.string())], schema=schema)
-
-    return _converted([path], lambda: (schema, batches()), _DOCUMENT if whole else "")
+def _text(path: Path, *, bad: BadRows, whole: bool = False) -> datasets.Dataset:
+    return converted([path], partial(text_batches, path, whole=whole), bad, _DOCUMENT if whole else "")
 
 
-def _decoded(path: Path, line: int, raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8-sig" if line == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        line += raw.count(b"\n", 0, error.start)
-        raise DataError(
-            f"{path}, line {line}: found bytes that are not UTF-8 ({error.reason}); expected text; "
-            "fix: save the file as UTF-8"
-        ) from None
+def _parquet(path: Path, *, bad: BadRows) -> datasets.Dataset:
+    return converted([path], lambda _: parquet_batches(path), bad)
 
 
-def _parquet(path: Path) -> datasets.Dataset:
-    def read() -> Batches:
-        file = pq.ParquetFile(path)
-        named_once(str(path), file.schema_arrow.names)
-        return file.schema_arrow, file.iter_batches(batch_size=1000)
-
-    return _converted([path], read)
-
-
-def _arrow(path: Path) -> datasets.Dataset:
-    try:
-        with pa.memory_map(str(path)) as source:
-            named_once(str(path), pa.ipc.open_stream(source).schema.names)
-    except pa.ArrowInvalid:
-        # Not the stream format that `datasets` writes: the file format, also known as Feather.
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
-        named_once(str(path), file.schema.names)
-        return datasets.Dataset(file.read_all())
-    return datasets.Dataset.from_file(str(path))
+def _arrow(path: Path, *, bad: BadRows) -> datasets.Dataset:
+    check = unchanged([path])
+    batches = arrow_file(path)
+    check()
+    found = datasets.Dataset.from_file(str(path)) if batches is None else converted([path], lambda _: batches, bad)
+    if not len(found):
+        raise no_rows(path, bad)
+    return found
 
 
 _READERS: dict[str, Callable[..., datasets.Dataset]] = {
@@ -194,61 +164,45 @@ _READERS: dict[str, Callable[..., datasets.Dataset]] = {
 }
 # Kinds that are compressed inside, if at all.
 _WHOLE = (".parquet", ".arrow")
-_TEXT = "text"
 
 
-def _converted(paths: Sequence[Path], read: Callable[[], Batches], how: str = "") -> datasets.Dataset:
-    """The files as a memory-mapped Arrow file in the cache, named by its content; written once."""
-    cache = Path(datasets.config.HF_DATASETS_CACHE) / "instruct_fmt" / "sources"
-    target = cache / f"{_content_hash(paths, how)}.arrow"
-    if not target.is_file():
-        schema, batches = read()
-        cache.mkdir(parents=True, exist_ok=True)
-        staging = cache / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        try:
-            with pa.ipc.new_stream(str(staging), schema) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-            staging.replace(target)
-        finally:
-            staging.unlink(missing_ok=True)
-    return datasets.Dataset.from_file(str(target))
-
-
-def _content_hash(paths: Sequence[Path], how: str) -> str:
-    digest = hashlib.sha256(f"{_CONVERSION} {how}\n".encode())
-    for path in paths:
-        digest.update(f"{''.join(kinds_of(path))} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            for block in _blocks(file.read):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    while block := read(_HASH_BYTES):
-        yield block
-
-
-def _folder(path: Path, split: str, subset: str | None) -> datasets.Dataset:
+def _folder(path: Path, split: str, subset: str | None, on_bad_row: OnBadRow) -> datasets.Dataset:
     """A folder of `save_to_disk`, or one of data files."""
     saved = (path / "state.json").is_file()
     if not saved and not (path / "dataset_dict.json").is_file():
-        return _data_folder(path, split, subset)
+        return _data_folder(path, split, subset, on_bad_row)
     if subset is not None:
         raise UsageError(f"{path}: found the name {subset!r} for a saved dataset; expected none; fix: leave `name` out")
-    found = datasets.load_from_disk(str(path))
+    found = _saved(path)
     if isinstance(found, datasets.Dataset):
-        return _slice(found, split, str(path))
+        return _slice(_whole(found), split, str(path))
     name = split.split("[")[0]
     if name not in found:
         raise UsageError(
             f"{path}: found no split {name!r}; expected one of {', '.join(found)}; fix: set `split` to one of them"
         )
-    return _slice(found[name], split.replace(name, "train", 1), str(path))
+    return _slice(_whole(found[name]), split.replace(name, "train", 1), str(path))
 
 
-def _data_folder(path: Path, split: str, subset: str | None) -> datasets.Dataset:
+def _saved(path: Path) -> datasets.Dataset | datasets.DatasetDict:
+    try:
+        return datasets.load_from_disk(str(path))
+    except _NOT_LOADED as error:
+        raise DataError(
+            f"{path}: found a saved dataset that cannot be loaded ({_first_line(error)}); expected what "
+            "`save_to_disk` writes; fix: save it again"
+        ) from error
+
+
+def _whole(dataset: datasets.Dataset) -> datasets.Dataset:
+    """A saved dataset whose files hold what they should."""
+    for found in dataset.cache_files:
+        arrow_file(Path(found["filename"]))
+    return dataset
+
+
+def _data_folder(path: Path, split: str, subset: str | None, on_bad_row: OnBadRow) -> datasets.Dataset:
+    check_members(path, _READERS)
     if subset not in (None, _DOCUMENT) or has_own_rules(path):
         return _hub(str(path), split, subset)
     parts = []
@@ -257,18 +211,18 @@ def _data_folder(path: Path, split: str, subset: str | None) -> datasets.Dataset
         files = split_files(path, name, _READERS)
         if not files:
             return _hub(str(path), split, subset)
-        found = _file(files[0], subset) if len(files) == 1 else _many(path, files, subset)
+        found = _file(files[0], subset, on_bad_row) if len(files) == 1 else _many(path, files, subset, on_bad_row)
         parts.append(_slice(found, part.replace(name, "train", 1), str(path)))
     return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 
 
-def _many(path: Path, files: Sequence[Path], subset: str | None) -> datasets.Dataset:
+def _many(path: Path, files: Sequence[Path], subset: str | None, on_bad_row: OnBadRow) -> datasets.Dataset:
     kind = kinds_of(files[0])[0]
     if subset is not None and kind != ".txt":
         raise UsageError(
             f"{path}: found the name {subset!r} for files of kind {kind!r}; expected .txt files; fix: leave `name` out"
         )
-    return _read(files, kind, whole=subset is not None)
+    return _read(files, kind, on_bad_row, whole=subset is not None)
 
 
 def _slice(dataset: datasets.Dataset, split: str, name: str) -> datasets.Dataset:
@@ -289,7 +243,7 @@ def _slice(dataset: datasets.Dataset, split: str, name: str) -> datasets.Dataset
 def _hub(name: str, split: str, subset: str | None) -> datasets.Dataset:
     try:
         found = datasets.load_dataset(name, subset, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except _NOT_LOADED as error:
         raise DataError(
             f"{name}: found no dataset that can be loaded ({_first_line(error)}); expected a local file, a "
             "folder or a dataset of the Hub; fix: check the name, the split and the network"
@@ -299,4 +253,5 @@ def _hub(name: str, split: str, subset: str | None) -> datasets.Dataset:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    text = str(error).strip().split("\n")[0] or type(error).__name__
+    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
