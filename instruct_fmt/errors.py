@@ -122,6 +122,7 @@ class NothingToLearn(DataError):
 
 
 REASONS: dict[str, str] = {
+    "bad-row": "a row of the file cannot be read",
     "bad-field": "a field has the wrong type or is missing",
     "null-field": "a field that must hold text is null",
     "bad-role": "a message has no role",

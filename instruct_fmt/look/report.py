@@ -56,8 +56,10 @@ def field_of(rejection: Rejection) -> str:
 
     >>> field_of(Rejection(0, "bad-field", "$.messages[3].content", "", "", ""))
     '$.messages[].content'
+    >>> field_of(Rejection(0, "bad-row", "a.jsonl, line 3", "", "", ""))
+    'a.jsonl'
     """
-    return re.sub(r"\[\d+\]", "[]", rejection.path)
+    return re.sub(r"\[\d+\]", "[]", re.sub(r", line \d+$", "", rejection.path))
 
 
 @dataclass(frozen=True, slots=True)

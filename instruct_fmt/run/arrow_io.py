@@ -28,7 +28,16 @@ _BATCH_BYTES = 1 << 26
 # The end of a stream: without it the file was cut, or its writer never closed it.
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 # What `datasets` raises for metadata or types that it cannot read.
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, IndexError, pa.ArrowException)
+_UNREADABLE = (
+    NotImplementedError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    IndexError,
+    pa.ArrowException,
+)
 
 
 def parquet_batches(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -112,6 +112,12 @@ def bad_rows(dataset: Dataset) -> list[BadRow]:
             with place.open(encoding="utf-8") as file:
                 found.extend(BadRow(**json.loads(line)) for line in file)
     return found
+
+
+def bad_row_counts(datasets: Iterable[Dataset]) -> dict[str, int]:
+    """What bad rows add to the counts of a run: rows that came in, and were rejected."""
+    number = sum(len(bad_rows(dataset)) for dataset in datasets)
+    return {"rows": number, f"rejected:{REASON}": number} if number else {}
 
 
 def mark(found: Sequence[BadRow]) -> str:

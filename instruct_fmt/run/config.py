@@ -135,6 +135,7 @@ class DatasetConfig(_Training):
         name: the configuration on the Hub; with `dataset_info`, the entry.
         split: a split or a slice of one, such as ``train[:1000]``.
         dataset_info: a ``dataset_info.json`` as LLaMA-Factory writes it, which gives path, format and names.
+        on_bad_row: ``error``, or ``reject`` to leave out rows of a file that cannot be read, each a rejected row.
         tags: such a file's names of roles and fields.
         The others as in `Config`; what is given here holds for this dataset only.
     """
@@ -143,6 +144,7 @@ class DatasetConfig(_Training):
     name: str | None = None
     split: str = "train"
     dataset_info: str | None = None
+    on_bad_row: Literal["error", "reject"] = "error"
     tags: dict[str, str] | None = None
 
     @model_validator(mode="after")

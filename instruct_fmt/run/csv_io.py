@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,13 +18,15 @@ import pyarrow as pa
 from instruct_fmt.errors import DataError, shown
 from instruct_fmt.run.bad_rows import BadRow, BadRows
 from instruct_fmt.run.column_names import named_once
-from instruct_fmt.run.packed import LONGEST, not_utf8, opened
+from instruct_fmt.run.packed import not_utf8, opened
 
 _CHUNK_ROWS = 1000
 _CHUNK_TEXT = 1 << 25
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 # The module keeps four bytes for each character of the value that it reads.
-_LONGEST_VALUE = 3 << 24
+_LONGEST_VALUE = 1 << 24
+_BLOCK = 1 << 20
+_LONGEST_LINE = 1 << 25
 _MOST_BLANK = 1_000_000
 _QUOTES = "each quoted value closed before the next column"
 _QUOTES_FIX = 'put a value that holds `"` in quotes, each `"` in it as `""`'
@@ -93,31 +95,36 @@ def _checked(path: Path, delimiter: str, names: Sequence[str], bad: BadRows) -> 
 
 
 class _Lines:
-    """The lines of a file as text, in which bytes that are not UTF-8 are surrogates; `wrong` says that some were."""
+    """The lines of a file as text; bytes that are not UTF-8 are surrogates, and `escaped` says that there were some."""
 
     def __init__(self, path: Path, file: io.BufferedReader) -> None:
         self._path, self._file = path, file
-        self._first = True
-        self.number = 0
-        self.wrong: tuple[int, str] | None = None
+        self.escaped = False
 
     def __iter__(self) -> Iterator[str]:
-        while raw := self._file.readline(LONGEST + 1):
-            if len(raw) > LONGEST:
-                found = f"a line of more than {LONGEST:,} bytes"
-                raise BadRow(str(self._path), self.number + 1, found, "shorter ones", "split the row").error()
+        for encoding, block in zip(chain(["utf-8-sig"], repeat("utf-8")), self._blocks(), strict=False):
             # A lone carriage return ends a line, too.
-            pieces = raw.splitlines(keepends=True) if b"\r" in raw else [raw]
-            del raw
-            yield from map(self._text, pieces)
+            yield from io.StringIO(self._text(encoding, block), newline="")
 
-    def _text(self, raw: bytes) -> str:
-        self.number += 1
-        encoding, self._first = ("utf-8-sig" if self._first else "utf-8"), False
+    def _blocks(self) -> Iterator[bytes]:
+        """The file in whole lines."""
+        rest = b""
+        while block := self._file.read(max(_BLOCK, len(rest))):
+            end = block.rfind(b"\n") + 1
+            if end:
+                yield rest + block[:end]
+            rest = block[end:] if end else rest + block
+            if len(rest) > _LONGEST_LINE:
+                found = f"{self._path}: found a line of more than {_LONGEST_LINE:,} bytes"
+                raise DataError(f"{found}; expected shorter ones; fix: split the row, or remove it")
+        if rest:
+            yield rest
+
+    def _text(self, encoding: str, raw: bytes) -> str:
         try:
             return raw.decode(encoding)
-        except UnicodeDecodeError as error:
-            self.wrong = self.wrong or (self.number, not_utf8(error))
+        except UnicodeDecodeError:
+            self.escaped = True
             return raw.decode(encoding, "surrogateescape")
 
 
@@ -128,17 +135,16 @@ def _rows(path: Path, delimiter: str, bad: BadRows) -> Iterator[Numbered]:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         blank = 0
         while True:
-            line = lines.number + 1
+            line = reader.line_num + 1
             try:
                 fields = next(reader, None)
             except csv.Error as error:
-                _add_wrong(path, line, error, lines, bad)
+                _add_wrong(path, line, error, bad)
                 continue
             if fields is None:
                 return
-            if lines.wrong:
-                bad.add(path, lines.wrong[0], lines.wrong[1], "text", "save the file as UTF-8")
-                lines.wrong = None
+            if lines.escaped and (found := _escaped(fields)):
+                bad.add(path, line, found, "text", "save the file as UTF-8")
             elif fields:
                 blank = 0
                 yield line, fields
@@ -146,10 +152,19 @@ def _rows(path: Path, delimiter: str, bad: BadRows) -> Iterator[Numbered]:
                 raise BadRow(str(path), line, f"{blank:,} blank lines", "rows", "remove them").error()
 
 
-def _add_wrong(path: Path, line: int, error: csv.Error, lines: _Lines, bad: BadRows) -> None:
+def _escaped(fields: Sequence[str]) -> str | None:
+    """What was found where fields hold bytes that are not UTF-8."""
+    try:
+        ",".join(fields).encode("utf-8", "surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        return not_utf8(error)
+    return None
+
+
+def _add_wrong(path: Path, line: int, error: csv.Error, bad: BadRows) -> None:
     """Add a row whose quotes do not match; one that goes on and on took the rows behind it along, and is an error."""
     kind = str(error)
-    found, lines.wrong = f"a row whose quotes do not match ({kind})", None
+    found = f"a row whose quotes do not match ({kind})"
     if "unexpected end" in kind or "field limit" in kind:
         if "field limit" in kind:
             found = f"a value of more than {_LONGEST_VALUE:,} characters, perhaps of a quote that is not closed"

@@ -40,10 +40,12 @@ def check_members(folder: Path, kinds: Collection[str]) -> None:
                         f"{folder}: found more than {_MOST_FILES:,} files and folders in it; expected a folder of one "
                         "dataset; fix: name the folder that holds the data"
                     )
-                if entry.name.startswith((".", "__")):
-                    continue
+                hidden = entry.name.startswith((".", "__"))
                 if entry.is_dir(follow_symlinks=False):
+                    # `datasets` looks into hidden ones, too, before it leaves them out.
                     waiting.append(entry.path)
+                elif hidden or "/." in entry.path[len(str(folder)) :]:
+                    continue
                 elif entry.is_dir() or kinds_of(Path(entry.name))[0] in kinds:
                     _check_member(Path(entry.path), entry)
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 from instruct_fmt.errors import DataError, NothingToLearn, Rejection, TooManyRejected, UsageError
 from instruct_fmt.look.report import Report, field_of
 from instruct_fmt.run import manifest, store
+from instruct_fmt.run.bad_rows import bad_row_counts, bad_rows, mark
 from instruct_fmt.run.manifest import HIT, LEDGER_NAME, Manifest, read_ledger
 from instruct_fmt.run.work import (
     COLUMNS,
@@ -127,7 +128,7 @@ def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
     _check_options(sources, options)
     new = manifest.describe(
         [source.fmt.facts() for source in sources],
-        [manifest.data_hash(source.dataset) for source in sources],
+        [manifest.data_hash(source.dataset) + mark(bad_rows(source.dataset)) for source in sources],
         {"format": options.output_format, "columns": " ".join((*options.keep_columns, *COLUMNS))},
     )
     if options.output_dir is None:
@@ -201,6 +202,7 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
         parts = split(sizes, 1 if num_proc == 1 else min(batches, num_proc * _PARTS_PER_WORKER))
         counts, unread = _encode(job, parts, num_proc, options.progress)
         ledger = _gather_ledger(job, parts, staging.result)
+        counts.update(bad_row_counts(source.dataset for source in sources))
         _check_named(sources, counts)
         _check_result(sources, counts, ledger)
         files = _gather_files(job, parts, staging.result)
@@ -247,7 +249,10 @@ def _gather_ledger(job: Job, parts: list[Part], result: Path) -> list[tuple[str,
     found: list[tuple[str, Rejection]] = []
     for part in parts:
         rejections = read_ledger(ledger_file(job.folder, part))
-        name = job.sources[part.source].name
+        source = job.sources[part.source]
+        name = source.name
+        if not part.start:
+            rejections = [*(bad.rejection() for bad in bad_rows(source.dataset)), *rejections]
         manifest.write_ledger(result / LEDGER_NAME, rejections, name if len(job.sources) > 1 else None)
         found.extend((name, rejection) for rejection in rejections)
     (result / LEDGER_NAME).touch()

@@ -118,7 +118,7 @@ def near(base: Path, name: str) -> str:
 def _source(config: Config, dataset: DatasetConfig, base: Path, *, listed: bool) -> Source:
     path = str(dataset.path)
     place = path if path.startswith("embedded") else near(base, path)
-    data = open_dataset(place, split=dataset.split, subset=dataset.name)
+    data = open_dataset(place, split=dataset.split, subset=dataset.name, on_bad_row=dataset.on_bad_row)
     if listed:
         _check_unnamed(dataset, data)
     fmt = formatter.compile(**compile_options(config, dataset, base))

@@ -212,7 +212,8 @@ def too_large(raw: bytes) -> str | None:
         return f"a row of more than {LONGEST:,} bytes"
     if len(raw) < _LIGHT:
         return None
-    memory = 2 * _width(raw) * len(raw.translate(None, _NOT_FIRST)) + of_values(raw.count)
+    characters = len(raw) if raw.isascii() else len(raw.translate(None, _NOT_FIRST))
+    memory = 2 * _width(raw) * characters + of_values(raw.count)
     return None if memory <= MOST_MEMORY else large(memory)
 
 
