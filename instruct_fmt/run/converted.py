@@ -40,7 +40,9 @@ def converted(
     """
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "instruct_fmt" / "sources"
     check = unchanged(paths)
-    target = cache / f"{_content_hash(paths, f'{how} {bad.on_bad_row}')}.arrow"
+    # The list of bad rows names the files, so that those of the same bytes share none.
+    places = "\n".join(map(str, paths)) if bad.on_bad_row == "reject" else ""
+    target = cache / f"{_content_hash(paths, f'{how} {bad.on_bad_row} {places!r}')}.arrow"
     check()
     if not target.is_file() or (bad.on_bad_row == "reject" and not list_beside(target).is_file()):
         with _staged(target) as staging:
