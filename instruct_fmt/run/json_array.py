@@ -18,7 +18,7 @@ from typing import Any
 
 from instruct_fmt.errors import DataError, shown
 from instruct_fmt.run.bad_rows import BadRow, BadRows
-from instruct_fmt.run.json_values import DECODER, SKIPPER, Refused, around, check_depth, syntax, why
+from instruct_fmt.run.json_values import DECODER, MOST_DEEP, SKIPPER, Refused, around, check_depth, syntax, why
 from instruct_fmt.run.packed import LONGEST, MOST_MEMORY, large, of_values
 
 Row = dict[str, Any]
@@ -130,7 +130,8 @@ def _element(window: _Window, check: Check, bad: BadRows) -> Row | None:
     try:
         value, end = window.value()
         brackets = window.text.count("[", window.position, end) + window.text.count("{", window.position, end)
-        check_depth(value, brackets)
+        if brackets > MOST_DEEP:
+            check_depth(value)
         if isinstance(value, dict):
             check(value)
     except json.JSONDecodeError as error:

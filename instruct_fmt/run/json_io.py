@@ -25,7 +25,7 @@ from instruct_fmt.run.column_names import MOST_COLUMNS, name_fault
 from instruct_fmt.run.json_array import EXPECTED, Check, Row, array_rows
 from instruct_fmt.run.json_holders import check_one_object, check_only_row
 from instruct_fmt.run.json_shape import Shape, arrow_type, merge, shape_of
-from instruct_fmt.run.json_values import DECODER, Refused, check_depth, syntax, why
+from instruct_fmt.run.json_values import DECODER, MOST_DEEP, Refused, check_depth, syntax, why
 from instruct_fmt.run.packed import not_utf8, numbered_lines, opened, skip_blank, too_large
 
 _CHUNK_ROWS = 1000
@@ -149,6 +149,7 @@ def _parsed(line: list[bytes], number: int, check: Check) -> Row:
     value = DECODER.decode(line.pop().decode("utf-8-sig" if number == 1 else "utf-8"))
     if not isinstance(value, dict):
         raise Refused(f"{type(value).__name__} {shown(value)}", "write each row as an object")
-    check_depth(value, brackets)
+    if brackets > MOST_DEEP:
+        check_depth(value)
     check(value)
     return value

@@ -5,7 +5,7 @@ A shape is a name in `_LEAVES`, ("list", shape) or ("struct", ((key, shape), …
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -41,7 +41,7 @@ def shape_of(value: Any, depth: int = 0) -> Shape:
     if isinstance(value, dict):
         fields = tuple((key, shape_of(item, depth + 1)) for key, item in value.items())
         # An empty struct cannot be written to Parquet.
-        fits = 0 < len(fields) <= _MAX_KEYS and all(map(_fits, value))
+        fits = 0 < len(fields) <= _MAX_KEYS and _fit(value)
         return ("struct", fields) if fits and not _any_json(fields) else "json"
     if isinstance(value, list):
         item = _item_shape(value, depth + 1)
@@ -100,7 +100,7 @@ def _merge_structs(left: dict[str, Shape], right: dict[str, Shape]) -> Shape:
 
 def _item_shape(items: list[Any], depth: int) -> Shape:
     """The shape of all items of a list; those of one plain type are told at once, since they may be millions."""
-    if set(map(type, items)) == {int}:
+    if items and type(items[0]) is int and set(map(type, items)) == {int}:
         return "int" if min(items) >= -(2**63) and max(items) < 2**63 else "json"
     found: Shape = "null"
     for shape in dict.fromkeys(shape_of(item, depth) for item in items):
@@ -119,8 +119,10 @@ def _any_json(fields: tuple[tuple[str, Shape], ...]) -> bool:
     return any(shape == "json" for _, shape in fields)
 
 
-def _fits(key: str) -> bool:
-    return "\0" not in key and (key.isascii() or _encodes(key))
+def _fit(keys: Iterable[str]) -> bool:
+    """Whether all of them can be names of members."""
+    text = " ".join(keys)
+    return "\0" not in text and (text.isascii() or _encodes(text))
 
 
 def _encodes(text: str) -> bool:

@@ -47,14 +47,12 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_no_numb
 SKIPPER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
-def check_depth(value: Any, brackets: int) -> None:
-    """Refuse a value nested too deep; `brackets` is how many its text has, which bounds its depth.
+def check_depth(value: Any) -> None:
+    """Refuse a value nested too deep; only one whose text has more than `MOST_DEEP` brackets can be.
 
     Raises:
         Refused: it is.
     """
-    if brackets <= MOST_DEEP:
-        return
     level = [value]
     for _ in range(MOST_DEEP):
         inner = (one.values() if isinstance(one, dict) else one for one in level)
