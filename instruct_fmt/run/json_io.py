@@ -26,7 +26,7 @@ from instruct_fmt.run.json_array import EXPECTED, Check, Row, array_rows
 from instruct_fmt.run.json_holders import check_one_object, check_only_row
 from instruct_fmt.run.json_shape import Shape, arrow_type, merge, shape_of
 from instruct_fmt.run.json_values import DECODER, MOST_DEEP, Refused, check_depth, syntax, why
-from instruct_fmt.run.packed import not_utf8, numbered_lines, opened, skip_blank, too_large
+from instruct_fmt.run.packed import LIGHT, not_utf8, numbered_lines, opened, skip_blank, too_large
 
 _CHUNK_ROWS = 1000
 
@@ -52,6 +52,7 @@ class JsonRows:
         for path in paths:
             before = bad.rows
             for row in read_rows(path, names.check, bad):
+                bad.rows += 1
                 for name, value in row.items():
                     shapes[name] = merge(shapes.get(name, "null"), shape_of(value))
             if bad.rows == before or not shapes:
@@ -89,14 +90,12 @@ class _Names:
 
 
 def read_rows(path: Path, check: Check, bad: BadRows) -> Iterator[Row]:
-    """The objects of a file, one at a time; bad ones go to `bad`, and good ones are counted there."""
+    """The objects of a file, one at a time; bad ones go to `bad`, where the good ones are counted by who reads them."""
     with opened(path) as file:
         skipped = skip_blank(file)
         start = file.peek().removeprefix(b"\xef\xbb\xbf").lstrip()
         read = array_rows if start.startswith(b"[") else _line_rows
-        for row in read(path, file, skipped + 1, check, bad):
-            bad.rows += 1
-            yield row
+        yield from read(path, file, skipped + 1, check, bad)
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -110,29 +109,29 @@ def _line_rows(path: Path, file: io.BufferedReader, first: int, check: Check, ba
     count = 0
     only: Row = {}
     for number, line in numbered_lines(file, first):
-        row = _row(path, number, line, check, bad, alone=not count)
-        if row is not None:
-            count += 1
-            only = row if count == 1 else {}
-            yield row
+        try:
+            row = _parsed(line, number, check)
+        except (Refused, RecursionError, ValueError) as error:
+            if not count and isinstance(error, json.JSONDecodeError):
+                # Before any row, it may be the first line of a larger object.
+                check_one_object(path)
+            found, fix = _fault(error)
+            bad.add(path, number, found, EXPECTED, fix)
+            continue
+        count += 1
+        only = row if count == 1 else {}
+        yield row
     if count == 1:
         check_only_row(path, only)
 
 
-def _row(path: Path, number: int, line: list[bytes], check: Check, bad: BadRows, *, alone: bool) -> Row | None:
-    """The object of a line; None for a bad row. Before any other, it may be the first line of a larger object."""
-    try:
-        return _parsed(line, number, check)
-    except json.JSONDecodeError as error:
-        if alone:
-            check_one_object(path)
-        found, fix = syntax(error.doc, error), "correct or remove the line"
-    except UnicodeDecodeError as error:
-        found, fix = not_utf8(error), "save the file as UTF-8"
-    except (Refused, RecursionError, ValueError) as error:
-        found, fix = why(error)
-    bad.add(path, number, found, EXPECTED, fix)
-    return None
+def _fault(error: Exception) -> tuple[str, str]:
+    """What was found in a line, and the fix."""
+    if isinstance(error, json.JSONDecodeError):
+        return syntax(error.doc, error), "correct or remove the line"
+    if isinstance(error, UnicodeDecodeError):
+        return not_utf8(error), "save the file as UTF-8"
+    return why(error)
 
 
 def _parsed(line: list[bytes], number: int, check: Check) -> Row:
@@ -142,11 +141,13 @@ def _parsed(line: list[bytes], number: int, check: Check) -> Row:
         Refused: it is no object that can be kept as it is.
         ValueError: it is no JSON, or no UTF-8.
     """
-    found = too_large(line[0])
-    if found:
+    raw = line.pop()
+    if len(raw) > LIGHT and (found := too_large(raw)):
         raise Refused(found, "split the object, or remove it")
-    brackets = line[0].count(b"[") + line[0].count(b"{")
-    value = DECODER.decode(line.pop().decode("utf-8-sig" if number == 1 else "utf-8"))
+    brackets = raw.count(b"[") + raw.count(b"{")
+    text = raw.decode() if number > 1 else raw.decode("utf-8-sig")
+    del raw
+    value = DECODER.decode(text)
     if not isinstance(value, dict):
         raise Refused(f"{type(value).__name__} {shown(value)}", "write each row as an object")
     if brackets > MOST_DEEP:

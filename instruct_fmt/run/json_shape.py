@@ -36,15 +36,15 @@ def shape_of(value: Any, depth: int = 0) -> Shape:
     """
     if value is None:
         return "json" if depth else "null"
-    if isinstance(value, (dict, list)) and depth >= _MAX_DEPTH:
-        return "json"
     if isinstance(value, dict):
-        fields = tuple((key, shape_of(item, depth + 1)) for key, item in value.items())
+        if depth >= _MAX_DEPTH:
+            return "json"
+        fields = tuple([(key, shape_of(item, depth + 1)) for key, item in value.items()])
         # An empty struct cannot be written to Parquet.
         fits = 0 < len(fields) <= _MAX_KEYS and _fit(value)
         return ("struct", fields) if fits and not _any_json(fields) else "json"
     if isinstance(value, list):
-        item = _item_shape(value, depth + 1)
+        item = "json" if depth >= _MAX_DEPTH else _item_shape(value, depth + 1)
         return "json" if item == "json" else ("list", item)
     if isinstance(value, str):
         return "string" if value.isascii() or _encodes(value) else "json"
@@ -103,7 +103,7 @@ def _item_shape(items: list[Any], depth: int) -> Shape:
     if items and type(items[0]) is int and set(map(type, items)) == {int}:
         return "int" if min(items) >= -(2**63) and max(items) < 2**63 else "json"
     found: Shape = "null"
-    for shape in dict.fromkeys(shape_of(item, depth) for item in items):
+    for shape in dict.fromkeys([shape_of(item, depth) for item in items]):
         found = merge(found, shape)
     return found
 

@@ -25,7 +25,7 @@ from instruct_fmt.errors import DataError, shown
 # The longest line, and about the most memory that reading one row may take.
 LONGEST = 1 << 27
 MOST_MEMORY = 400_000_000
-_LIGHT = 1 << 23
+LIGHT = 1 << 23
 _BLOCK = 1 << 16
 # No text that somebody wrote packs so well; what is small unpacked may.
 _FREE_SIZE, _MOST_TIMES = 1 << 26, 200
@@ -179,18 +179,15 @@ def numbered_lines(file: io.BufferedReader, first: int = 1) -> Iterator[tuple[in
 
     What a line has beyond `LONGEST` bytes and one is left out; numbers count from `first`.
     """
-    number = first
-    while True:
-        line = [file.readline(LONGEST + 1)]
-        if not line[0]:
-            return
-        cut = len(line[0]) > LONGEST
-        if cut or not line[0].isspace():
-            yield number, line
-        else:
+    number, most, read = first, LONGEST + 1, file.readline
+    while (line := [read(most)])[0]:
+        cut = len(line[0]) == most
+        if line[0].isspace() and not cut:
             number += skip_blank(file)
+        else:
+            yield number, line
         number += 1
-        while cut and (rest := file.readline(_BLOCK)):
+        while cut and (rest := read(_BLOCK)):
             cut = not rest.endswith(b"\n")
 
 
@@ -210,7 +207,7 @@ def too_large(raw: bytes) -> str | None:
     """What was found where a row is longer, or would take more memory as Python values, than it may; else None."""
     if len(raw) > LONGEST:
         return f"a row of more than {LONGEST:,} bytes"
-    if len(raw) < _LIGHT:
+    if len(raw) < LIGHT:
         return None
     characters = len(raw) if raw.isascii() else len(raw.translate(None, _NOT_FIRST))
     memory = 2 * _width(raw) * characters + of_values(raw.count)
