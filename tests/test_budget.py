@@ -1,0 +1,104 @@
+"""What a template may use up: bombs are refused, whole compilations and rows are counted, honest work fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import instruct_fmt as ifmt
+from instruct_fmt.template import budget as budgets
+from instruct_fmt.template.budget import Budget, BudgetExceeded, row_budget
+from instruct_fmt.template.charges import widths
+from instruct_fmt.template.environment import MAX_NODES, TemplateEnvironment
+from instruct_fmt.types import Conversation, Record
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+MESSAGES: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
+
+
+def test_what_is_in_a_value_several_times_is_counted_each_time() -> None:
+    value: list[Any] = ["x"]
+    for _ in range(20):
+        value = [value, value]
+    assert Budget(1, 1).weigh(value) > 2**20
+    with pytest.raises(BudgetExceeded, match="steps"):
+        Budget(1_000_000, 1_000_000).look(value)
+    deep: list[Any] = []
+    for _ in range(budgets.MAX_DEPTH + 2):
+        deep = [deep]
+    with pytest.raises(BudgetExceeded, match="nested"):
+        Budget(1, 1).weigh(deep)
+
+
+def test_a_row_gets_what_it_needs() -> None:
+    """Once what every row has is used up, so much more as the row has messages and text; then no more."""
+    few, many = row_budget(Conversation(MESSAGES)), row_budget(Conversation(MESSAGES * 500))
+    record = row_budget(Record({"text": "x" * 1_000_000}))
+    for budget, least in ((few, 0), (many, 10_000_000), (record, 1_000_000)):
+        budget.step(budgets.MAX_STEPS + 1)
+        assert budget.steps > least
+        with pytest.raises(BudgetExceeded):
+            budget.step(budget.steps + 1)
+        assert budget.used_up
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+        "{% set s = [1] %}" + "{% set s = [s, s] %}" * 40 + "{{ s }}",
+        "{% set s = [1] %}{% set t = [1] %}" + "{% set s = [s, s] %}{% set t = [t, t] %}" * 40 + "{{ s == t }}",
+        "{% for i in range(3000) %}{% for j in range(3000) if false %}{% endfor %}{% endfor %}",
+        "{{ 'x'|center(10**9) }}",
+        "{{ ('x' * 1000000)|sort|join }}",
+    ],
+)
+def test_a_whole_compilation_is_counted(bomb: str) -> None:
+    """However many conversations a template is tried on."""
+    with pytest.raises(ifmt.TemplateError, match=r"takes more than .* steps, or builds more than .* characters"):
+        ifmt.compile(bomb + CHATML, "embedded")
+
+
+def test_a_bomb_that_only_a_row_sets_off() -> None:
+    text = "{% if messages[0].content == 'go' %}{% for i in range(10**7) %}{{ i }}{% endfor %}{% endif %}" + CHATML
+    fmt = ifmt.compile(text, "embedded")
+    assert fmt.encode({"messages": MESSAGES})
+    with pytest.raises(ifmt.RowError, match="template-budget"):
+        fmt.encode({"messages": [{"role": "user", "content": "go"}, MESSAGES[1]]})
+
+
+def test_templates_that_are_too_large_or_too_deep() -> None:
+    environment = TemplateEnvironment()
+    for text in ("{{ x }}" * MAX_NODES, "{{ " + "(" * 5000 + "x" + ")" * 5000 + " }}", "{% for x in y %}" * 30):
+        with pytest.raises(ifmt.TemplateError):
+            ifmt.compile(text + "{{ messages }}", "embedded")
+    assert environment.from_string("{% for x in y %}{{ x }}{% endfor %}").render(y=[1, 2]) == "12"
+
+
+def test_long_conversations_and_many_control_tokens_take_linear_steps() -> None:
+    fmt = ifmt.compile("chatml", "embedded", backend="tokenizers")
+    assert len(fmt.encode({"messages": MESSAGES * 400})["input_ids"]) == 400 * len(_ids(fmt))
+    row = fmt.encode({"messages": [MESSAGES[0], {"role": "assistant", "content": "<|im_end|>" * 20_000}]})
+    assert fmt.tokenizer.convert_ids_to_tokens(row["input_ids"]).count("<|im_end|>") == 2
+
+
+def _ids(fmt: ifmt.Formatter) -> list[int]:
+    return fmt.encode({"messages": MESSAGES})["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "least"),
+    [
+        ("%5d", (), 5),
+        ("%*d", (10**9, 1), 10**9),
+        ("{:{}}", (1, 10**9), 10**9),
+        ("{:{}}", (1, "1000"), 1000),
+        ("a", (), 0),
+    ],
+)
+def test_widths_of_format_texts(text: str, values: tuple[object, ...], least: int) -> None:
+    assert widths(text, values) >= least
