@@ -24,6 +24,8 @@ from instruct_fmt.types import Added, Ints
 
 MAX_TOKEN, MAX_ID = 1000, 2**26
 """A model has a row of weights for each id, so that no real one is near."""
+FEW_IDS = 20_000
+"""So many are looked up by NumPy in less time than Arrow needs to be asked."""
 LETTER = "a"
 
 
@@ -189,6 +191,8 @@ class Vocabulary:
         sizes = self._sizes
         if len(ids) and int(ids.max()) >= len(sizes):
             self._sizes = sizes = np.concatenate([sizes, self._sizes_from(len(sizes), int(ids.max()) + 1)])
+        if len(ids) < FEW_IDS:
+            return sizes.take(ids)
         # Arrow's look-up takes 32-bit ids as they are, and lets other threads work.
         found: Ints = pc.take(pa.array(sizes), pa.array(ids), boundscheck=False).to_numpy()
         return found

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from instruct_fmt.template.coverage import Unprinted
 from instruct_fmt.template.origins import Field
 from instruct_fmt.template.symbolic import BLANKS, PLACEHOLDER, Expression, Guard, Recorder
-from instruct_fmt.types import Bools, Ints, Marked, PlannedRows, Range
+from instruct_fmt.types import Bools, Ints, Marked, PlannedRows, Range, Span
 
 Columns = Mapping[Field, pa.Array]
 Place = tuple[int, int]
@@ -186,7 +186,9 @@ class Plan:
             symbolic,
             text="".join(printed),
             trained=tuple((at(start), at(end)) for start, end in symbolic.trained),
-            spans=tuple(replace(span, start=at(span.start), end=at(span.end)) for span in symbolic.spans),
+            spans=tuple(
+                Span(at(span.start), at(span.end), span.owner, span.kind, span.trained) for span in symbolic.spans
+            ),
             from_row=tuple(part for part in from_row if part[0] < part[1]),
             removable=tuple(part for part in removable if part[0] < part[1]),
             cuts=tuple(map(at, symbolic.cuts)),
