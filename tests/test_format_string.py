@@ -13,10 +13,11 @@ from instruct_fmt.template.sources import load
 
 ANY = st.text(st.characters(exclude_categories=[]), max_size=20)  # surrogates too
 FIELD = st.sampled_from(["instruction", "output", "größe", "x1", "_hidden"])
+LITERAL = st.text(max_size=20)  # a template with half a surrogate pair is refused
 VALUE = ANY | st.sampled_from(["{input}", "{{ output }}", "{% for %}"])
 
 
-@given(st.lists(st.tuples(ANY, FIELD, VALUE), min_size=1, max_size=4), ANY)
+@given(st.lists(st.tuples(LITERAL, FIELD, VALUE), min_size=1, max_size=4), LITERAL)
 def test_format_string_prints_every_literal_and_value_exactly(parts: list[tuple[str, str, str]], end: str) -> None:
     def escaped(literal: str) -> str:
         return literal.replace("{", "{{").replace("}", "}}")
