@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import jinja2
 import pytest
 
 import instruct_fmt as ifmt
 from instruct_fmt.template import budget as budgets
-from instruct_fmt.template.budget import Budget, BudgetExceeded, row_budget
-from instruct_fmt.template.charges import widths
+from instruct_fmt.template.budget import CHARACTERS_OF_STEP, Budget, BudgetExceeded, allowance, row_budget
+from instruct_fmt.template.charges import CONSTANT, CONSTANT_TESTS, widths
 from instruct_fmt.template.environment import MAX_NODES, TemplateEnvironment
 from instruct_fmt.types import Conversation, Record
 
@@ -77,6 +80,57 @@ def test_templates_that_are_too_large_or_too_deep() -> None:
         with pytest.raises(ifmt.TemplateError):
             ifmt.compile(text + "{{ messages }}", "embedded")
     assert environment.from_string("{% for x in y %}{{ x }}{% endfor %}").render(y=[1, 2]) == "12"
+
+
+LONG = "ab " * 300_000
+FILTERS = {"batch": "(2)", "center": "(9)", "format": "(s)", "groupby": "('a')", "map": "('e')", "slice": "(2)"}
+FILTERS |= {"replace": "('a', 'b')", "select": "('in', 'a')", "sum": "(start='')", "truncate": "(9)"}
+OF_MAPPINGS = {"dictsort", "xmlattr"}
+TESTS = {"filter": None, "test": None, "in": "(s)", "eq": "(s)"}
+
+
+def _spent(text: str, values: Mapping[str, Any]) -> int:
+    """The steps of a rendering, whether it comes to an end or not; building a character is taken for as much."""
+    with allowance(Budget(10**9, 10**9)) as budget, suppress(jinja2.TemplateError, TypeError, ValueError, KeyError):
+        TemplateEnvironment().from_string(text).render(**values)
+    return 2 * 10**9 - budget.steps - budget.characters
+
+
+METHODS = [
+    *("capitalize()", "casefold()", "center(9)", "count('c')", "encode()", "endswith(s)", "expandtabs()", "find('c')"),
+    *("format(1)", "index('c')", "isalnum()", "isalpha()", "isascii()", "isdigit()", "islower()", "isprintable()"),
+    *("isspace()", "istitle()", "isupper()", "join('ab')", "ljust(9)", "lower()", "lstrip()", "partition('c')"),
+    *("removeprefix(s)", "replace('c', 'd')", "rfind('c')", "rpartition('c')", "rsplit('c')", "rstrip('b ')"),
+    *("split('c')", "splitlines()", "startswith(s)", "strip()", "swapcase()", "title()", "translate({})", "upper()"),
+]
+
+
+def _ways() -> list[str]:
+    """Whatever a template may do with a text."""
+    environment = TemplateEnvironment()
+    filters = sorted(environment.filters.keys() - CONSTANT - {"_charged"} - OF_MAPPINGS)
+    tests = sorted(name for name in environment.tests.keys() - CONSTANT_TESTS if name.isidentifier())
+    return [
+        *(f"s | {name}{FILTERS.get(name, '')}" for name in filters),
+        *(f"s is {name}{TESTS.get(name, '')}" for name in tests if TESTS.get(name, "") is not None),
+        *(f"s {operator} t" for operator in ("==", "!=", "<", "in", "not in", "+", "~")),
+        *("s in {}", "s in []", "{s: 1}", "'%s' % s", "s % 1", "{}[s]", "s[1:]", "s[::-1]", "dict([[s, 1]])"),
+        *(f"s.{name}" for name in METHODS),
+    ]
+
+
+@pytest.mark.parametrize("way", _ways())
+def test_going_through_a_text_is_paid_by_its_length(way: str) -> None:
+    text = "{% set x = " + way + " %}"
+    short, long = (_spent(text, {"s": part, "t": part + "c"}) for part in ("ab ", LONG))
+    assert long - short > 0.9 * len(LONG) / CHARACTERS_OF_STEP, (short, long)
+
+
+@pytest.mark.parametrize("made", ["[s, s]", "(s, s)", "{'a': s, 'b': s}", "[s] * 2", "[s] + [s]", "dict(a=s, b=s)"])
+def test_what_holds_itself_twice_over_is_refused_as_it_is_made(made: str) -> None:
+    text = "{% set s = ('a',) %}" + ("{% set s = " + made + " %}") * 60
+    with allowance(Budget(10**9, 10**9)), pytest.raises(BudgetExceeded, match="parts"):
+        TemplateEnvironment().from_string(text).render()
 
 
 def test_long_conversations_and_many_control_tokens_take_linear_steps() -> None:

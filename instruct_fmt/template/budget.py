@@ -26,10 +26,14 @@ STEPS_OF_MESSAGE, TIMES_PRINTED, RENDERINGS = 4_000, 20, 8
 COMPILE_STEPS, COMPILE_CHARACTERS = 1_000_000, 16_000_000
 FOLDED_STEPS, FOLDED_CHARACTERS = 100_000, 1_000_000
 MAX_DEPTH = 200
+# A row has at most 1,000,000 values.
+MAX_PARTS = 4_000_000
 # So many characters are looked through, or compared, in a step.
 CHARACTERS_OF_STEP = 128
 # A place in a list, in characters.
 PLACE = 8
+# What weighs less is weighed again each time.
+_LIGHT = 16
 
 
 class BudgetExceeded(jinja2.TemplateError):
@@ -82,6 +86,15 @@ class Budget:
             self.step(weight)
             self.build(weight * CHARACTERS_OF_STEP // 16)
 
+    def hold(self, value: Any) -> None:
+        """Refuse what unfolds to more than any row holds.
+
+        What holds itself twice over, again and again, is short to write; to print, compare or hash it never ends.
+        """
+        if self.weigh(value) > MAX_PARTS:
+            self.steps = -1
+            raise BudgetExceeded(f"a value with more than {MAX_PARTS:,} parts")
+
     def weigh(self, value: Any, depth: int = 0) -> int:
         """The steps that it takes to go through a value.
 
@@ -99,7 +112,8 @@ class Budget:
             raise BudgetExceeded(f"a value nested more than {MAX_DEPTH} deep")
         inside = (*dict.keys(value), *dict.values(value)) if isinstance(value, dict) else value
         weight = 1 + sum([self.weigh(item, depth + 1) for item in inside])
-        self._weights[id(value)] = value, weight
+        if weight > _LIGHT:
+            self._weights[id(value)] = value, weight
         return weight
 
     def _refuse(self, what: str) -> None:

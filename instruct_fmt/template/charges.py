@@ -21,10 +21,13 @@ MAX_BITS = 16_000
 """No number may be larger."""
 
 # They look at one place of their value, or at none.
-CONSTANT = frozenset(
-    [*("abs", "attr", "count", "d", "default", "filesizeformat", "first", "float", "int", "last", "length", "round"),
-     *("safe", "_assigned")]
-)  # fmt: skip
+CONSTANT = frozenset(["abs", "count", "d", "default", "first", "last", "length", "round", "safe", "_assigned"])
+CONSTANT_TESTS = frozenset(
+    [
+        *("boolean", "callable", "defined", "divisibleby", "escaped", "even", "false", "float", "integer", "iterable"),
+        *("mapping", "none", "number", "odd", "sameas", "sequence", "string", "true", "undefined"),
+    ]
+)
 WRITING = frozenset({"pprint", "string", "tojson", "urlencode", "xmlattr", "escape", "e", "forceescape"})
 """They write out whatever is in their value."""
 COUNTED = frozenset({"join", "sum"})
@@ -49,9 +52,7 @@ def charged_filters(filters: Mapping[str, Function]) -> dict[str, Function]:
 
 def charged_tests(tests: Mapping[str, Any]) -> dict[str, Any]:
     """Tests that pay for what they compare or look through."""
-    comparing = ("==", "eq", "equalto", "!=", "ne", "<", "lt", "lessthan", "<=", "le", ">", "gt", "greaterthan", ">=")
-    names = {*comparing, "ge", "in"} & tests.keys()
-    return {**tests, **{name: _charged_test(tests[name]) for name in names}}
+    return {name: test if name in CONSTANT_TESTS else _charged_test(test) for name, test in tests.items()}
 
 
 def _charged_filter(name: str, function: Function) -> Function:
@@ -71,6 +72,8 @@ def _charged_filter(name: str, function: Function) -> Function:
                 args = (*args[:place], value, *args[place + 1 :])
             for _ in range(slow):
                 now.look(value)
+            for other in (*args[place + 1 :], *kwargs.values()):
+                now.look(other)
             if isinstance(value, str) and name in _BY_PLACE:
                 now.step(str.__len__(value))  # a text is gone through letter by letter, each with its origin
             if writes:
@@ -88,19 +91,27 @@ def _charged_test(function: Function) -> Function:
         now = budget()
         for arg in args:
             now.look(arg)
+            now.write(arg)  # `upper` and `lower` do
         return function(*args)
 
     return charged
 
 
-def paid(made: Any) -> Any:
-    """What was made, paid for."""
-    if isinstance(made, str):
-        budget().build(str.__len__(made))
-    elif isinstance(made, _CONTAINERS):
-        budget().step(len(made))
-        budget().build(PLACE * len(made))
-    return made
+def paid(value: Any) -> Any:
+    """What a function made, paid for."""
+    if isinstance(value, str):
+        budget().build(str.__len__(value))
+    elif isinstance(value, _CONTAINERS):
+        budget().step(len(value))
+        budget().build(PLACE * len(value))
+        made(value)
+    return value
+
+
+def made(value: Any) -> Any:
+    """A list, tuple or mapping that is new."""
+    budget().hold(value)
+    return value
 
 
 def looked_at(value: Any) -> Any:
@@ -188,9 +199,12 @@ def _numbers(text: str) -> int:
 
 
 def charge_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Pay for a method of a row's or a template's value."""
+    """Pay for a method of a row's or a template's value; for another function, for going through its arguments."""
     owner = getattr(function, "__self__", None)
     if owner is None or isinstance(owner, type):
+        for arg in args:
+            if isinstance(arg, _CONTAINERS):
+                budget().look(arg)
         return
     name = getattr(function, "__name__", "")
     if isinstance(owner, str | bytes):
@@ -225,7 +239,7 @@ def charge_method(owner: str | bytes, name: str, args: tuple[Any, ...], kwargs: 
         _joining(now, args[0], (owner,), kwargs)
     elif name == "translate" and args:
         longest = max((_size(one) for one in dict.values(args[0])), default=0) if isinstance(args[0], dict) else 0
-        now.step(_length(owner))
+        now.step(4 * _length(owner))
         now.build(_length(owner) * max(longest, 1))
 
 

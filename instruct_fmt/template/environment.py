@@ -20,7 +20,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from instruct_fmt.template.budget import BudgetExceeded, allowance, budget, clock, folding_budget
+from instruct_fmt.template.budget import CHARACTERS_OF_STEP, BudgetExceeded, allowance, budget, clock, folding_budget
 from instruct_fmt.template.charges import (
     charge_call,
     charge_method,
@@ -28,6 +28,7 @@ from instruct_fmt.template.charges import (
     charged_filters,
     charged_tests,
     looked_at,
+    made,
     paid,
     printed,
     step,
@@ -171,6 +172,8 @@ def _varies(node: nodes.Expr) -> bool:
     """Whether a value is not in the template as it stands."""
     if isinstance(node, nodes.List | nodes.Tuple):
         return any(map(_varies, node.items))
+    if isinstance(node, nodes.Dict):
+        return any(_varies(pair.key) or _varies(pair.value) for pair in node.items)
     return not isinstance(node, nodes.Literal)
 
 
@@ -186,7 +189,7 @@ class BudgetedGenerator(CodeGenerator):
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
         operands = [node.expr, *(operand.expr for operand in node.ops)]
         searched = [operand.expr for operand in node.ops if operand.op in ("in", "notin")]
-        costly = [one for one in (searched or operands) if _varies(one)]
+        costly = [one for one in operands if _varies(one)]  # what is searched for is hashed
         if len(costly) < (1 if searched else 2):
             super().visit_Compare(node, frame)
             return
@@ -198,7 +201,25 @@ class BudgetedGenerator(CodeGenerator):
             self.write(")")
         self.write(")")
 
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:
+        self._made(node, frame, super().visit_List)
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
+        if node.ctx == "load":
+            self._made(node, frame, super().visit_Tuple)
+        else:
+            super().visit_Tuple(node, frame)
+
+    def _made(self, node: nodes.Expr, frame: Frame, visit: Callable[[Any, Frame], None]) -> None:
+        varies = _varies(node)
+        self.write("_made(" if varies else "")
+        visit(node, frame)
+        self.write(")" if varies else "")
+
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
+        self._made(node, frame, self._dict)
+
+    def _dict(self, node: nodes.Dict, frame: Frame) -> None:
         self.write("{")
         for pair in node.items:
             self.write("_looked_at(" if _varies(pair.key) else "(")  # its hash goes through all that is in it
@@ -309,7 +330,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def runtime_names(self) -> Mapping[str, Any]:
         """Names that compiled templates take from here, some of them instead of Jinja's own."""
         joins = dict.fromkeys(("str_join", "markup_join"), self.join_texts)
-        return {**joins, "_step": step, "_looked_at": looked_at, "_paid": paid}
+        return {**joins, "_step": step, "_looked_at": looked_at, "_made": made, "_paid": paid}
 
     def join_texts(self, values: Any) -> str:
         text = "".join([str(printed(value)) for value in values])
@@ -318,11 +339,14 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         charge_operator(operator, left, right)
-        return super().call_binop(context, operator, left, right)
+        result = super().call_binop(context, operator, left, right)
+        if operator == "%":
+            return paid(result)
+        return made(result) if isinstance(result, list | tuple) else result
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(argument, tuple):  # its hash goes through all that is in it
-            budget().look(argument)
+        if isinstance(argument, tuple) or (isinstance(argument, str) and str.__len__(argument) > CHARACTERS_OF_STEP):
+            budget().look(argument)  # its hash goes through all that is in it
         return super().getitem(obj, argument)
 
     def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:

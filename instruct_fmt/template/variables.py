@@ -101,7 +101,15 @@ def find_variables(text: str, name: str) -> Variables:
     >>> find_variables("{% if input %}{{ input }}{% endif %}{{ output }}", "<string>").columns
     ('input', 'output')
     """
-    tree = _parse(text, name)
+    try:
+        return _read(_parse(text, name), text, name)
+    except RecursionError as error:
+        raise TemplateError(
+            f"template {name} nests too deeply to be read; expected a template of common depth; simplify it"
+        ) from error
+
+
+def _read(tree: nodes.Template, text: str, name: str) -> Variables:
     free = _free_names(tree, text, name)
     columns = free - PROVIDED
     used = dict.fromkeys(n.name for n in _in_order(tree) if isinstance(n, nodes.Name))
@@ -121,10 +129,6 @@ def _parse(text: str, name: str) -> nodes.Template:
         return _ENVIRONMENT.parse(text)
     except TemplateSyntaxError as error:
         raise _syntax_error(error, text, name) from error
-    except RecursionError as error:
-        raise TemplateError(
-            f"template {name} nests too deeply to be parsed; expected a template of common depth; simplify it"
-        ) from error
 
 
 def _free_names(tree: nodes.Template, text: str, name: str) -> set[str]:
