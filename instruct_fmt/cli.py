@@ -21,7 +21,7 @@ from instruct_fmt.errors import InstructFmtError, RowError, TemplateError, Token
 from instruct_fmt.run.ending import ended_by_exception
 
 if TYPE_CHECKING:
-    from instruct_fmt.run.config import Config
+    from instruct_fmt.run.config.schema import Config
     from instruct_fmt.run.work import Source
 
 DEBUG = "INSTRUCT_FMT_DEBUG"
@@ -59,8 +59,8 @@ def prepare(
             found = found.model_copy(update={"output": found.output.model_copy(update={"path": output})})
         import dataclasses
 
-        from instruct_fmt.run.local import prepare_sources
         from instruct_fmt.run.open import open_sources, options_of
+        from instruct_fmt.run.prepare import prepare_sources
 
         options = dataclasses.replace(options_of(found), progress=sys.stderr.isatty(), reuse=not force, verify=verify)
         prepared = prepare_sources(open_sources(found, base), options)
@@ -126,7 +126,7 @@ def check(
     """Examine template, tokenizer and a sample of the data; exit code 1 where a run would go wrong."""
     with _errors():
         found, base = _load(config, settings)
-        from instruct_fmt.look.check_command import check_sources
+        from instruct_fmt.doctor.command import check_sources
         from instruct_fmt.run.open import open_sources
 
         all_findings = check_sources(open_sources(found, base), rows)
@@ -142,7 +142,7 @@ def list_templates() -> None:
     with _errors():
         from rich.table import Table
 
-        from instruct_fmt.template import sources
+        from instruct_fmt.template.source import load as sources
 
         table = Table(box=None, pad_edge=False)
         for title in ("name", "kind", "columns"):
@@ -157,7 +157,7 @@ def list_templates() -> None:
 def show_template(name: Annotated[str, typer.Argument(help="The template's name.")]) -> None:
     """Print the text of a named template."""
     with _errors():
-        from instruct_fmt.template import sources
+        from instruct_fmt.template.source import load as sources
 
         typer.echo(sources.show(name).text)
 
@@ -218,7 +218,7 @@ def _told(error: Exception) -> tuple[int, str]:
 
 
 def _load(name: str, settings: Sequence[str] | None) -> tuple[Config, Path]:
-    from instruct_fmt.run.config_io import load
+    from instruct_fmt.run.config.load import load
 
     config = load(name, settings or ())
     if config.left_to_trainer:

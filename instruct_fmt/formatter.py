@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from instruct_fmt.encode.vocabulary import Vocabulary
-    from instruct_fmt.look.findings import Findings
+    from instruct_fmt.doctor.findings import Findings
     from instruct_fmt.look.preview import Preview
-    from instruct_fmt.mapping import Tally
-    from instruct_fmt.pipeline import Pipeline
-    from instruct_fmt.run.local import Prepared
-    from instruct_fmt.tokenizer import TokenizerReference
+    from instruct_fmt.pipeline.stages import Pipeline
+    from instruct_fmt.run.mapping import Tally
+    from instruct_fmt.run.prepare import Prepared
+    from instruct_fmt.tokenizer.loading import TokenizerReference
+    from instruct_fmt.tokenizer.vocabulary import Vocabulary
     from instruct_fmt.types import EncodedBatch, Marked, Prompt, Rendered, Stop
 
 Row = Mapping[str, Any]
@@ -124,9 +124,9 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
         raise UsageError(
             'tokenizer: found None; expected a tokenizer, its name or its path; fix: tokenizer="embedded" to try'
         )
-    from instruct_fmt.encode.vocabulary import Vocabulary
-    from instruct_fmt.template.sources import load
-    from instruct_fmt.tokenizer import load_vocabulary
+    from instruct_fmt.template.source.load import load
+    from instruct_fmt.tokenizer.loading import load_vocabulary
+    from instruct_fmt.tokenizer.vocabulary import Vocabulary
 
     named = isinstance(tokenizer, str | os.PathLike)
     vocabulary = load_vocabulary(tokenizer) if named else Vocabulary.of(tokenizer)
@@ -190,7 +190,7 @@ class Formatter:
     @cached_property
     def tokenizer_reference(self) -> TokenizerReference:
         """How the tokenizer is found again in another process."""
-        from instruct_fmt.tokenizer import TokenizerReference, reference
+        from instruct_fmt.tokenizer.loading import TokenizerReference, reference
 
         if isinstance(self._tokenizer, TokenizerReference):
             return self._tokenizer
@@ -216,7 +216,7 @@ class Formatter:
         """The template."""
         from dataclasses import replace
 
-        from instruct_fmt.template.sources import load
+        from instruct_fmt.template.source.load import load
 
         if not self.settings.template:
             return NO_TEMPLATE
@@ -226,7 +226,7 @@ class Formatter:
     @cached_property
     def pipeline(self) -> Pipeline:
         """The stages, with everything heavy that they need."""
-        from instruct_fmt.pipeline import Pipeline
+        from instruct_fmt.pipeline.stages import Pipeline
 
         return Pipeline(self.settings, self.source, self.vocabulary)
 
@@ -247,7 +247,7 @@ class Formatter:
     @cached_property
     def tally(self) -> Tally:
         """The rows that were mapped in this process so far; it is no part of the formatter's state."""
-        from instruct_fmt.mapping import Tally
+        from instruct_fmt.run.mapping import Tally
 
         return Tally()
 
@@ -283,7 +283,7 @@ class Formatter:
 
         What is rejected is logged; `encode_batch` and `prepare` return it.
         """
-        from instruct_fmt.mapping import logged
+        from instruct_fmt.run.mapping import logged
 
         return logged(self, self.encode_batch(table)).table
 
@@ -333,7 +333,7 @@ class Formatter:
         Raises:
             RowError: there is no such turn.
         """
-        from instruct_fmt.adapt.plain import plain_row
+        from instruct_fmt.adapt.rows.plain import plain_row
         from instruct_fmt.errors import RowError
         from instruct_fmt.types import Prompt
 
@@ -347,7 +347,7 @@ class Formatter:
         return Prompt(marked.text, encoded.ids.tolist())
 
     def _marked(self, row: Row) -> Marked:
-        from instruct_fmt.adapt.plain import plain_row
+        from instruct_fmt.adapt.rows.plain import plain_row
 
         row = plain_row(row)
         columns = list(row)
@@ -361,25 +361,25 @@ class Formatter:
             RowError: a single row cannot be encoded, and this form of the call cannot drop it.
             TooManyRejected: more rows were rejected than `max_rejected` allows.
         """
-        from instruct_fmt.mapping import mapped
+        from instruct_fmt.run.mapping import mapped
 
         return mapped(self, rows, sys.modules.get("datasets.formatting.formatting"))
 
     def prepare(self, dataset: datasets.Dataset, num_proc: int | None = None, **options: Any) -> Prepared:
         """Encode a dataset the fastest way, with progress, a report and the rejected rows.
 
-        See `instruct_fmt.run.local.prepare` for the options.
+        See `instruct_fmt.run.prepare.prepare` for the options.
         """
-        from instruct_fmt.run.local import prepare
+        from instruct_fmt.run.prepare import prepare
 
         return prepare(self, dataset, num_proc=num_proc, **options)
 
     def check(self, dataset: Any = None, rows: int = 200) -> Findings:
         """The doctor: what to know about this template, this tokenizer and a sample of the data before a run.
 
-        See `instruct_fmt.look.check.check`.
+        See `instruct_fmt.doctor.check.check`.
         """
-        from instruct_fmt.look.check import check
+        from instruct_fmt.doctor.check import check
 
         return check(self, dataset, rows)
 
@@ -391,6 +391,6 @@ class Formatter:
 
     def sft_kwargs(self, **options: Any) -> dict[str, Any]:
         """What `trl.SFTConfig` must be told so that prepared rows stay as they are."""
-        from instruct_fmt.trainers import sft_kwargs
+        from instruct_fmt.train.trainers import sft_kwargs
 
         return sft_kwargs(self, **options)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from instruct_fmt.common.names import nearest_name
 from instruct_fmt.errors import UsageError, shown
-from instruct_fmt.names import nearest_name
 
 FORM_PARTS = ("reasoning", "content", "calls")
 _CHOICES: dict[str, tuple[str, ...]] = {

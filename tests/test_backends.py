@@ -12,9 +12,9 @@ import pytest
 import instruct_fmt as ifmt
 from instruct_fmt.encode import backends
 from instruct_fmt.encode.backends import PROBES, ReferenceBackend, WatchedBackend, choose
-from instruct_fmt.encode.vocabulary import Vocabulary
 from instruct_fmt.errors import TokenizerError
-from instruct_fmt.tokenizer import load_vocabulary
+from instruct_fmt.tokenizer.loading import load_vocabulary
+from instruct_fmt.tokenizer.vocabulary import Vocabulary
 
 TEXTS = [*PROBES, "", "<|im_start|>user\nHi<|im_end|>", "a" * 3000, "word " * 500, "\n\n", "e\u0301 ﬁ"] * 3
 FAST = [

@@ -15,14 +15,15 @@ import pytest
 import instruct_fmt as ifmt
 from instruct_fmt.adapt import table_rows
 from instruct_fmt.errors import DataError, TooManyRejected, UsageError
-from instruct_fmt.run import bad_rows as bad_rows_module
-from instruct_fmt.run import csv_io, json_io, sources_io
-from instruct_fmt.run.bad_rows import bad_rows
-from instruct_fmt.run.config_io import load
-from instruct_fmt.run.local import Options, Prepared, prepare_sources
+from instruct_fmt.run.config.load import load
 from instruct_fmt.run.manifest import HIT
 from instruct_fmt.run.open import open_sources
-from instruct_fmt.run.sources_io import open_dataset
+from instruct_fmt.run.prepare import Options, Prepared, prepare_sources
+from instruct_fmt.run.read import bad_rows as bad_rows_module
+from instruct_fmt.run.read import csv_io, json_io
+from instruct_fmt.run.read import dataset as sources_io
+from instruct_fmt.run.read.bad_rows import bad_rows
+from instruct_fmt.run.read.dataset import open_dataset
 
 
 @pytest.fixture(autouse=True)

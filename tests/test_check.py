@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 
 import instruct_fmt as ifmt
 from instruct_fmt.cli import app
+from instruct_fmt.doctor.findings import Finding, Findings
 from instruct_fmt.embedded import records_path, sample_path
 from instruct_fmt.errors import UsageError
-from instruct_fmt.look.findings import Finding, Findings
 
 GOLDEN = Path(__file__).parent / "golden"
 # A template that leaves system messages out, and says nothing.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from instruct_fmt.collate import Collator
 from instruct_fmt.errors import DataError, UsageError
+from instruct_fmt.train.collate import Collator
 
 EOS = 9
 ROWS: list[dict[str, Any]] = [

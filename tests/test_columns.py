@@ -16,10 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import instruct_fmt as ifmt
-from instruct_fmt import Formatter, pipeline, threads
+from instruct_fmt import Formatter
+from instruct_fmt.common import threads
 from instruct_fmt.encode import composed
 from instruct_fmt.errors import RowError
-from instruct_fmt.template import planner
+from instruct_fmt.pipeline import stages as pipeline
+from instruct_fmt.template.plan import planner
 from instruct_fmt.types import EncodedBatch
 
 SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from instruct_fmt.errors import ConfigError
-from instruct_fmt.run.config import ALIASES, DATASET_ALIASES, Config, DatasetConfig
-from instruct_fmt.run.config_io import load
-from instruct_fmt.run.dataset_info import resolve
+from instruct_fmt.run.config.dataset_info import resolve
+from instruct_fmt.run.config.load import load
+from instruct_fmt.run.config.schema import ALIASES, DATASET_ALIASES, Config, DatasetConfig
 
 BASE = {"tokenizer": "embedded", "datasets": ["embedded"]}
 

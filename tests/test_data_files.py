@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from instruct_fmt.adapt import table_rows
 from instruct_fmt.errors import DataError, UsageError
-from instruct_fmt.run.json_io import JsonRows
-from instruct_fmt.run.sources_io import open_dataset
+from instruct_fmt.run.read.dataset import open_dataset
+from instruct_fmt.run.read.json_io import JsonRows
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ import pytest
 
 from instruct_fmt.adapt import table_rows
 from instruct_fmt.errors import DataError, UsageError
-from instruct_fmt.run.sources_io import open_dataset
+from instruct_fmt.run.read.dataset import open_dataset
 
 
 @pytest.fixture(autouse=True)

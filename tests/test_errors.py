@@ -20,8 +20,8 @@ import pytest
 
 import instruct_fmt as ifmt
 from instruct_fmt.embedded import tokenizer_path
-from instruct_fmt.run.sources_io import open_dataset
-from instruct_fmt.template.provenance import TracedTemplate
+from instruct_fmt.run.read.dataset import open_dataset
+from instruct_fmt.template.trace.traced_template import TracedTemplate
 
 Row = dict[str, Any]
 HEAD = "<|im_start|>assistant\n"

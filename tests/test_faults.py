@@ -24,11 +24,12 @@ from test_prepare import contents, data, run
 
 from instruct_fmt.errors import DataError, InstructFmtError, UsageError
 from instruct_fmt.run import contents as contents_of_folder
-from instruct_fmt.run import store, unchanged
+from instruct_fmt.run import store
 from instruct_fmt.run.ending import ended_by_exception
 from instruct_fmt.run.exchange import exchange
-from instruct_fmt.run.local import Options, Source, prepare_sources
 from instruct_fmt.run.manifest import FILE_NAME, read
+from instruct_fmt.run.prepare import Options, Source, prepare_sources
+from instruct_fmt.run.read import unchanged
 
 # More parts than workers: two of one row each at a time.
 MANY: dict[str, Any] = {"num_proc": 2, "batch_size": 1}

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from instruct_fmt.adapt import table_rows
 from instruct_fmt.cli import app
+from instruct_fmt.common.names import nearest_name
 from instruct_fmt.errors import ConfigError
-from instruct_fmt.names import nearest_name
-from instruct_fmt.run.config import ALIASES, DATASET_ALIASES, Config, DatasetConfig
-from instruct_fmt.run.config_io import load
+from instruct_fmt.run.config.load import load
+from instruct_fmt.run.config.schema import ALIASES, DATASET_ALIASES, Config, DatasetConfig
 from instruct_fmt.run.open import open_sources
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "configs").glob("*.yaml"))

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from instruct_fmt.adapt import table_rows
 from instruct_fmt.cli import app
 from instruct_fmt.errors import ConfigError, InstructFmtError
-from instruct_fmt.run.axolotl_types import TYPES
-from instruct_fmt.run.config import ALIASES, DATASET_ALIASES, Config, DatasetConfig
-from instruct_fmt.run.config_io import load
-from instruct_fmt.run.foreign import _MEANINGS
-from instruct_fmt.run.foreign_datasets import _FIELDS
-from instruct_fmt.run.foreign_datasets import _MEANINGS as _OF_DATASET
-from instruct_fmt.run.foreign_keys import REFUSED
+from instruct_fmt.run.config.axolotl_types import TYPES
+from instruct_fmt.run.config.foreign import _MEANINGS
+from instruct_fmt.run.config.foreign_datasets import _FIELDS
+from instruct_fmt.run.config.foreign_datasets import _MEANINGS as _OF_DATASET
+from instruct_fmt.run.config.foreign_keys import REFUSED
+from instruct_fmt.run.config.load import load
+from instruct_fmt.run.config.schema import ALIASES, DATASET_ALIASES, Config, DatasetConfig
 from instruct_fmt.run.open import open_sources
 
 AXOLOTL_TYPES = yaml.safe_load((Path(__file__).parent / "golden" / "axolotl_types.yaml").read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from plain_jinja import plain
 
 from instruct_fmt.errors import UsageError
-from instruct_fmt.template.format_string import to_jinja
-from instruct_fmt.template.sources import load
+from instruct_fmt.template.source.format_string import to_jinja
+from instruct_fmt.template.source.load import load
 
 ANY = st.text(st.characters(exclude_categories=[]), max_size=20)  # surrogates too
 FIELD = st.sampled_from(["instruction", "output", "größe", "x1", "_hidden"])

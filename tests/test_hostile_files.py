@@ -26,8 +26,8 @@ import pytest
 
 from instruct_fmt.adapt import table_rows
 from instruct_fmt.errors import DataError, InstructFmtError, UsageError
-from instruct_fmt.run import folder_io
-from instruct_fmt.run.sources_io import open_dataset
+from instruct_fmt.run.read import folder_io
+from instruct_fmt.run.read.dataset import open_dataset
 
 # Processor time and memory for one file that is refused.
 SECONDS, MEGABYTES = 2, 500

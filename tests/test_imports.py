@@ -24,7 +24,7 @@ def loaded(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["instruct_fmt", "instruct_fmt.trainers", "instruct_fmt.collate", "instruct_fmt.look.preview"]
+    "module", ["instruct_fmt", "instruct_fmt.train.trainers", "instruct_fmt.train.collate", "instruct_fmt.look.preview"]
 )
 def test_the_core_stays_light(module: str) -> None:
     modules = loaded(f"import {module}")

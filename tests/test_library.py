@@ -11,7 +11,7 @@ import jinja2
 import pytest
 from plain_jinja import plain
 
-from instruct_fmt.template.sources import answer_column, load, names, show
+from instruct_fmt.template.source.load import answer_column, load, names, show
 
 GOLDEN = Path(__file__).parent / "golden" / "templates"
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import instruct_fmt as ifmt
-from instruct_fmt.template.planner import MIN_ROWS
+from instruct_fmt.template.plan.planner import MIN_ROWS
 
 # Prints calls, tools and reasoning; nothing but contents; neither system messages nor results of tools.
 FULL = (

@@ -12,11 +12,11 @@ from test_origin import NOW, SAYINGS, WAYS, printed, public
 from test_plans import check_same
 
 import instruct_fmt as ifmt
-from instruct_fmt.template.origins import Field
-from instruct_fmt.template.plan import TokensOfText
-from instruct_fmt.template.records import RecordTemplate
-from instruct_fmt.template.symbolic import recording
-from instruct_fmt.template.symbolic_templates import SymbolicRecord
+from instruct_fmt.template.label.record_template import RecordTemplate
+from instruct_fmt.template.plan.plan import TokensOfText
+from instruct_fmt.template.plan.symbolic import recording
+from instruct_fmt.template.plan.symbolic_templates import SymbolicRecord
+from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Record
 
 

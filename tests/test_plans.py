@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import instruct_fmt as ifmt
 from instruct_fmt import Formatter
-from instruct_fmt.template import planner
-from instruct_fmt.template.sources import names, show
+from instruct_fmt.template.plan import planner
+from instruct_fmt.template.source.load import names, show
 from instruct_fmt.types import EncodedBatch
 
 PIECES = st.sampled_from(

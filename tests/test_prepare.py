@@ -27,8 +27,8 @@ from instruct_fmt.errors import (
 from instruct_fmt.look.report import Report
 from instruct_fmt.run import store
 from instruct_fmt.run.digest import data_hash
-from instruct_fmt.run.local import Options, Prepared, Source, prepare, prepare_sources
 from instruct_fmt.run.manifest import Manifest, compare, read
+from instruct_fmt.run.prepare import Options, Prepared, Source, prepare, prepare_sources
 
 FMT = FakeEncoder()
 MISS = "miss: nothing prepared from this before"

@@ -14,8 +14,8 @@ import small_tokenizers
 import instruct_fmt as ifmt
 from instruct_fmt.embedded import sample_path
 from instruct_fmt.errors import RowError
-from instruct_fmt.look.pieces import token_texts
 from instruct_fmt.look.preview import Piece, Preview, preview
+from instruct_fmt.look.token_texts import token_texts
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 GREEN, RED = ("157", "114"), ("224", "217")

@@ -8,7 +8,7 @@ import pytest
 from plain_jinja import plain
 
 from instruct_fmt.errors import TemplateError, UsageError
-from instruct_fmt.template.sources import answer_column, load, show
+from instruct_fmt.template.source.load import answer_column, load, show
 from instruct_fmt.types import TemplateSource
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

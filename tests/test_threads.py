@@ -22,9 +22,9 @@ import pyarrow as pa
 import pytest
 
 import instruct_fmt as ifmt
-from instruct_fmt import forks
+from instruct_fmt.common import forks
+from instruct_fmt.common.forks import Undivided
 from instruct_fmt.encode import backends
-from instruct_fmt.forks import Undivided
 
 ENGINES = [
     pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from instruct_fmt import embedded, tokenizer, tokenizer_cache
-from instruct_fmt.encode.vocabulary import Vocabulary
+from instruct_fmt import embedded
 from instruct_fmt.errors import TokenizerError
-from instruct_fmt.tokenizer import load_tokenizer, load_vocabulary
+from instruct_fmt.tokenizer import cache as tokenizer_cache
+from instruct_fmt.tokenizer import loading as tokenizer
+from instruct_fmt.tokenizer.loading import load_tokenizer, load_vocabulary
+from instruct_fmt.tokenizer.vocabulary import Vocabulary
 
 PROGRAM = """
 import sys

@@ -14,7 +14,7 @@ from train_sft import make_trainer, random_model
 import instruct_fmt as ifmt
 from instruct_fmt.embedded import records_path, sample_path, tokenizer_path
 from instruct_fmt.errors import TokenizerError, UsageError
-from instruct_fmt.trainers import collator, processing_class, sft_kwargs
+from instruct_fmt.train.trainers import collator, processing_class, sft_kwargs
 
 STEPS = 20
 BATCH = 4

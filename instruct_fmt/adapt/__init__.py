@@ -22,16 +22,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from instruct_fmt.adapt import alpaca, detect, messages, prompt_completion, record, text
-from instruct_fmt.adapt.arrow import filled_nulls, table_rows
+from instruct_fmt.adapt import detect
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.beside import Beside, value_at
 from instruct_fmt.adapt.canonical import Dialect, dataset_path, with_column, with_dataset_path
+from instruct_fmt.adapt.columns.arrow import filled_nulls, table_rows
+from instruct_fmt.adapt.columns.shaped import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import Fields, known_fields
-from instruct_fmt.adapt.prompt_completion import Texts
 from instruct_fmt.adapt.roles import Roles, added_roles, allowed_names, trained_roles
-from instruct_fmt.adapt.shapes import Distinct, Layout, ShapedRows, column_of, shaped_messages, shaped_records
+from instruct_fmt.adapt.rows import alpaca, messages, prompt_completion, record, text
+from instruct_fmt.adapt.rows.prompt_completion import Texts
 from instruct_fmt.adapt.system import NAMES, Unplaced, looked_at
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Example, TemplateSource, Text

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.adapt.arrow import table_rows
+from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.adapt.fields import COLUMNS
 from instruct_fmt.adapt.values import at, root
 from instruct_fmt.errors import RowError, let_go, shown

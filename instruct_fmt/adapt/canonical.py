@@ -18,8 +18,8 @@ from instruct_fmt.adapt import parts, tools
 from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.roles import CALL, Roles
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, root, text
+from instruct_fmt.common.names import meant_fields
 from instruct_fmt.errors import Change, RowError, shown
-from instruct_fmt.names import meant_fields
 from instruct_fmt.types import Conversation, Message
 
 Flags = tuple[bool | None, ...]

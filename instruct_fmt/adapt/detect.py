@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from instruct_fmt.adapt.fields import COLUMNS, MESSAGE, TAGS, Fields, listed
-from instruct_fmt.adapt.messages import is_sharegpt
+from instruct_fmt.adapt.rows.messages import is_sharegpt
 from instruct_fmt.adapt.values import as_list, decoded
+from instruct_fmt.common.names import hint
 from instruct_fmt.errors import UsageError
-from instruct_fmt.names import hint
 from instruct_fmt.types import TemplateSource
 
 FORMATS = ("messages", "sharegpt", "alpaca", "prompt_completion", "instruction", "text", "record")

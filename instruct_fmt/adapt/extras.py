@@ -13,8 +13,8 @@ from instruct_fmt.adapt.canonical import IS_TEXT, Canonical
 from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.fields import Fields
 from instruct_fmt.adapt.values import Path, as_list, at, object_of, root, text
+from instruct_fmt.common.names import RESERVED
 from instruct_fmt.errors import RowError
-from instruct_fmt.names import RESERVED
 from instruct_fmt.types import Conversation, Message
 
 _MEDIA = ("images", "audios", "videos")

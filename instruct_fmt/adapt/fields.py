@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from instruct_fmt.common.names import hint
 from instruct_fmt.errors import UsageError
-from instruct_fmt.names import hint
 
 # Names of columns, by field: the field's own name, then the names under which datasets keep it.
 COLUMNS: dict[str, tuple[str, ...]] = {

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from instruct_fmt.adapt.fields import COLUMNS, MESSAGE
+from instruct_fmt.common.names import nearest_name
 from instruct_fmt.errors import UsageError
-from instruct_fmt.names import nearest_name
 
 CALL = "(call)"
 """Stands for the assistant, in a message whose text is a call."""

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from instruct_fmt.encode.vocabulary import Vocabulary
+from instruct_fmt.common.foreign_errors import ForeignError, foreign_errors
+from instruct_fmt.common.forks import undivided
 from instruct_fmt.errors import TokenizerError, shown
-from instruct_fmt.foreign_errors import ForeignError, foreign_errors
-from instruct_fmt.forks import undivided
+from instruct_fmt.tokenizer.vocabulary import Vocabulary
 
 logger = logging.getLogger("instruct_fmt")
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from instruct_fmt.encode.vocabulary import Vocabulary, build, without_prefix
 from instruct_fmt.errors import RowError, TokenizerError, option, shown
+from instruct_fmt.tokenizer.vocabulary import Vocabulary, build, without_prefix
 from instruct_fmt.types import Added, Marked
 
 Occurrence = tuple[int, int, int]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from instruct_fmt.look.pieces import token_texts
+from instruct_fmt.look.token_texts import token_texts
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

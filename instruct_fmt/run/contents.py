@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from instruct_fmt.common.threads import in_order
 from instruct_fmt.run.digest import file_digest
 from instruct_fmt.run.manifest import FILE_NAME, HIT, File, Manifest, compare, read
-from instruct_fmt.threads import in_order
 
 # What `datasets` keeps beside the files of a dataset that is mapped; `cleanup_cache_files` removes it too.
 _CACHES = "cache-*.arrow"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from instruct_fmt.threads import in_order
+from instruct_fmt.common.threads import in_order
 
 if TYPE_CHECKING:
     from datasets import Dataset

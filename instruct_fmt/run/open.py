@@ -14,16 +14,16 @@ from typing import Any
 import datasets
 
 from instruct_fmt import formatter
+from instruct_fmt.common.files import is_name
 from instruct_fmt.errors import UsageError
-from instruct_fmt.files import is_name
-from instruct_fmt.run.config import Config, DatasetConfig
-from instruct_fmt.run.dataset_info import resolve, unnamed
-from instruct_fmt.run.foreign_templates import FALLBACK
-from instruct_fmt.run.local import Options
-from instruct_fmt.run.problems import Problems
-from instruct_fmt.run.sources_io import open_dataset
+from instruct_fmt.run.config.dataset_info import resolve, unnamed
+from instruct_fmt.run.config.foreign_templates import FALLBACK
+from instruct_fmt.run.config.problems import Problems
+from instruct_fmt.run.config.schema import Config, DatasetConfig
+from instruct_fmt.run.prepare import Options
+from instruct_fmt.run.read.dataset import open_dataset
 from instruct_fmt.run.work import Source
-from instruct_fmt.tokenizer import TokenizerReference, load_vocabulary
+from instruct_fmt.tokenizer.loading import TokenizerReference, load_vocabulary
 
 __all__ = ["open_sources", "options_of"]
 

@@ -1,0 +1,76 @@
+"""Options that a template has no use for: refused before any row is read.
+
+In: the settings and the template. Out: an error, or the policy under which conversations are marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from instruct_fmt.adapt import Asked, Roles, added_roles, allowed_names, check_system, trained_roles
+from instruct_fmt.common.names import RESERVED, hint
+from instruct_fmt.errors import UsageError
+from instruct_fmt.settings import Settings
+from instruct_fmt.template.label.policy import Policy
+from instruct_fmt.template.source.variables import SPECIAL_TOKENS
+from instruct_fmt.types import TemplateSource
+
+
+def check_options(settings: Settings, source: TemplateSource, asked: Asked) -> None:
+    """Refuse options that would be ignored.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    if source.kind == "record":
+        _refuse_options_of_chats(settings)
+        check_system(source, asked)
+    elif source.text:
+        _check_variables(settings.template_kwargs, source)
+
+
+def policy_of(settings: Settings, source: TemplateSource, append_eos: bool) -> Policy:
+    """What is trained of conversations.
+
+    Raises:
+        UsageError: a role that is none.
+    """
+    trained = settings.train_on
+    if isinstance(trained, tuple):
+        trained = trained_roles(trained, Roles(added_roles(settings.roles), source.roles))
+    return Policy(
+        train_on=trained,
+        history=cast("Any", settings.history),
+        prompt_mismatch=cast("Any", settings.prompt_mismatch),
+        empty_reasoning=cast("Any", settings.empty_reasoning),
+        completion_format=settings.completion_format,
+        allow_dropped=allowed_names(settings.allow_dropped),
+        append_eos=append_eos,
+    )
+
+
+def _refuse_options_of_chats(settings: Settings) -> None:
+    """Options that say something of turns; a record has none."""
+    for name, default in (("completion_format", None), ("empty_reasoning", "error"), ("reasoning", "keep")):
+        if getattr(settings, name) != default:
+            raise UsageError(
+                f"{name}: found {getattr(settings, name)!r} with a record template; expected a chat template, whose "
+                f"turns it is about; fix: leave {name} out"
+            )
+
+
+def _check_variables(given: Mapping[str, Any], source: TemplateSource) -> None:
+    """Template variables that a chat template does not read."""
+    for name in given:
+        if name in RESERVED:
+            raise UsageError(
+                f"template_kwargs: found {name!r}, which the formatter sets itself; expected other variables; "
+                "fix: leave it out"
+            )
+        if name not in source.variables and name not in SPECIAL_TOKENS:
+            known = ", ".join(map(repr, sorted(source.variables))) or "none"
+            raise UsageError(
+                f"template_kwargs: found {name!r}{hint(name, source.variables)}, which the template {source.name!r} "
+                f"does not read; expected variables that it reads: {known}; fix: correct the name, or leave it out"
+            )

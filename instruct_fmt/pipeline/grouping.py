@@ -1,0 +1,56 @@
+"""Rows of plain shape, straight from the columns of a table to the columns of plans.
+
+In: a table, and what reads one of its rows. Out: groups of rows of one shape, with a column for each of their fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from instruct_fmt.adapt import Asked, ShapedRows, column_of, find_shapes, table_rows
+from instruct_fmt.template.plan.planner import ShapeGroup
+from instruct_fmt.template.plan.shape import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
+from instruct_fmt.template.trace.origins import TOOLS, Field
+from instruct_fmt.types import Example, Ints, TemplateSource, Text
+
+Read = Callable[[Mapping[str, Any], list[str]], Example]
+
+
+def shape_groups(table: pa.Table, source: TemplateSource, asked: Asked, read: Read) -> Iterator[ShapeGroup]:
+    """The rows of plain shape.
+
+    Args:
+        table: the rows.
+        source: the template.
+        asked: what the user says about the rows.
+        read: reads a row, of the columns that are named behind it.
+    """
+    for rows in find_shapes(table, source, asked, roles=PLANNED_ROLES, calls_shape=calls_shape):
+        group = _group(rows, partial(_example, table, rows.places, read))
+        if group is not None:
+            yield group
+
+
+def _group(rows: ShapedRows, example: Callable[[int], Example]) -> ShapeGroup | None:
+    """Rows of one shape with a column for each field of theirs; None where the shape cannot be planned."""
+    first = example(0)
+    shape = example_shape(first)
+    columns: dict[Field, pa.Array] = {}
+    for field, _ in leaves(first) if shape is not None and not isinstance(first, Text) else ():
+        objects = rows.tools if field.place == TOOLS else rows.calls.get(field.place)
+        path = field.path if field.place == TOOLS else field.path[1:]
+        if objects is not None and (field.place == TOOLS or field.path[0] == "tool_calls"):
+            columns[field] = column_of(objects, path, leaf_text)
+        elif len(field.path) == 1 and (field.place, field.path[0]) in rows.texts:
+            columns[field] = rows.texts[field.place, str(field.path[0])]
+        else:
+            return None
+    return ShapeGroup(shape, rows.places, columns, example) if columns else None
+
+
+def _example(table: pa.Table, places: Ints, read: Read, place: int) -> Example:
+    return read(table_rows(table.slice(int(places[place]), 1))[0], table.column_names)

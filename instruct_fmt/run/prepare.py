@@ -1,0 +1,350 @@
+"""Preparing a whole dataset on this machine.
+
+In: a formatter and a `datasets.Dataset` (or several such pairs). Out: a folder with `input_ids` and `labels`,
+a manifest and a ledger of rejected rows, opened as `Prepared`. The rows that come out depend on neither
+`num_proc` nor `batch_size`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from instruct_fmt.errors import DataError, NothingToLearn, Rejection, TooManyRejected, UsageError
+from instruct_fmt.look.report import Report, field_of
+from instruct_fmt.pipeline.unread import named_fields
+from instruct_fmt.run import contents, manifest, store
+from instruct_fmt.run.digest import data_hash
+from instruct_fmt.run.ledger import LEDGER_NAME, read_ledger, write_ledger
+from instruct_fmt.run.manifest import HIT, Manifest
+from instruct_fmt.run.read.bad_rows import bad_row_counts, bad_rows, mark
+from instruct_fmt.run.read.unchanged import Unchanged
+from instruct_fmt.run.work import (
+    COLUMNS,
+    Encoder,
+    Job,
+    OutputFormat,
+    Part,
+    Source,
+    data_file,
+    ledger_file,
+    output_features,
+    split,
+)
+from instruct_fmt.run.worker import run_parts
+from instruct_fmt.types import Unread, add_unread
+
+__all__ = ["Options", "Prepared", "Source", "prepare", "prepare_sources"]
+
+_PARTS_PER_WORKER = 4
+_BATCH_BYTES = 12_000_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset.
+
+    Attributes:
+        dataset: `input_ids` and `labels` (int32), and the kept columns; memory-mapped.
+        report: what happened to the rows.
+        rejected: every row that was left out, with the reason.
+    """
+
+    dataset: datasets.Dataset
+    report: Report
+    rejected: list[Rejection]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run; nothing here changes the rows that come out.
+
+    Attributes:
+        output_dir: the folder of the result; None puts it into the cache of `datasets`.
+        output_format: ``arrow`` (opened by `load_from_disk`) or ``parquet``.
+        keep_columns: columns of the dataset to carry along.
+        num_proc: the most worker processes, each for a batch at least; None or 1 encodes in this process.
+        batch_size: rows encoded at a time; None takes as many as are some megabytes.
+        progress: whether to show a progress bar.
+        reuse: whether an earlier result that still holds is taken.
+        verify: whether the content of an earlier result is compared with its checksums, though its files have the size
+            and the time of writing that they had.
+    """
+
+    output_dir: Path | None = None
+    output_format: OutputFormat = "arrow"
+    keep_columns: tuple[str, ...] = ()
+    num_proc: int | None = None
+    batch_size: int | None = None
+    progress: bool = True
+    reuse: bool = True
+    verify: bool = False
+
+
+def prepare(  # noqa: PLR0913 - the options of a run, each by its name
+    fmt: Encoder,
+    dataset: datasets.Dataset | pa.Table,
+    *,
+    num_proc: int | None = None,
+    batch_size: int | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    output_format: OutputFormat = "arrow",
+    progress: bool = True,
+    keep_columns: Sequence[str] = (),
+    verify: bool = False,
+) -> Prepared:
+    """Encode a dataset; a result that still holds is opened instead of made again.
+
+    Args:
+        fmt: the formatter.
+        dataset: a dataset or an Arrow table.
+        num_proc: the most worker processes, each for a batch at least; None or 1 encodes in this process.
+        batch_size: rows encoded at a time, which bounds memory; None takes as many as are some megabytes.
+        output_dir: the folder of the result; None puts it into the cache of `datasets`.
+        output_format: ``arrow`` or ``parquet``.
+        progress: whether to show a progress bar.
+        keep_columns: columns of the dataset to carry along.
+        verify: whether the content of an earlier result is compared with its checksums, though its files have the size
+            and the time of writing that they had.
+
+    Raises:
+        DataError: the dataset is empty, or a file of it was written meanwhile.
+        TooManyRejected: more rows were rejected than `max_rejected` allows (over-length apart).
+        NothingToLearn: no token of the dataset would be trained.
+        UsageError: an argument that cannot work.
+    """
+    options = Options(
+        None if output_dir is None else Path(output_dir),
+        output_format,
+        tuple(keep_columns),
+        num_proc,
+        batch_size,
+        progress,
+        verify=verify,
+    )
+    return prepare_sources([Source("dataset", fmt, as_dataset(dataset))], options)
+
+
+def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
+    """The same for several datasets, each with its own formatter, into one result; see `prepare`."""
+    asked = None if options.output_dir is None else store.place_of(options.output_dir)
+    _check_options(sources, options, asked)
+    read = Unchanged.of(Path(file["filename"]) for source in sources for file in source.dataset.cache_files)
+    new = manifest.describe(
+        [source.fmt.facts() for source in sources],
+        [data_hash(source.dataset) + mark(bad_rows(source.dataset)) for source in sources],
+        {"format": options.output_format, "columns": " ".join((*options.keep_columns, *COLUMNS))},
+        [source.fmt.settings.template for source in sources],
+    )
+    target = asked or store.place_of(store.cache_folder() / new.key)
+    store.sweep(target)
+    changes = manifest.template_changes(manifest.read(target), new)
+    if asked or target.exists():
+        found = contents.verdict(target, new, thorough=options.verify)
+    else:
+        found = manifest.nearest(store.cache_folder(), new)
+    if found != HIT or not options.reuse or not datasets.is_caching_enabled():
+        found = "miss: made again as asked" if found == HIT else found
+        new = _make(sources, options, new, target, read)
+    name = ", ".join(source.name for source in sources)
+    return _open(target, new, options.output_format, Report(name, {}, cache=found, output=str(target), changes=changes))
+
+
+def as_dataset(data: Any) -> datasets.Dataset:
+    """A dataset or an Arrow table as a dataset; anything else is refused with what to call instead."""
+    if isinstance(data, datasets.Dataset):
+        return data
+    if isinstance(data, pa.Table):
+        return datasets.Dataset(data)
+    fix = "pass a datasets.Dataset or a pyarrow.Table"
+    if isinstance(data, (datasets.DatasetDict, datasets.IterableDatasetDict)):
+        fix = f"prepare each split by itself: fmt.prepare(dataset[split]) for the splits {', '.join(data)}"
+    elif isinstance(data, datasets.IterableDataset):
+        fix = "use dataset.map(fmt, batched=True, remove_columns=dataset.column_names) for a stream"
+    raise UsageError(f"dataset: found {type(data).__name__}; expected a datasets.Dataset; fix: {fix}")
+
+
+def _check_options(sources: Sequence[Source], options: Options, target: Path | None) -> None:
+    for name, value in (("num_proc", options.num_proc), ("batch_size", options.batch_size)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name}: found {value}; expected 1 or more; fix: leave {name} out")
+    if options.output_format not in ("arrow", "parquet"):
+        raise UsageError(
+            f"output_format: found {options.output_format!r}; expected 'arrow' or 'parquet'; fix: use one of them"
+        )
+    if clash := set(options.keep_columns) & set(COLUMNS):
+        raise UsageError(
+            f"keep_columns: found {sorted(clash)}; expected columns other than the result's own; "
+            "fix: rename the dataset's column first"
+        )
+    for source in sources:
+        if not len(source.dataset):
+            raise DataError(f"{source.name}: found 0 rows; expected at least one; fix: check the path and the split")
+        if missing := [name for name in options.keep_columns if name not in source.dataset.column_names]:
+            raise UsageError(
+                f"keep_columns: found {missing}, not in {source.name}; expected columns among "
+                f"{source.dataset.column_names}; fix: correct the names"
+            )
+    if target is not None:
+        store.check_target(target)
+        _check_apart(sources, target)
+
+
+def _check_apart(sources: Sequence[Source], target: Path) -> None:
+    """Refuse to replace the folder that a dataset is read from."""
+    for source in sources:
+        for file in source.dataset.cache_files:
+            if target in Path(file["filename"]).resolve().parents:
+                raise UsageError(
+                    f"output: found {target}, where {source.name} is read from; expected a folder of its own; "
+                    "fix: name another folder"
+                )
+
+
+def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Path, read: Unchanged) -> Manifest:
+    features = [output_features(source.dataset, options.keep_columns) for source in sources]
+    if any(found != features[0] for found in features):
+        raise UsageError(
+            f"keep_columns: found different types for {list(options.keep_columns)} among the datasets; "
+            "expected the same in all; fix: cast them first, or leave them out"
+        )
+    with store.staged(target, new, reuse=options.reuse, thorough=options.verify) as staging:
+        sizes = [len(source.dataset) for source in sources]
+        batch_size = options.batch_size or _batch_size(sources)
+        batches = -(-sum(sizes) // batch_size)
+        # A worker takes seconds to start: less than a batch is not worth one.
+        num_proc = min(options.num_proc or 1, batches)
+        if num_proc > 1:
+            sources = [_spilled(source, staging.work, number) for number, source in enumerate(sources)]
+        job = Job(tuple(sources), staging.work, features[0], batch_size, options.output_format)
+        parts = split(sizes, 1 if num_proc == 1 else min(batches, num_proc * _PARTS_PER_WORKER))
+        counts, unread = _encode(job, parts, num_proc, options.progress)
+        counts.update(bad_row_counts(source.dataset for source in sources))
+        ledger = _gather_ledger(job, parts, staging.result)
+        _check_named(sources, counts)
+        _check_result(sources, counts, ledger)
+        read.check()
+        names = _gather_files(job, parts, staging.result)
+        if options.output_format == "arrow":
+            store.write_dataset_files(staging.result, names, job.features, new.key)
+        files = contents.described(staging.result)
+        done = dataclasses.replace(new, counts=dict(counts), unread=unread, files=files)
+        done.write(staging.result)
+    return done
+
+
+def _batch_size(sources: Sequence[Source]) -> int:
+    """As many rows as are `_BATCH_BYTES` on average."""
+    tables = [source.dataset.data for source in sources]
+    rows, size = sum(int(table.num_rows) for table in tables), sum(int(table.nbytes) for table in tables)
+    return max(1, _BATCH_BYTES * rows // max(size, 1))
+
+
+def _encode(job: Job, parts: list[Part], num_proc: int, progress: bool) -> tuple[Counter[str], dict[str, Unread]]:
+    total = sum(part.stop - part.start for part in parts)
+    with datasets.utils.tqdm(total=total, unit="rows", desc="Preparing", disable=not progress) as bar:
+        done = run_parts(job, parts, num_proc, bar.update)
+    unread: dict[str, Unread] = {}
+    for found in done:
+        about = f"{job.sources[found.part.source].name}, " if len(job.sources) > 1 else ""
+        add_unread(unread, ((f"{about}{path}", said) for path, said in found.unread.items()))
+    return sum((found.counts for found in done), Counter()), unread
+
+
+def _spilled(source: Source, work: Path, number: int) -> Source:
+    """A dataset in memory is written to a file once, instead of being copied to each worker."""
+    if source.dataset.cache_files:
+        return source
+    path = work / f"input-{number}.arrow"
+    rows = source.dataset.with_format("arrow")
+    schema = source.dataset.features.arrow_schema
+    with pa.ipc.new_stream(str(path), schema) as writer:
+        for start in range(0, len(source.dataset), 1000):
+            writer.write_table(rows[start : start + 1000].cast(schema))
+    return dataclasses.replace(source, dataset=datasets.Dataset.from_file(str(path)))
+
+
+def _gather_ledger(job: Job, parts: list[Part], result: Path) -> list[tuple[str, Rejection]]:
+    """Join the ledgers of all parts in row order; returns each rejection with its dataset's name."""
+    found: list[tuple[str, Rejection]] = []
+    for part in parts:
+        rejections = read_ledger(ledger_file(job.folder, part))
+        source = job.sources[part.source]
+        name = source.name
+        if not part.start:
+            rejections = [*(bad.rejection() for bad in bad_rows(source.dataset)), *rejections]
+        write_ledger(result / LEDGER_NAME, rejections, name if len(job.sources) > 1 else None)
+        found.extend((name, rejection) for rejection in rejections)
+    (result / LEDGER_NAME).touch()
+    return found
+
+
+def _gather_files(job: Job, parts: list[Part], result: Path) -> list[str]:
+    """Give the files of all parts their names in the result."""
+    paths = [data_file(job.folder, part) for part in parts if data_file(job.folder, part).exists()]
+    names = [store.file_name(index, len(paths), job.output_format) for index in range(len(paths))]
+    for path, name in zip(paths, names, strict=True):
+        (result / name).parent.mkdir(exist_ok=True)
+        path.replace(result / name)
+    return names
+
+
+def _check_named(sources: Sequence[Source], counts: Counter[str]) -> None:
+    """Refuse a name for a field of messages that no row of any dataset has."""
+    for source in sources:
+        field_map = source.fmt.settings.field_map
+        for ours in named_fields(field_map):
+            if not counts[f"named:{ours}"] and counts["emitted"]:
+                raise UsageError(
+                    f"field_map[{ours!r}]: found {field_map[ours]!r}, which no message of {source.name} has; expected "
+                    "the name of a field; fix: correct it, or leave it out"
+                )
+
+
+def _check_result(sources: Sequence[Source], counts: Counter[str], ledger: list[tuple[str, Rejection]]) -> None:
+    report = Report.of("", counts, (rejection for _, rejection in ledger))
+    rejected = sum(report.rejected.values())
+    allowed = min(source.fmt.settings.max_rejected for source in sources)
+    if rejected > allowed * report.rows:
+        error = TooManyRejected(
+            f"found {rejected:,} of {report.rows:,} rows rejected ({rejected / report.rows:.1%}); expected "
+            f"at most max_rejected={allowed:g}; fix: correct the rows below, or raise max_rejected:\n"
+            + _reasons(ledger, several=len(sources) > 1)
+        )
+        error.rejected = [rejection for _, rejection in ledger]
+        raise error
+    if not report.trained_tokens:
+        raise NothingToLearn(
+            f"found no token to train in {report.rows:,} rows ({report.over_length:,} over max_length); "
+            "expected at least one; fix: check train_on, max_length and the columns"
+            + _reasons(ledger, "\n", several=len(sources) > 1)
+        )
+
+
+def _reasons(ledger: list[tuple[str, Rejection]], start: str = "", *, several: bool) -> str:
+    """A line for each reason and field, the most frequent first, with the first such row."""
+    found: dict[tuple[str, str], list[tuple[str, Rejection]]] = {}
+    for name, rejection in ledger:
+        found.setdefault((rejection.reason, field_of(rejection)), []).append((name, rejection))
+    lines = []
+    for (reason, _), rows in sorted(found.items(), key=lambda item: -len(item[1])):
+        name, first = rows[0]
+        lines.append(f"  {reason}: {len(rows):,} rows, such as {f'{name}, ' if several else ''}{first.to_error()}")
+    return start + "\n".join(lines) if lines else ""
+
+
+def _open(target: Path, found: Manifest, output_format: OutputFormat, about: Report) -> Prepared:
+    if not found.counts:
+        found = manifest.read(target) or found
+    rejected = read_ledger(target / LEDGER_NAME)
+    report = Report.of(about.name, found.counts, rejected, found.unread)
+    report = dataclasses.replace(report, cache=about.cache, output=about.output, changes=about.changes)
+    return Prepared(store.load(target, output_format), report, rejected)

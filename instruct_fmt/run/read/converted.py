@@ -1,0 +1,114 @@
+"""Data files converted once: an Arrow file in the cache, named by the bytes that it was made from.
+
+In: paths, and how to read them. Out: a memory-mapped `datasets.Dataset`. The bytes are read twice, once for the name
+and once to convert them, or only once where they are converted already; a file that is another one behind than it was
+before (its place on the disk, its size or its time) has changed in between, and is an error, which costs no third
+reading and holds for readers that seek.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+
+from instruct_fmt.errors import DataError
+from instruct_fmt.run.read.bad_rows import BadRows, list_beside, no_rows
+from instruct_fmt.run.read.packed import kinds_of
+
+# Part of the key of a converted file; raise it when the conversion changes.
+_CONVERSION = "5"
+_HASH_BYTES = 1 << 20
+
+Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
+
+
+def converted(
+    paths: Sequence[Path], read: Callable[[BadRows], Batches], bad: BadRows, how: str = ""
+) -> datasets.Dataset:
+    """The files as a memory-mapped Arrow file in the cache, with a list of bad rows beside it; written once.
+
+    Raises:
+        DataError: a file changed while it was read, or what `read` raises.
+        OSError: a file cannot be read, or the cache not be written.
+    """
+    cache = Path(datasets.config.HF_DATASETS_CACHE) / "instruct_fmt" / "sources"
+    check = unchanged(paths)
+    # The list of bad rows names the files, so that those of the same bytes share none.
+    places = "\n".join(map(str, paths)) if bad.on_bad_row == "reject" else ""
+    target = cache / f"{_content_hash(paths, f'{how} {bad.on_bad_row} {places!r}')}.arrow"
+    check()
+    if not target.is_file() or (bad.on_bad_row == "reject" and not list_beside(target).is_file()):
+        with _staged(target) as staging:
+            _write(staging, paths, read, bad)
+            check()
+    return datasets.Dataset.from_file(str(target))
+
+
+def _write(place: Path, paths: Sequence[Path], read: Callable[[BadRows], Batches], bad: BadRows) -> None:
+    schema, batches = read(bad)
+    with pa.ipc.new_stream(str(place), schema) as writer:
+        rows = sum(_written(writer, batch) for batch in batches)
+    if not rows:
+        raise no_rows(paths[0], bad)
+    if bad.on_bad_row == "reject":
+        bad.write(list_beside(place))
+
+
+def _written(writer: pa.ipc.RecordBatchStreamWriter, batch: pa.RecordBatch) -> int:
+    writer.write_batch(batch)
+    return int(batch.num_rows)
+
+
+@contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """A file that takes the target's place at the end, behind its list of bad rows."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        yield staging
+        if list_beside(staging).is_file():
+            list_beside(staging).replace(list_beside(target))
+        staging.replace(target)
+    finally:
+        staging.unlink(missing_ok=True)
+        list_beside(staging).unlink(missing_ok=True)
+
+
+def unchanged(paths: Sequence[Path]) -> Callable[[], None]:
+    """What refuses files that changed since this call, by a `DataError`."""
+    before = [_identity(path) for path in paths]
+
+    def check() -> None:
+        for path, found in zip(paths, before, strict=True):
+            if _identity(path) != found:
+                raise DataError(
+                    f"{path}: found a file that changed while it was read; expected it to stay as it is; fix: wait "
+                    "until it is written, and start again"
+                )
+
+    return check
+
+
+def _identity(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _content_hash(paths: Sequence[Path], how: str) -> str:
+    digest = hashlib.sha256(f"{_CONVERSION} {how}\n".encode())
+    for path in paths:
+        digest.update(f"{''.join(kinds_of(path))} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while block := file.read(_HASH_BYTES):
+                digest.update(block)
+    return digest.hexdigest()

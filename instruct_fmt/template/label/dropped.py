@@ -1,0 +1,119 @@
+"""Messages that a template leaves out of the text: what a system, a user or a tool says must not vanish.
+
+In: the pieces of a rendered conversation and its messages. Out: the places of messages without a trace, and the error
+for one that says something. What of an assistant's turn is missing, `spans.dropped_fields` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from instruct_fmt.common.reasoning import split_reasoning
+from instruct_fmt.errors import RowError, let_go, shown
+from instruct_fmt.template.trace.origins import MIXED, Run
+from instruct_fmt.template.trace.owners import SPEAKING
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+def unprinted(
+    text: str, pieces: Sequence[tuple[int, int, Run]], messages: Messages, allow_dropped: Collection[str]
+) -> list[int]:
+    """The messages of whose content no character is in the text.
+
+    Args:
+        text: the rendered text.
+        pieces: (start, end, run) of it.
+        messages: the conversation's messages.
+        allow_dropped: roles and fields that may be left out; messages that they name are not looked at.
+    """
+    # A coarse run may be of the whole message, such as its JSON, or of a part of its content.
+    fields = [run.field for start, end, run in pieces if start < end and run.field is not None]
+    printed = {field.place for field in fields if field.path[:1] in ((), ("content",))}
+    mixed = [text[start:end] for start, end, run in pieces if run.field is not None and run.field.place == MIXED]
+    return [
+        place
+        for place, message in enumerate(messages)
+        if "content" in message
+        and {message.get("role"), "content"}.isdisjoint(allow_dropped)
+        and place not in printed
+        and not any(_holds(part, message["content"]) for part in mixed)
+    ]
+
+
+def unprinted_calls(pieces: Sequence[tuple[int, int, Run]], messages: Messages) -> list[tuple[int, int]]:
+    """The calls of which nothing is in the text: their message, and which of its calls they are."""
+    fields = [run.field for start, end, run in pieces if start < end and run.field is not None]
+    printed = {(field.place, field.path[:2]) for field in fields}
+    whole = {(place, path) for place, path in printed if len(path) < 2}  # a coarse run of all calls, or of the message
+    return [
+        (place, number)
+        for place, message in enumerate(messages)
+        if not {(place, ()), (place, ("tool_calls",))} & whole and isinstance(message.get("tool_calls"), list)
+        for number in range(len(message["tool_calls"]))
+        if (place, ("tool_calls", number)) not in printed
+    ]
+
+
+def _holds(mixed: str, content: object) -> bool:
+    """Whether text made of several messages at once, which nothing tells apart any more, has this one's words."""
+    return isinstance(content, str) and content.strip() in mixed
+
+
+def check_unprinted(places: Iterable[int], messages: Messages) -> None:
+    """Refuse a conversation of which the template leaves out a message that says something.
+
+    Args:
+        places: what `unprinted` found.
+        messages: the conversation's messages.
+
+    Raises:
+        RowError: ``field-dropped``, with the path of the first such message's content.
+    """
+    for place in places:
+        role, content = messages[place].get("role"), messages[place]["content"]
+        if is_blank(content) or (role in SPEAKING and only_reasons(content)):
+            continue
+        raise RowError(
+            "field-dropped",
+            f"$.messages[{place}].content",
+            f"{shown(content)} of the role {role!r}, which the template leaves out of the text",
+            "every message in the text",
+            f"use a template that prints the role {role!r}, or leave it out of the data",
+            changes=[let_go(str(role))],
+        )
+
+
+def check_unprinted_calls(calls: Iterable[tuple[int, int]], messages: Messages) -> None:
+    """Refuse a conversation of which the template leaves out a call.
+
+    Raises:
+        RowError: ``field-dropped``, with the path of the first such call.
+    """
+    for place, number in calls:
+        raise RowError(
+            "field-dropped",
+            f"$.messages[{place}].tool_calls[{number}]",
+            f"{shown(messages[place]['tool_calls'][number])}, which the template leaves out of the text",
+            "every call in the text",
+            "use a template that knows calls",
+            changes=[let_go("tool_calls")],
+        )
+
+
+def only_reasons(content: object) -> bool:
+    """Whether an answer is nothing but a block of reasoning, which history may lose."""
+    found = split_reasoning(content) if isinstance(content, str) else None
+    return found is not None and not found[2].strip()
+
+
+def is_blank(content: object) -> bool:
+    """Whether a message's content says nothing: white space, an empty object, or parts without text."""
+    if isinstance(content, str):
+        return not content.strip()
+    if isinstance(content, Mapping):
+        return all(name == "type" or is_blank(value) for name, value in content.items())
+    if isinstance(content, list | tuple):
+        return all(map(is_blank, content))
+    return content is None

@@ -1,0 +1,138 @@
+"""Which characters of a conversation are trained, proven turn by turn.
+
+In: a conversation and the policies. Out: `Marked` texts: one for the conversation, or, with `history="expand"`, one
+for each trained turn. What cannot be proven raises `RowError`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from instruct_fmt.errors import RowError, shown
+from instruct_fmt.template.label.chat_template import ChatTemplate
+from instruct_fmt.template.label.conversation import Job
+from instruct_fmt.template.label.cures import Cures
+from instruct_fmt.template.label.marked import chosen_turns, from_row, message_name, spans_of, speaks
+from instruct_fmt.template.label.policy import UNSERVED, Policy
+from instruct_fmt.template.label.turn import TraceIndex, Turn
+from instruct_fmt.types import Conversation, Marked
+
+
+class Marker:
+    """Marks the trained characters of conversations under one template and one policy."""
+
+    def __init__(self, template: ChatTemplate, policy: Policy) -> None:
+        self.template = template
+        self.policy = policy
+        self._cures = Cures(template, policy)
+
+    def mark(self, conversation: Conversation) -> list[Marked]:
+        """The marked texts of one conversation.
+
+        Raises:
+            RowError: the row cannot be rendered, or its mask cannot be proven. Its fix was tried on the row.
+        """
+        try:
+            return self.mark_plainly(conversation)
+        except RowError as error:
+            raise self._cures.with_fix(error, conversation, self) from error
+
+    def with_policy(self, policy: Policy) -> Marker:
+        """The same under another policy."""
+        return Marker(self.template, policy)
+
+    def mark_plainly(self, conversation: Conversation) -> list[Marked]:
+        """`mark`, without a look for cures."""
+        messages = conversation.messages
+        chosen = chosen_turns(conversation, self.policy.train_on)
+        if not chosen:
+            raise RowError(
+                "no-trained-turn",
+                "$.messages",
+                f"the roles {shown([message.get('role') for message in messages])}",
+                "a message that is to be trained",
+                "leave the row out, or say with train_on what is to be trained",
+            )
+        if self.policy.train_on == "all":
+            return [self._everything(conversation)]
+        if self.policy.history == "expand":
+            return self._expanded(conversation, chosen)
+        return [self._conversation(conversation, chosen[-1:] if self.policy.history == "last" else chosen)]
+
+    def job(self, conversation: Conversation) -> Job:
+        """The conversation on its way."""
+        return Job(self.template, self.policy, conversation)
+
+    def _conversation(self, conversation: Conversation, chosen: Sequence[int]) -> Marked:
+        job = self.job(conversation)
+        speaking = [index for index in chosen if speaks(conversation.messages[index])]
+        groups = job.groups(speaking)
+        turns = [job.last_turn(groups[-1])] if groups else []
+        turns += [turn for members in groups[:-1] if (turn := job.turn(members)) is not None]
+        turns += [turn for index in chosen if index not in speaking and (turn := job.other_role(index)) is not None]
+        return job.marked(sorted(turns, key=lambda turn: turn.start))
+
+    def _expanded(self, conversation: Conversation, chosen: Sequence[int]) -> list[Marked]:
+        """A row of each trained turn that can be served, the conversation cut behind it.
+
+        Raises:
+            RowError: the last reason, where none can.
+        """
+        rows: list[Marked] = []
+        skipped: Counter[str] = Counter()
+        for members in self._groups(conversation, chosen):
+            try:
+                row = self._conversation(_until(conversation, members[-1]), members)
+                rows.append(replace(row, counts={**row.counts, "turns": 1}))  # the others have rows of their own
+            except RowError as error:
+                if error.reason not in UNSERVED or (not rows and members[-1] == chosen[-1]):
+                    raise
+                skipped[f"turns_skipped:{error.reason}"] += 1
+        turns = rows[-1].counts["turns"] + skipped.total()
+        rows[-1] = replace(rows[-1], counts={**rows[-1].counts, **skipped, "turns": turns})
+        return rows
+
+    def _groups(self, conversation: Conversation, chosen: Sequence[int]) -> list[range]:
+        """The turns of chosen messages."""
+        speaking = [index for index in chosen if speaks(conversation.messages[index])]
+        alone = [range(index, index + 1) for index in chosen if index not in speaking]
+        if any(index and speaks(conversation.messages[index - 1]) for index in speaking):
+            return sorted([*alone, *self.job(conversation).groups(speaking)], key=min)
+        return [range(index, index + 1) for index in chosen]
+
+    def _everything(self, conversation: Conversation) -> Marked:
+        job = self.job(conversation)
+        size, last = len(job.index.text), len(conversation.messages) - 1
+        text = job.index.text.rstrip()
+        stop = max((len(text) - len(stop) for stop in self.template.stops.stops if text.endswith(stop)), default=size)
+        return job.marked([Turn(last, last, 0, stop, size, ((0, size),))])
+
+    def prompt(self, conversation: Conversation, turn: int = -1) -> Marked:
+        """The generation prompt of a trained turn: what a server would render for the messages before it.
+
+        Raises:
+            RowError: there is no such turn, or the template refuses the messages before it.
+        """
+        chosen = [
+            index for index in chosen_turns(conversation, self.policy.train_on) if speaks(conversation.messages[index])
+        ]
+        try:
+            index = chosen[turn]
+        except IndexError:
+            raise RowError(
+                "no-trained-turn",
+                "$.messages",
+                f"{len(chosen)} trained turns",
+                f"a turn {turn}",
+                "ask for a turn that is there",
+            ) from None
+        trace = TraceIndex(self.template.proven(self.template.scene(conversation), index, prompt=True))
+        messages = conversation.messages[:index]
+        return Marked(trace.text, (), spans_of(trace, (), message_name), from_row=from_row(trace, messages))
+
+
+def _until(conversation: Conversation, index: int) -> Conversation:
+    """The conversation up to a message."""
+    return replace(conversation, messages=conversation.messages[: index + 1], train=conversation.train[: index + 1])

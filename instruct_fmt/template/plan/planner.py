@@ -1,0 +1,292 @@
+"""Which rows share a plan: shapes, symbolic renders, and the plans made so far.
+
+In: conversations or records. Out: groups of rows with their plan; the others take the ordinary way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from instruct_fmt.errors import RowError, TemplateError
+from instruct_fmt.template.label.marker import Marker
+from instruct_fmt.template.label.record_template import RecordTemplate
+from instruct_fmt.template.plan.plan import Columns, Plan, TokensOfText, Values, with_ends
+from instruct_fmt.template.plan.shape import example_shape, leaf_text, leaves
+from instruct_fmt.template.plan.symbolic import Refused, recording
+from instruct_fmt.template.plan.symbolic_templates import SymbolicMarker, SymbolicRecord
+from instruct_fmt.template.trace.budget import allowance, row_budget
+from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record, Text
+
+logger = logging.getLogger("instruct_fmt")
+
+MIN_ROWS = 4
+"""A shape is traced when so many of its rows were seen: a trace costs several renders; a long conversation at once."""
+MAX_PLANS_OF_SHAPE = 8
+MAX_SHAPES = 512
+MAX_SHAPES_SEEN = 16 * MAX_SHAPES
+MAX_MARKED = 16
+CHECK_EVERY, MAX_CHECK_EVERY, CHECKED = 1000, 16_000, 3
+"""A plan's first rows are compared with Jinja, so many at a time, then those of ever longer stretches of rows."""
+
+_ONE = np.zeros(1, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeGroup:
+    """Rows of one shape: their places in the batch, their fields as columns, and the way to each as an example."""
+
+    shape: Hashable
+    places: Ints
+    columns: Columns
+    example: Callable[[int], Example]
+
+    def only(self, rows: Ints) -> Columns:
+        """The columns of some of the rows, which ascend."""
+        if len(rows) == len(self.places):
+            return self.columns
+        chosen = pa.array(rows)
+        return {field: column.take(chosen) for field, column in self.columns.items()}
+
+
+@dataclass(slots=True)
+class _Known:
+    """A plan, and how many rows it took since some of them were compared with Jinja."""
+
+    plan: Plan
+    rows: int = 0
+    due: int = 1
+
+    def is_due(self, rows: int) -> bool:
+        """Whether some of so many more rows are to be compared."""
+        self.rows += rows
+        if self.rows < self.due:
+            return False
+        self.rows, self.due = 0, min(max(2 * self.due, CHECK_EVERY), MAX_CHECK_EVERY)
+        return True
+
+
+class Planner:
+    """Makes plans and finds rows for them. Threads may share it.
+
+    Args:
+        mark: marks one example the ordinary way; each new plan is compared with it.
+        plain: renders one example and nothing else; a sample of the rows of each plan is compared with it.
+        chat: the chat template's marker, or None.
+        record: the record template, or None.
+        append_eos: whether EOS is appended to records.
+        tokens: what to know about the tokenizer.
+    """
+
+    def __init__(
+        self,
+        mark: Callable[[Example], list[Marked]],
+        plain: Callable[[Example], str],
+        chat: Marker | None,
+        record: RecordTemplate | None,
+        tokens: TokensOfText,
+        *,
+        append_eos: bool,
+    ) -> None:
+        self._mark, self._plain = mark, plain
+        self._chat = SymbolicMarker(chat, tokens) if chat is not None and chat.policy.history != "expand" else None
+        self._record = SymbolicRecord(record, append_eos, tokens) if record is not None else None
+        self._plans: dict[Hashable, list[_Known]] = {}
+        self._seen: Counter[Hashable] = Counter()
+        self._given_up: set[Hashable] = set()
+        self._lock = RLock()
+        self.counts: Counter[str] = Counter()
+
+    def shapes(self, examples: Sequence[Example | None]) -> list[ShapeGroup]:
+        """Examples grouped by shape; those that cannot be planned are in no group."""
+        places: dict[Hashable, list[int]] = {}
+        for place, example in enumerate(examples):
+            shape = None if example is None else example_shape(example)
+            if shape is not None:
+                places.setdefault(shape, []).append(place)
+        found = []
+        for shape, here in places.items():
+            chosen = [examples[place] for place in here]
+            columns = _columns(chosen)
+            if columns is not None:
+                found.append(ShapeGroup(shape, np.asarray(here, np.int64), columns, _getter(chosen)))
+        return found
+
+    def group(self, shapes: Sequence[ShapeGroup]) -> list[PlannedRows]:
+        """Groups of rows with a plan; rows that are in none have none."""
+        return [group for shape in shapes for group in self._of_shape(shape)]
+
+    def one(self, example: Example) -> Marked | None:
+        """The marked text of a single row, by a plan; None where there is none for it."""
+        shape = example_shape(example)
+        if shape is None or isinstance(example, Text):
+            return None
+        texts = {field: leaf_text(value) for field, value in leaves(example)}
+        rows = ShapeGroup(shape, _ONE, {}, lambda place: example)
+        tried = 0
+        while (known := self._plan(rows, _ONE, tried)) is not None:
+            tried += 1
+            marked = known.plan.fill(texts)
+            if marked is None:
+                continue
+            if known.is_due(1) and marked.text != self._expected(known.plan, example):
+                self._give_up(shape, example)
+                return None
+            return marked
+        return None
+
+    def take_counts(self) -> Counter[str]:
+        """What was counted since the last call."""
+        counts, self.counts = self.counts, Counter()
+        return counts
+
+    def _of_shape(self, rows: ShapeGroup) -> list[PlannedRows]:
+        """Let the plans of a shape take their rows; make new ones while enough are left."""
+        groups: list[PlannedRows] = []
+        waiting, tried = np.arange(len(rows.places)), 0
+        while len(waiting):
+            known = self._plan(rows, waiting, tried)
+            if known is None:
+                break
+            tried += 1
+            values = Values(rows.only(waiting))
+            holds = known.plan.holds(values)
+            chosen, waiting = waiting[holds], waiting[~holds]
+            if len(chosen):
+                if not self._still_agrees(known, rows, chosen):
+                    break
+                values = Values(rows.only(chosen)) if len(waiting) else values
+                groups.append(known.plan.render(values, rows.places[chosen]))
+        return groups
+
+    def _plan(self, rows: ShapeGroup, waiting: Ints, tried: int) -> _Known | None:
+        """The next plan of this shape: one that is known, or a new one from the first row that waits."""
+        plans = self._plans.get(rows.shape, ())
+        if tried < len(plans):
+            return plans[tried]
+        if rows.shape in self._given_up or len(plans) >= MAX_PLANS_OF_SHAPE:
+            return None
+        with self._lock:
+            plans = self._plans.get(rows.shape, [])
+            if tried < len(plans):  # another thread was here
+                return plans[tried]
+            known = self._new(rows, waiting)
+            if known is not None:
+                self._plans[rows.shape] = [*plans, known]
+            return known
+
+    def _new(self, rows: ShapeGroup, waiting: Ints) -> _Known | None:
+        """A plan from one row, compared with the ordinary way on that row."""
+        shape = rows.shape
+        if len(self._seen) > MAX_SHAPES_SEEN:
+            self._seen.clear()
+        self._seen[shape] += len(waiting)
+        example = rows.example(int(waiting[0]))
+        long = isinstance(example, Conversation) and len(example.messages) > MAX_MARKED
+        enough = self._seen[shape] >= (1 if long else MIN_ROWS)
+        if not enough or shape in self._given_up or len(self._plans) >= MAX_SHAPES:
+            return None
+        plan = self._traced(example)
+        if plan is None or not self.agrees(plan, example):
+            self.counts["plans:refused"] += 1
+            self._given_up.add(shape)
+            return None
+        self.counts["plans:made"] += 1
+        self._seen[shape] = 0
+        return _Known(plan)
+
+    def _traced(self, example: Example) -> Plan | None:
+        if isinstance(example, Text):
+            return None
+        with recording() as recorder, allowance(row_budget(example)):
+            try:
+                if isinstance(example, Conversation) and self._chat is not None:
+                    return self._chat.plan(example, recorder)
+                if isinstance(example, Record) and self._record is not None:
+                    return self._record.plan(example, recorder)
+            except (RowError, TemplateError, Refused):
+                return None
+        return None
+
+    def _still_agrees(self, known: _Known, rows: ShapeGroup, chosen: Ints) -> bool:
+        """Whether the plan gives the text of plain Jinja for a sample of its rows; if not, it is given up."""
+        if not known.is_due(len(chosen)):
+            return True
+        # From the end: a plan is often made from the first row.
+        steps = np.linspace(len(chosen) - 1, 0, min(CHECKED, len(chosen)))
+        sample = chosen[np.unique(steps.astype(np.int64))]
+        texts = known.plan.render(Values(rows.only(sample)), sample).texts.to_pylist()
+        for place, text in zip(sample.tolist(), texts, strict=True):
+            example = rows.example(place)
+            before, behind = known.plan.ends
+            if text != f"{before}{self._expected(known.plan, example)}{behind}":
+                self._give_up(rows.shape, example)
+                return False
+        return True
+
+    def _expected(self, plan: Plan, example: Example) -> str | None:
+        """The text of a row without a plan: as plain Jinja prints it, or put together from its turn's parts."""
+        if not plan.marked.counts.get("assembled"):
+            return self._plain(example)
+        try:
+            return self._mark(example)[0].text
+        except RowError:
+            return None
+
+    def _give_up(self, shape: Hashable, example: Example) -> None:
+        with self._lock:
+            self.counts["plans:wrong"] += 1
+            self._given_up.add(shape)
+            self._plans[shape] = []
+        logger.warning("a plan of the template differs from Jinja; its rows take the ordinary way: %r", example)
+
+    def agrees(self, plan: Plan, example: Example) -> bool:
+        """Whether the plan gives what the ordinary way gives for this row: its text, and what of it is trained.
+
+        The ordinary way renders a long conversation once for each turn; there the text alone is compared.
+        """
+        columns = _columns([example])
+        if columns is None or not plan.holds(Values(columns))[0]:
+            return False
+        rows = plan.render(Values(columns), np.zeros(1, np.int64))
+        text = rows.texts[0].as_py()
+        if isinstance(example, Conversation) and len(example.messages) > MAX_MARKED:
+            before, behind = plan.ends
+            return bool(text == f"{before}{self._expected(plan, example)}{behind}")
+        try:
+            expected = self._mark(example)
+        except RowError:
+            return False
+        if len(expected) != 1:
+            return False
+        found = expected[0]
+        wanted = with_ends(found, *plan.ends)
+        ranges = [[len(wanted.text[:edge].encode()) for edge in part] for part in wanted.trained]
+        same = text == wanted.text and rows.trained[0].tolist() == ranges
+        return same and (plan.marked.eos, plan.marked.bos, dict(plan.marked.counts)) == (
+            found.eos,
+            found.bos,
+            dict(found.counts),
+        )
+
+
+def _getter(examples: Sequence[Any]) -> Callable[[int], Example]:
+    return lambda place: examples[place]
+
+
+def _columns(examples: Sequence[Any]) -> Columns | None:
+    """The fields of examples of one shape as columns; None where a text is none that Arrow can hold."""
+    fields = [field for field, _ in leaves(examples[0])]
+    rows = [[leaf_text(value) for _, value in leaves(example)] for example in examples]
+    columns = zip(fields, zip(*rows, strict=True), strict=True)
+    try:
+        return {field: pa.array(list(column), pa.large_string()) for field, column in columns}
+    except UnicodeEncodeError:
+        return None

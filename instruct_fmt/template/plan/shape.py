@@ -1,0 +1,117 @@
+"""What rows of one plan share, and how their values become columns and symbols.
+
+In: conversations and records. Out: a *shape*, equal for rows that may share a plan; the fields of a shape, each a text
+in every row; and the symbolic values that stand for them. Objects whose members a template has no reason to look at,
+the arguments of a call and the schema of a tool, are one field each: their JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from instruct_fmt.template.trace.environment import tojson
+from instruct_fmt.template.trace.origins import TOOLS, Field
+from instruct_fmt.types import Conversation, Example, Record
+
+PLANNED_ROLES = frozenset({"system", "user", "assistant", "tool", "developer"})
+_CALL = ("id", "type", "function")
+Path = tuple[str | int, ...]
+Leaf = tuple[Field, str | Mapping[str, Any]]
+
+
+def example_shape(example: Example) -> Hashable | None:
+    """What the rows of one plan share; None where an example cannot be planned."""
+    if isinstance(example, Record):
+        texts = all(type(value) is str for value in example.values.values())
+        return tuple(example.values) if texts else None
+    return _conversation_shape(example) if isinstance(example, Conversation) else None
+
+
+def _conversation_shape(conversation: Conversation) -> Hashable | None:
+    if conversation.documents or conversation.template_kwargs:
+        return None
+    shape = [message_shape(message) for message in conversation.messages]
+    if None in shape:
+        return None
+    return tuple(shape), conversation.train, len(conversation.tools or ())
+
+
+def message_shape(message: Mapping[str, Any]) -> Hashable | None:
+    """A message's role, the names of its fields, and the shape of its calls; None where it cannot be planned."""
+    role, calls = message.get("role"), ()
+    if role not in PLANNED_ROLES:
+        return None
+    for name, value in message.items():
+        if name == "tool_calls":
+            found = calls_shape(value)
+            if found is None:
+                return None
+            calls = found
+        elif type(value) is not str or not name.isidentifier():
+            return None
+    return role, tuple(sorted(message)), calls
+
+
+def calls_shape(calls: Any) -> tuple[Any, ...] | None:
+    """For each call the names of its members and whether its arguments are an object; None for any other form."""
+    shape = []
+    for call in calls if isinstance(calls, list) else [None]:
+        if not isinstance(call, dict) or not set(call) <= set(_CALL) or not isinstance(call.get("function"), dict):
+            return None
+        function = call["function"]
+        arguments = function.get("arguments")
+        if set(function) != {"name", "arguments"} or type(function["name"]) is not str:
+            return None
+        if not isinstance(arguments, str | dict) or any(type(call.get(name, "")) is not str for name in ("id", "type")):
+            return None
+        shape.append((tuple(call), tuple(function), type(arguments) is dict))
+    return tuple(shape)
+
+
+def leaves(example: Conversation | Record) -> list[Leaf]:
+    """The fields of an example of some shape, with its values, in the same order for every example of the shape."""
+    if isinstance(example, Record):
+        return [(Field(place, (name,)), value) for place, (name, value) in enumerate(example.values.items())]
+    found: list[Leaf] = [(Field(TOOLS, (place,)), tool) for place, tool in enumerate(example.tools or ())]
+    for place, message in enumerate(example.messages):
+        for name in sorted(message):
+            if name == "tool_calls":
+                found += [(Field(place, path), value) for path, value in _call_leaves(message[name])]
+            elif name != "role":
+                found.append((Field(place, (name,)), message[name]))
+    return found
+
+
+def _call_leaves(calls: Sequence[Mapping[str, Any]]) -> list[tuple[Path, Any]]:
+    found: list[tuple[Path, Any]] = []
+    for number, call in enumerate(calls):
+        found += [(("tool_calls", number, name), call[name]) for name in ("id", "type") if name in call]
+        function: Path = ("tool_calls", number, "function")
+        found += [((*function, name), call["function"][name]) for name in ("name", "arguments")]
+    return found
+
+
+def leaf_text(value: str | Mapping[str, Any]) -> str:
+    """A field's text: an object's is its JSON, as templates print it."""
+    return value if isinstance(value, str) else tojson(value)
+
+
+def with_leaves(message: Mapping[str, Any], place: int, make: Callable[[Any, Field], Any]) -> dict[str, Any]:
+    """A message with `make(value, field)` in place of each of its fields."""
+    made = dict(message)
+    for name, value in message.items():
+        if name == "tool_calls":
+            made[name] = [_call_with_leaves(call, place, number, make) for number, call in enumerate(value)]
+        elif name != "role":
+            made[name] = make(value, Field(place, (name,)))
+    return made
+
+
+def _call_with_leaves(
+    call: Mapping[str, Any], place: int, number: int, make: Callable[[Any, Field], Any]
+) -> dict[str, Any]:
+    path: Path = ("tool_calls", number)
+    made = {name: make(value, Field(place, (*path, name))) for name, value in call.items() if name != "function"}
+    inner = {name: make(value, Field(place, (*path, "function", name))) for name, value in call["function"].items()}
+    return {name: inner if name == "function" else made[name] for name in call}

@@ -1,0 +1,99 @@
+"""What a trainer must be told so that prepared rows reach the loss unchanged.
+
+In: a formatter. Out: plain keyword arguments for TRL and transformers; nothing of either is imported here.
+
+TRL 1.16 leaves rows that have `input_ids` and `labels` alone, except that its `max_length`, 1024 by default,
+cuts them, answer, terminator and all; and it writes a pad token into a tokenizer that lacks one. Both are
+prevented here.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from instruct_fmt.errors import TokenizerError, UsageError
+from instruct_fmt.train.collate import Collator
+
+if TYPE_CHECKING:
+    from instruct_fmt.formatter import Formatter
+
+__all__ = ["collator", "processing_class", "sft_kwargs"]
+
+
+def sft_kwargs(fmt: Formatter, packing: bool = False) -> dict[str, Any]:
+    """Arguments of `trl.SFTConfig` that must be so for prepared rows; everything else is yours to choose.
+
+    Args:
+        fmt: the formatter that prepares the rows.
+        packing: lets TRL pack whole rows (``bfd``) into sequences of the formatter's `max_length` tokens.
+
+    Returns:
+        Keyword arguments for ``SFTConfig(output_dir=…, **sft_kwargs(fmt))``. A second value for one of them
+        is a TypeError of Python's, on purpose.
+
+    Raises:
+        UsageError: packing without a `max_length` of the formatter: TRL would cut rows longer than its own.
+
+    >>> import instruct_fmt as ifmt
+    >>> fmt = ifmt.compile(None, "embedded")
+    >>> sft_kwargs(fmt)["max_length"] is None
+    True
+    """
+    same = {
+        # Labels are there already; these two would ask for other columns.
+        "assistant_only_loss": False,
+        "completion_only_loss": False,
+        # A value here would become the tokenizer's and the model's EOS.
+        "eos_token": None,
+        "packing": packing,
+    }
+    if not packing:
+        # No preparation: no truncation, no EOS, no tokenization of a row that was not prepared.
+        return same | {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
+    longest = fmt.settings.max_length
+    if longest is None:
+        raise UsageError(
+            "packing: found no max_length; expected one, because TRL cuts every row that is longer than a "
+            "packed sequence; fix: give max_length to compile(), so that longer rows are handled there"
+        )
+    # Packing is a step of TRL's preparation, and the only one that touches rows with input_ids and labels.
+    return same | {"max_length": longest, "packing_strategy": "bfd", "eval_packing": True}
+
+
+def processing_class(fmt: Formatter) -> Any:
+    """A copy of the formatter's tokenizer that has a pad token, for a trainer to own.
+
+    Trainers write into the tokenizer that they get; a copy keeps the formatter and its fingerprint as they
+    are. The pad token is the tokenizer's own or, where it has none, its EOS: rows are padded by length, so no
+    EOS is masked.
+
+    Raises:
+        TokenizerError: the tokenizer has neither a pad token nor an EOS token.
+
+    >>> import instruct_fmt as ifmt
+    >>> processing_class(ifmt.compile(None, "embedded")).pad_token
+    '<|endoftext|>'
+    """
+    tokenizer = copy.deepcopy(fmt.tokenizer)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise TokenizerError(
+                "tokenizer: found neither a pad token nor an EOS token; expected one of them for padding; "
+                "fix: set tokenizer.pad_token before compile()"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def collator(fmt: Formatter, pad_to_multiple_of: int | None = None) -> Collator:
+    """The `Collator` for the formatter's rows, with the pad token of `processing_class`.
+
+    Args:
+        fmt: the formatter that prepares the rows.
+        pad_to_multiple_of: rounds the length of a batch, in tokens, up to a multiple of this.
+
+    Raises:
+        TokenizerError: the tokenizer has neither a pad token nor an EOS token.
+    """
+    return Collator(int(processing_class(fmt).pad_token_id), pad_to_multiple_of)
