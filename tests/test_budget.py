@@ -12,7 +12,8 @@ import pytest
 import instruct_fmt as ifmt
 from instruct_fmt.template.trace import budget as budgets
 from instruct_fmt.template.trace.budget import CHARACTERS_OF_STEP, Budget, BudgetExceeded, allowance, row_budget
-from instruct_fmt.template.trace.charges import CONSTANT, CONSTANT_TESTS, widths
+from instruct_fmt.template.trace.charged import CONSTANT, CONSTANT_TESTS
+from instruct_fmt.template.trace.charges import widths
 from instruct_fmt.template.trace.environment import MAX_NODES, TemplateEnvironment
 from instruct_fmt.types import Conversation, Record
 

@@ -351,12 +351,12 @@ def test_pieces_know_the_names_of_their_fields() -> None:
     """The message of a part has its content and its id under the names of the part."""
     found = read([RESULT, text("a"), "b", RESULT], root("content"), "user")
     assert found is not None
-    assert [dict(piece.names) for piece in found.pieces] == [
+    assert [dict(fragment.names) for fragment in found.fragments] == [
         {"tool_call_id": "tool_use_id"},
         {"content": "text"},
         {"tool_call_id": "tool_use_id"},
     ]
-    assert [piece.message["content"] for piece in found.pieces] == ["18 °C", "ab", "18 °C"]
+    assert [fragment.message["content"] for fragment in found.fragments] == ["18 °C", "ab", "18 °C"]
 
 
 def test_errors_of_templates_name_the_part() -> None:

@@ -24,10 +24,12 @@ import small_tokenizers
 from jinja2.filters import FILTERS
 
 import instruct_fmt as ifmt
-from instruct_fmt.template.label.stops import WORDS
-from instruct_fmt.template.trace.environment import OriginLost
+from instruct_fmt.template.label.probes import WORDS
 from instruct_fmt.template.trace.filters import HANDING_ON, MAKING_TEXT, REWRITTEN
-from instruct_fmt.template.trace.traced_template import Trace, TracedEnvironment, TracedTemplate
+from instruct_fmt.template.trace.helpers import OriginLost
+from instruct_fmt.template.trace.trace import Trace
+from instruct_fmt.template.trace.traced_environment import TracedEnvironment
+from instruct_fmt.template.trace.traced_template import TracedTemplate
 
 TEXT = "<|im_end|>QZX"
 OWN = set("<|_>QZXqz")  # no literal of the templates below has any of these

@@ -13,9 +13,9 @@ from test_plans import check_same
 
 import instruct_fmt as ifmt
 from instruct_fmt.template.label.record_template import RecordTemplate
-from instruct_fmt.template.plan.plan import TokensOfText
-from instruct_fmt.template.plan.symbolic import recording
+from instruct_fmt.template.plan.recorder import recording
 from instruct_fmt.template.plan.symbolic_templates import SymbolicRecord
+from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Record
 
@@ -23,7 +23,9 @@ from instruct_fmt.types import Record
 def check_planned(template: str) -> int:
     """How many of some rows run on the plan that the first of them makes; each says what it says without."""
     columns = {name: Field(place, (name,)) for place, name in enumerate("xyz")}
-    record = RecordTemplate(template + ": {{ x }} {{ y }}\nA: {{ z }}", list(columns), ["z"], {}, NOW, ["</s>"], [])
+    record = RecordTemplate.compiled(
+        template + ": {{ x }} {{ y }}\nA: {{ z }}", list(columns), ["z"], {}, NOW, ["</s>"], []
+    )
     rows = [{"x": x, "y": y, "z": "Yes."} for x, y in zip(SAYINGS, reversed(SAYINGS), strict=True)]
     tokens = TokensOfText("", "", lambda _: (), lambda text: list(text.encode()), str, "joint")
     with recording() as recorder:
@@ -39,7 +41,7 @@ def check_planned(template: str) -> int:
             except ifmt.errors.RowError:
                 assert fast is filled[0], (template, row)  # then the plan is none: this row is compared before any
                 return 0
-            assert fast.text == plain_jinja.printed(record.template.text, **row), (template, row)
+            assert fast.text == plain_jinja.printed(record.renderer.template.text, **row), (template, row)
             assert (fast.text, fast.trained, fast.cuts) == (slow.text, slow.trained, slow.cuts), (template, row)
             assert fast.from_row == slow.from_row, (template, row)
     return sum(fast is not None for fast in filled)

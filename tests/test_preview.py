@@ -14,7 +14,7 @@ import small_tokenizers
 import instruct_fmt as ifmt
 from instruct_fmt.embedded import sample_path
 from instruct_fmt.errors import RowError
-from instruct_fmt.look.preview import Piece, Preview, preview
+from instruct_fmt.look.preview import Preview, ShownToken, preview
 from instruct_fmt.look.token_texts import token_texts
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -50,11 +50,11 @@ def test_word_pieces_are_shown_by_name_and_unknown_ids_by_number() -> None:
 def test_pieces_follow_the_labels(fmt: ifmt.Formatter) -> None:
     row = chat("Why?", "Because.\nSo.")
     encoded = fmt.encode(row)
-    (pieces,) = preview(fmt, row).rows
-    assert [piece.trained for piece in pieces] == [label != -100 for label in encoded["labels"]]
-    trained = "".join(piece.text for piece in pieces if piece.trained)
+    (tokens,) = preview(fmt, row).rows
+    assert [piece.trained for piece in tokens] == [label != -100 for label in encoded["labels"]]
+    trained = "".join(piece.text for piece in tokens if piece.trained)
     assert trained == "Because.⏎\nSo.<|im_end|>"
-    special = [piece.text for piece in pieces if piece.special]
+    special = [piece.text for piece in tokens if piece.special]
     assert special == ["<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -74,15 +74,15 @@ def test_terminal_text(fmt: ifmt.Formatter) -> None:
 
 
 def test_neighbours_have_different_shades() -> None:
-    pieces = tuple(Piece("x", trained, False) for trained in (True, True, False, False) * 3)
-    colours = re.findall(r"48;5;(\d+)m", str(Preview((pieces,))))
+    tokens = tuple(ShownToken("x", trained, False) for trained in (True, True, False, False) * 3)
+    colours = re.findall(r"48;5;(\d+)m", str(Preview((tokens,))))
     assert all(one != two for one, two in itertools.pairwise(colours))
     assert set(colours) == {*GREEN, *RED}
 
 
 def test_parts_of_a_character_are_shown_as_bytes(fmt: ifmt.Formatter) -> None:
-    (pieces,) = fmt.preview(chat("?", "🪡")).rows
-    trained = [piece.text for piece in pieces if piece.trained]
+    (tokens,) = fmt.preview(chat("?", "🪡")).rows
+    trained = [piece.text for piece in tokens if piece.trained]
     assert trained[-1] == "<|im_end|>"
     assert "".join(trained[:-1]).strip() == r"\xf0\x9f\xaa\xa1"
 
@@ -121,8 +121,8 @@ def test_a_console_without_colours_gets_marks(fmt: ifmt.Formatter, colours: Any)
 def test_every_row_of_the_sample_can_be_shown(fmt: ifmt.Formatter) -> None:
     for line in sample_path().read_text("utf-8").splitlines():
         row = json.loads(line)
-        (pieces,) = fmt.preview(row).rows
-        assert len(pieces) == len(fmt.encode(row)["input_ids"])
+        (tokens,) = fmt.preview(row).rows
+        assert len(tokens) == len(fmt.encode(row)["input_ids"])
 
 
 def test_every_row_that_one_row_becomes_is_shown() -> None:

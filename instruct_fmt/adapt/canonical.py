@@ -19,13 +19,13 @@ from instruct_fmt.adapt.content import content
 from instruct_fmt.adapt.roles import CALL, Roles
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, decoded, plain, root, text
 from instruct_fmt.common.names import meant_fields
+from instruct_fmt.common.reasoning import REASONING
 from instruct_fmt.errors import Change, RowError, shown
 from instruct_fmt.types import Conversation, Message
 
 Flags = tuple[bool | None, ...]
 
 # The names of reasoning, in the order in which transformers 5.23 prefers them (utils/chat_template_utils.py).
-REASONING = ("reasoning_content", "thinking", "reasoning")
 FLAGS = frozenset({"train", "weight", "loss_weight", "loss"})
 # A message with nothing but these says nothing at all.
 _SAYING = frozenset({"tool_calls", *REASONING})
@@ -128,13 +128,13 @@ def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> 
         found = canonical_message(value, path, dialect)
         linked = linked or found.is_call
         unread += [(f"$.{column}[{found.message['role']}].{name}", item) for name, item in found.left_over]
-        if found.pieces:
+        if found.fragments:
             place = len(messages)
-            paths = (*paths[:place], *(at(piece.path) for piece in found.pieces), *paths[place + 1 :])
-            messages += parts.split(found.message, found.pieces, path)
-            flags += [found.flag] * len(found.pieces)
+            paths = (*paths[:place], *(at(fragment.path) for fragment in found.fragments), *paths[place + 1 :])
+            messages += parts.split(found.message, found.fragments, path)
+            flags += [found.flag] * len(found.fragments)
             outer = {name: f"{at(path)}.{found.names.get(name, name)}" for name in found.message if name != "content"}
-            names += [{**outer, **piece.names} for piece in found.pieces]
+            names += [{**outer, **fragment.names} for fragment in found.fragments]
         else:
             messages.append(found.message)
             flags.append(found.flag)
@@ -149,7 +149,7 @@ class _Read(NamedTuple):
     message: Message
     flag: bool | None
     names: Mapping[str, str]
-    pieces: Sequence[parts.Piece]
+    fragments: Sequence[parts.Fragment]
     is_call: bool
     left_over: Sequence[tuple[str, Any]] = ()
 
@@ -195,7 +195,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
     _check_reasoning(message, path, names)
     if said is not None:
         names = {**names, **parts.into(message, said, REASONING)}
-    return _Read(_with_reasoning(message), flag, names, () if said is None else said.pieces, is_call, beside)
+    return _Read(_with_reasoning(message), flag, names, () if said is None else said.fragments, is_call, beside)
 
 
 def _check_reasoning(message: Message, path: Path, names: Mapping[str, str]) -> None:

@@ -42,7 +42,7 @@ _OF_ONE = frozenset(
 _Part = tuple[Any, Path]
 
 
-class Piece(NamedTuple):
+class Fragment(NamedTuple):
     """One of the messages that a message becomes.
 
     Attributes:
@@ -64,13 +64,13 @@ class Parts:
         content: the text of an answer.
         reasoning: the reasoning of an answer and where it begins, if it has any.
         calls: the calls of an answer and where they are.
-        pieces: the messages that a message with results becomes, in the order of its parts.
+        fragments: the messages that a message with results becomes, in the order of its parts.
     """
 
     content: str = ""
     reasoning: tuple[str, Path] | None = None
     calls: Sequence[tuple[dict[str, Any], Path]] = ()
-    pieces: Sequence[Piece] = ()
+    fragments: Sequence[Fragment] = ()
 
 
 def read(value: object, path: Path, role: str) -> Parts | None:
@@ -86,7 +86,7 @@ def read(value: object, path: Path, role: str) -> Parts | None:
             that are in another order; ``bad-tools`` for calls that cannot be read; and what `content` raises.
 
     >>> read([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hi"}], (None, "content"), "assistant")
-    Parts(content='Hi', reasoning=('Hm.', ((None, 'content'), 0)), calls=[], pieces=())
+    Parts(content='Hi', reasoning=('Hm.', ((None, 'content'), 0)), calls=[], fragments=())
     """
     parts: list[_Part]
     if isinstance(value, Mapping):
@@ -96,7 +96,7 @@ def read(value: object, path: Path, role: str) -> Parts | None:
     kinds = {_kind(part) for part, _ in parts}
     if kinds <= {"text"} or (role in RESULT_ROLES and kinds != {"result"}):
         return None
-    return _answer(parts) if role == "assistant" else Parts(pieces=_pieces(parts, role))
+    return _answer(parts) if role == "assistant" else Parts(fragments=_fragments(parts, role))
 
 
 def left_over(value: object, name: str) -> Iterator[tuple[str, Any]]:
@@ -157,26 +157,26 @@ def _answer(parts: Sequence[_Part]) -> Parts:
     return Parts("".join(texts), reasoning, calls)
 
 
-def _pieces(parts: Sequence[_Part], role: str) -> list[Piece]:
+def _fragments(parts: Sequence[_Part], role: str) -> list[Fragment]:
     """The messages that a message with results of tools becomes. Text that is empty makes none."""
-    pieces: list[Piece] = []
+    fragments: list[Fragment] = []
     behind_text = False
     for part, place in parts:
         kind = _kind(part)
         if kind == "result" and (role == "user" or role in RESULT_ROLES):
-            pieces.append(_result(part, place, "tool" if role == "user" else role))
+            fragments.append(_result(part, place, "tool" if role == "user" else role))
         elif kind != "text":
             raise _misplaced(part, place, role)
         elif said := part_text(part, place):
             if behind_text:
-                pieces[-1].message["content"] += said
+                fragments[-1].message["content"] += said
             else:
-                pieces.append(Piece({"role": role, "content": said}, place, {"content": text_key(part)}))
-        behind_text = bool(pieces) and pieces[-1].message["role"] == role and kind == "text"
-    return pieces
+                fragments.append(Fragment({"role": role, "content": said}, place, {"content": text_key(part)}))
+        behind_text = bool(fragments) and fragments[-1].message["role"] == role and kind == "text"
+    return fragments
 
 
-def _result(part: Mapping[str, Any], path: Path, role: str) -> Piece:
+def _result(part: Mapping[str, Any], path: Path, role: str) -> Fragment:
     """The message of a result: its content, the id of its call, and whatever else the part says."""
     value = part.get("content")
     message: Message = {"role": role, "content": "" if value is None else content(value, (path, "content"), "tool")}
@@ -185,7 +185,7 @@ def _result(part: Mapping[str, Any], path: Path, role: str) -> Piece:
     for key, item in part.items():
         if item is not None and key not in _OF_RESULT:
             message[text(key, path)] = plain(item, (path, key))
-    return Piece(message, path, {"tool_call_id": "tool_use_id"})
+    return Fragment(message, path, {"tool_call_id": "tool_use_id"})
 
 
 def _reasoning(part: Mapping[str, Any], path: Path) -> str:
@@ -267,12 +267,12 @@ def _inside(path: Path) -> str:
     return f"{parent[1]}[{key}]" if isinstance(key, int) else key
 
 
-def split(message: Message, pieces: Sequence[Piece], path: Path) -> list[Message]:
+def split(message: Message, fragments: Sequence[Fragment], path: Path) -> list[Message]:
     """The messages that a message with results becomes; what it says beside its content holds for each.
 
     Args:
         message: its fields, canonical, without flags.
-        pieces: what its parts say.
+        fragments: what its parts say.
         path: where it stands in the row.
 
     Raises:
@@ -280,7 +280,7 @@ def split(message: Message, pieces: Sequence[Piece], path: Path) -> list[Message
     """
     beside = {key: value for key, value in message.items() if key not in ("role", "content")}
     for key in beside:
-        if key in _OF_ONE and any(piece.message.get(key) != beside[key] for piece in pieces):
+        if key in _OF_ONE and any(piece.message.get(key) != beside[key] for piece in fragments):
             fix = "remove it, or write results and text as messages of their own"
             raise bad_field((path, key), beside[key], "no such field beside results of tools", fix)
-    return [{**piece.message, **beside} for piece in pieces]
+    return [{**piece.message, **beside} for piece in fragments]

@@ -13,7 +13,7 @@ from typing import Any
 
 from instruct_fmt.types import Conversation, Message
 
-NAMES = ("reasoning_content", "thinking", "reasoning")
+REASONING = ("reasoning_content", "thinking", "reasoning")
 _STEMS = "|".join(f"{stem}|{stem.title()}|{stem.upper()}" for stem in ("think", "thought", "reason"))
 _WORD = rf"(?:{_STEMS})\w*"
 _OPENER = re.compile(rf"\s*(?:<(?P<tag>{_WORD})>|\[(?P<mark>{_WORD})\])")
@@ -56,14 +56,14 @@ def reasoned(conversation: Conversation, how: str) -> Conversation:
 
 
 def _stripped(message: Mapping[str, Any]) -> Message:
-    kept = {name: value for name, value in message.items() if name not in NAMES}
+    kept = {name: value for name, value in message.items() if name not in REASONING}
     found = _inline(message)
     return kept if found is None else {**kept, "content": found[2]}
 
 
 def _as_field(message: Mapping[str, Any]) -> Message:
     found = _inline(message)
-    if found is None or any(message.get(name) for name in NAMES):
+    if found is None or any(message.get(name) for name in REASONING):
         return dict(message)
     return {**message, "content": found[2], "reasoning_content": found[0], "thinking": found[0]}
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from instruct_fmt.doctor.findings import Finding, Level
-from instruct_fmt.encode.rows import EncodedRow
+from instruct_fmt.encode.row_encoder import EncodedRow
 from instruct_fmt.errors import shown
 from instruct_fmt.formatter import Formatter
 from instruct_fmt.types import Example, Marked

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from instruct_fmt.errors import RowError
 from instruct_fmt.template.label.marker import Marker
 from instruct_fmt.template.label.policy import Policy
-from instruct_fmt.template.label.stops import ANSWERS, CALLS, PROBE_TOOLS, RESULT, spelled_out
-from instruct_fmt.template.label.turn import prompt_tail
+from instruct_fmt.template.label.probes import ANSWERS, CALLS, PROBE_TOOLS, RESULT, spelled_out
+from instruct_fmt.template.trace.trace import prompt_tail
 from instruct_fmt.types import Conversation, Marked, Record
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import jinja2
 from instruct_fmt.doctor.findings import Finding, Level
 from instruct_fmt.doctor.probes import Bench, prints_tools
 from instruct_fmt.errors import RowError, shown
-from instruct_fmt.template.label.chat_template import PYTHON_ERRORS
 from instruct_fmt.template.label.policy import UNSERVED
-from instruct_fmt.template.trace.environment import ClockRead
+from instruct_fmt.template.label.template_errors import PYTHON_ERRORS
+from instruct_fmt.template.trace.helpers import ClockRead
 from instruct_fmt.types import Marked
 
 __all__ = ["check_template"]
@@ -50,7 +50,7 @@ def check_template(bench: Bench) -> Iterator[Finding]:
     yield from _history(bench)
     yield from _fields(bench)
     yield from _clock(bench)
-    if bench.template.parts:
+    if bench.template.renderer.form.parts:
         yield Finding(
             "note",
             "content-in-parts",
@@ -211,7 +211,7 @@ def _clock(bench: Bench) -> Iterator[Finding]:
         scene = bench.template.scene(bench.conversations[name])
         try:
             variables = {**scene.variables, "add_generation_prompt": False}
-            bench.template.template.trace_chat(list(scene.messages), variables, None)
+            bench.template.renderer.template.trace_chat(list(scene.messages), variables, None)
         except ClockRead:
             yield Finding(
                 "note",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.encode.flat import bytes_of, pieces_of
+from instruct_fmt.encode.flat import bytes_of, stretches_of
 from instruct_fmt.types import Bools, Ints
 
 _BEYOND_ASCII = 0x80
@@ -46,7 +46,7 @@ def composed(texts: pa.Array) -> Bools:
     turns = np.flatnonzero(beyond[1:] != beyond[:-1])
     cuts = np.union1d(turns + ~beyond[turns + 1], edges)  # the ASCII character in front belongs to a stretch
     stretches = np.unique(np.searchsorted(cuts, places, side="right") - 1)
-    found = pieces_of(texts, cuts).take(pa.array(stretches))
+    found = stretches_of(texts, cuts).take(pa.array(stretches))
     same = pc.equal(pc.utf8_normalize(found, "NFC"), found).to_numpy(zero_copy_only=False)
     changed[np.searchsorted(edges, cuts[stretches[~same]], side="right") - 1] = True
     return changed

@@ -31,7 +31,7 @@ _SENTINEL = re.compile(f"{_MARK}[{_DIGITS}]+{_MARK}")
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class TokenSpans:
     """Ids of one text with the characters that each id stands for."""
 
     ids: list[int]
@@ -90,7 +90,7 @@ class ControlTokens:
         """How many control tokens a text shows; more among its ids were formed by a normaliser."""
         return sum(1 for _ in self.pattern.finditer(text))
 
-    def encode(self, text: str, forbidden: Sequence[Occurrence], *, continues: bool) -> Pieces:
+    def encode(self, text: str, forbidden: Sequence[Occurrence], *, continues: bool) -> TokenSpans:
         """Encode `text`, its forbidden stretches as ordinary text.
 
         Raises:
@@ -131,7 +131,7 @@ class ControlTokens:
                     "remove it from the row",
                     changes=[_ALLOW],
                 )
-        return Pieces(ids, starts, ends)
+        return TokenSpans(ids, starts, ends)
 
     def _rewrite(self, text: str, blocked: set[tuple[int, int]]) -> tuple[str, list[int], list[int]]:
         """The text with sentinels for allowed tokens, its places in `text`, and the sentinels' places."""

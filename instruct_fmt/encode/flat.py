@@ -168,7 +168,7 @@ def bytes_of(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], Ints]:
     return np.frombuffer(texts.buffers()[2] or b"", np.uint8)[: edges[-1]], edges
 
 
-def pieces_of(texts: pa.Array, edges: Ints) -> pa.Array:
+def stretches_of(texts: pa.Array, edges: Ints) -> pa.Array:
     """The pieces of all rows, in order, over the same buffer."""
     buffers = texts.buffers()
     return pa.Array.from_buffers(pa.large_string(), len(edges) - 1, [None, pa.py_buffer(edges), buffers[2]])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from instruct_fmt.formatter import Formatter
 
-__all__ = ["Piece", "Preview", "preview"]
+__all__ = ["Preview", "ShownToken", "preview"]
 
 _MASKED = -100
 # Two shades each, in turn from token to token: numbers of the 256-colour table, and the same as hexadecimal.
@@ -30,7 +30,7 @@ _LINE_END = "⏎"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ShownToken:
     """One token as it is shown.
 
     Attributes:
@@ -49,21 +49,21 @@ class Preview:
     """A row to look at: `str()` for a terminal, `rich()` for rich, HTML in a notebook.
 
     Attributes:
-        rows: the pieces of each row; one row, or more where the history policy is ``expand``.
+        rows: the tokens of each row; one row, or more where the history policy is ``expand``.
         stop: what ends a generated turn, for the header.
         unread: what nothing read of the row.
     """
 
-    rows: tuple[tuple[Piece, ...], ...]
+    rows: tuple[tuple[ShownToken, ...], ...]
     stop: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [line for pieces in self.rows for line in (self._header(pieces), _ansi(pieces))]
+        lines = [line for tokens in self.rows for line in (self._header(tokens), _ansi(tokens))]
         return "\n".join([*lines, *self._unread()])
 
     def __repr__(self) -> str:
-        return f"<Preview: {'; '.join(self._header(pieces) for pieces in self.rows)}>"
+        return f"<Preview: {'; '.join(self._header(tokens) for tokens in self.rows)}>"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What `console.print(preview)` shows: `rich()`, or `plain()` where there are no colours, as in a pipe."""
@@ -73,7 +73,7 @@ class Preview:
 
     def plain(self) -> str:
         """The same without colours, for a log: trained stretches between ⟦ and ⟧, tokens not told apart."""
-        lines = [line for pieces in self.rows for line in (self._header(pieces), _marked(pieces))]
+        lines = [line for tokens in self.rows for line in (self._header(tokens), _marked(tokens))]
         return "\n".join([*lines, *self._unread()])
 
     def _unread(self) -> list[str]:
@@ -84,9 +84,9 @@ class Preview:
         from rich.text import Text
 
         text = Text()
-        for number, pieces in enumerate(self.rows):
-            text.append(("\n" if number else "") + self._header(pieces) + "\n")
-            for part, piece, shade in _parts(pieces):
+        for number, tokens in enumerate(self.rows):
+            text.append(("\n" if number else "") + self._header(tokens) + "\n")
+            for part, piece, shade in _parts(tokens):
                 style = f"black on {_HEX[piece.trained][shade]}" + (" bold" if piece.special else "")
                 text.append(part, style=None if part == "\n" else style)
         for line in self._unread():
@@ -95,18 +95,18 @@ class Preview:
 
     def _repr_html_(self) -> str:
         return "".join(
-            f'<div style="font-family:monospace">{html.escape(self._header(pieces))}'
-            f'<pre style="white-space:pre-wrap;color:#000">{_html(pieces)}</pre></div>'
-            for pieces in self.rows
+            f'<div style="font-family:monospace">{html.escape(self._header(tokens))}'
+            f'<pre style="white-space:pre-wrap;color:#000">{_html(tokens)}</pre></div>'
+            for tokens in self.rows
         ) + "".join(f"<div>{html.escape(line)}</div>" for line in self._unread())
 
-    def _header(self, pieces: Sequence[Piece]) -> str:
-        trained = [piece.trained for piece in pieces]
+    def _header(self, tokens: Sequence[ShownToken]) -> str:
+        trained = [piece.trained for piece in tokens]
         starts = sum(now and not before for now, before in zip(trained, [False, *trained], strict=False))
         stop = f"; a turn ends in {' or '.join(map(_visible, self.stop))}" if self.stop else ""
         return (
-            f"{len(pieces)} tokens: {sum(trained)} trained (green) in {starts} "
-            f"{'part' if starts == 1 else 'parts'}, {len(pieces) - sum(trained)} masked (red){stop}"
+            f"{len(tokens)} tokens: {sum(trained)} trained (green) in {starts} "
+            f"{'part' if starts == 1 else 'parts'}, {len(tokens) - sum(trained)} masked (red){stop}"
         )
 
 
@@ -130,16 +130,16 @@ def preview(fmt: Formatter, row: Mapping[str, Any]) -> Preview:
         raise batch.rejected[0].to_error()
     rows = zip(*(batch.table[name].to_pylist() for name in ("input_ids", "labels")), strict=True)
     unread = tuple(f"{path}: {found.example}" for path, found in batch.unread.items())
-    pieces = tuple(tuple(_pieces(fmt.tokenizer, ids, labels)) for ids, labels in rows)
-    return Preview(pieces, tuple(fmt.stop.strings), unread)
+    tokens = tuple(tuple(_shown_tokens(fmt.tokenizer, ids, labels)) for ids, labels in rows)
+    return Preview(tokens, tuple(fmt.stop.strings), unread)
 
 
-def _pieces(tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> Iterator[Piece]:
+def _shown_tokens(tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> Iterator[ShownToken]:
     added = tokenizer.added_tokens_decoder
     for token, label, raw in zip(ids, labels, token_texts(tokenizer, ids), strict=True):
         # A byte that is only part of a character is no UTF-8 by itself: show the byte.
         text = _visible(raw.decode("utf-8", errors="backslashreplace"))
-        yield Piece(text, label != _MASKED, token in added)
+        yield ShownToken(text, label != _MASKED, token in added)
 
 
 def _visible(text: str) -> str:
@@ -155,9 +155,9 @@ def _shown(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-def _parts(pieces: Sequence[Piece]) -> Iterator[tuple[str, Piece, int]]:
+def _parts(tokens: Sequence[ShownToken]) -> Iterator[tuple[str, ShownToken, int]]:
     """Each piece cut at its line ends: the part, its piece, and which of the two shades is its turn."""
-    for index, piece in enumerate(pieces):
+    for index, piece in enumerate(tokens):
         for part in piece.text.splitlines(keepends=True):
             body = part.removesuffix("\n")
             if body:
@@ -167,26 +167,26 @@ def _parts(pieces: Sequence[Piece]) -> Iterator[tuple[str, Piece, int]]:
                 yield "\n", piece, index % 2
 
 
-def _ansi(pieces: Sequence[Piece]) -> str:
+def _ansi(tokens: Sequence[ShownToken]) -> str:
     return "".join(
         part
         if part == "\n"
         else f"\x1b[{'1;' if piece.special else ''}30;48;5;{_ANSI[piece.trained][shade]}m{part}\x1b[0m"
-        for part, piece, shade in _parts(pieces)
+        for part, piece, shade in _parts(tokens)
     )
 
 
-def _marked(pieces: Sequence[Piece]) -> str:
-    runs = groupby(pieces, key=lambda piece: piece.trained)
+def _marked(tokens: Sequence[ShownToken]) -> str:
+    runs = groupby(tokens, key=lambda piece: piece.trained)
     texts = ((trained, "".join(piece.text for piece in run)) for trained, run in runs)
     return "".join(f"⟦{text}⟧" if trained else text for trained, text in texts)
 
 
-def _html(pieces: Sequence[Piece]) -> str:
+def _html(tokens: Sequence[ShownToken]) -> str:
     return "".join(
         part
         if part == "\n"
         else f'<span style="background:{_HEX[piece.trained][shade]}'
         f'{";font-weight:bold" if piece.special else ""}">{html.escape(part)}</span>'
-        for part, piece, shade in _parts(pieces)
+        for part, piece, shade in _parts(tokens)
     )

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from instruct_fmt.emit import empty_table, table_of
-from instruct_fmt.encode.rows import EncodedRow, Encoder
+from instruct_fmt.encode.row_encoder import EncodedRow, RowEncoder
 from instruct_fmt.errors import Rejection, RowError
 from instruct_fmt.types import Bools, EncodedBatch, Ints, Marked, Unread, add_unread
 
 Numbered = tuple[Ints, pa.Table]
 Explain = Callable[[RowError], RowError]
-Fit = Callable[[int, Encoder, Marked, EncodedRow], EncodedRow]
+Fit = Callable[[int, RowEncoder, Marked, EncodedRow], EncodedRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class Batch:
         self.counts: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         self.unread: dict[str, Unread] = {}
-        self._waiting: list[tuple[int, Encoder, Marked, Explain]] = []
+        self._waiting: list[tuple[int, RowEncoder, Marked, Explain]] = []
         self._blocks: list[Numbered] = []
         self._others: list[Numbered] = []
 
-    def add(self, number: int, encoder: Encoder, marked: Marked, explain: Explain) -> None:
+    def add(self, number: int, encoder: RowEncoder, marked: Marked, explain: Explain) -> None:
         """A marked row, to be encoded together with others; `explain` makes what the user sees of an error about it."""
         self._waiting.append((number, encoder, marked, explain))
 

@@ -34,7 +34,7 @@ from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.backends import Backend, choose
 from instruct_fmt.encode.control import ControlTokens
 from instruct_fmt.encode.flat import only
-from instruct_fmt.encode.rows import EncodedRow, Encoder
+from instruct_fmt.encode.row_encoder import EncodedRow, RowEncoder
 from instruct_fmt.errors import DataError, Rejection, RowError, UsageError, shown
 from instruct_fmt.fit.length import truncate, truncate_prompt
 from instruct_fmt.pipeline.batch import Batch, Block, counted
@@ -49,8 +49,8 @@ from instruct_fmt.template.label.headers import role_headers
 from instruct_fmt.template.label.marker import Marker
 from instruct_fmt.template.label.ready_text import mark_text
 from instruct_fmt.template.label.record_template import RecordTemplate
-from instruct_fmt.template.plan.plan import TokensOfText
 from instruct_fmt.template.plan.planner import Planner, ShapeGroup
+from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.source.load import answer_column
 from instruct_fmt.template.trace.budget import allowance, row_budget
 from instruct_fmt.tokenizer.loading import generation_stops
@@ -92,10 +92,10 @@ class Pipeline:
         self.variables = {**vocabulary.special, **settings.template_kwargs}
         self.chat: Marker | None = None
         if source.kind == "chat" and source.text:
-            template = ChatTemplate(source.text, self.variables, settings.now, self.declared, vocabulary.added)
+            template = ChatTemplate.compiled(source.text, self.variables, settings.now, self.declared, vocabulary.added)
             self.chat = Marker(template, policy_of(settings, source, self.append_eos))
         self._records: dict[tuple[str, ...] | None, RecordTemplate] = {}
-        self._encoders: dict[type[Example], Encoder] = {}
+        self._encoders: dict[type[Example], RowEncoder] = {}
         self._planners: dict[tuple[str, ...], Planner] = {}
         self._adapters: dict[tuple[str, ...], Adapter] = {}
         check_options(settings, source, self.asked)  # what cannot work fails here
@@ -155,7 +155,7 @@ class Pipeline:
         if key not in self._records:
             settings, source = self.settings, self.source
             answers = answer_column(source, settings.columns, columns, settings.train_on)
-            self._records[key] = RecordTemplate(
+            self._records[key] = RecordTemplate.compiled(
                 source.text,
                 [name for name in source.columns if name not in self.variables],
                 answers,
@@ -182,10 +182,10 @@ class Pipeline:
             )
         return self.chat
 
-    def encoder(self, kind: type[Example], columns: Sequence[str]) -> Encoder:
+    def encoder(self, kind: type[Example], columns: Sequence[str]) -> RowEncoder:
         """The encoder for this kind of example."""
         if kind not in self._encoders:
-            self._encoders[kind] = Encoder(
+            self._encoders[kind] = RowEncoder(
                 self.vocabulary,
                 self._structural(kind, columns),
                 cast("Literal['text', 'error', 'allow']", self._control(kind)),
@@ -263,8 +263,8 @@ class Pipeline:
             add_unread(batch.unread, of_table(self.adapter(columns, None).beside, table, first_row))
         left, tried = np.ones(table.num_rows, np.bool_), np.zeros(table.num_rows, np.bool_)
         self._ready(columns)
-        pieces = [(table.slice(start, starts.step), first_row + start) for start in starts]
-        for start, block in zip(starts, in_order(self._run_columns, pieces), strict=True):
+        blocks = [(table.slice(start, starts.step), first_row + start) for start in starts]
+        for start, block in zip(starts, in_order(self._run_columns, blocks), strict=True):
             batch.add_block(block, in_order=True)
             left[start : start + starts.step] = block.left
             tried[start : start + starts.step] = block.tried
@@ -281,9 +281,9 @@ class Pipeline:
         if self.source.text:
             self.encoder(Conversation if self.source.kind == "chat" else Record, columns)
 
-    def _run_columns(self, piece: tuple[pa.Table, int]) -> Block:
+    def _run_columns(self, block: tuple[pa.Table, int]) -> Block:
         """Encode the rows of plain shape that have a plan."""
-        table, first_row = piece
+        table, first_row = block
         # Else where the reasoning begins and ends is asked of each row, or its size.
         plain = self.settings.reasoning == "keep" and table.nbytes <= MAX_CHARACTERS
         shapes = list(shape_groups(table, self.source, self.asked, self.read)) if plain else []
@@ -437,7 +437,7 @@ class Pipeline:
             silent = unread_words(example.messages, self.source.mentioned, self.asked.allow_dropped)
             raise self._in_dataset(silent or error, example) from error
 
-    def _fit(self, number: int, encoder: Encoder, marked: Marked, row: EncodedRow) -> EncodedRow:
+    def _fit(self, number: int, encoder: RowEncoder, marked: Marked, row: EncodedRow) -> EncodedRow:
         """The row within `max_length`, and with something to learn."""
         limit, policy = self.settings.max_length, self.settings.overlength
         if limit is not None and len(row.ids) > limit:
@@ -470,14 +470,14 @@ def _admitted(batch: Batch, rows: Sequence[Row], numbers: Ints) -> tuple[list[Ro
     return kept, np.asarray(places, np.int64)
 
 
-def _shorten(row: EncodedRow, encoder: Encoder, marked: Marked, limit: int, policy: str) -> EncodedRow | None:
+def _shorten(row: EncodedRow, encoder: RowEncoder, marked: Marked, limit: int, policy: str) -> EncodedRow | None:
     if policy == "drop":
         return None
-    pieces = encoder.pieces(marked)
+    spans = encoder.token_spans(marked)
     if policy == "truncate":
-        keep = truncate(pieces.starts, limit)
+        keep = truncate(spans.starts, limit)
     else:
-        found = truncate_prompt(pieces.starts, pieces.ends, row.trained, marked.removable, limit)
+        found = truncate_prompt(spans.starts, spans.ends, row.trained, marked.removable, limit)
         if found is None:
             return None
         keep = found

@@ -29,7 +29,7 @@ from instruct_fmt.run.read.bad_rows import bad_row_counts, bad_rows, mark
 from instruct_fmt.run.read.unchanged import Unchanged
 from instruct_fmt.run.work import (
     COLUMNS,
-    Encoder,
+    Formatting,
     Job,
     OutputFormat,
     Part,
@@ -90,7 +90,7 @@ class Options:
 
 
 def prepare(  # noqa: PLR0913 - the options of a run, each by its name
-    fmt: Encoder,
+    fmt: Formatting,
     dataset: datasets.Dataset | pa.Table,
     *,
     num_proc: int | None = None,

@@ -26,7 +26,7 @@ OutputFormat = Literal["arrow", "parquet"]
 COLUMNS = ("input_ids", "labels")
 
 
-class Encoder(Protocol):
+class Formatting(Protocol):
     """What a run needs of a `Formatter`."""
 
     @property
@@ -42,7 +42,7 @@ class Source:
     """A dataset and the formatter for it; `name` is for messages."""
 
     name: str
-    fmt: Encoder
+    fmt: Formatting
     dataset: datasets.Dataset
 
 

@@ -14,15 +14,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from instruct_fmt.common.reasoning import split_reasoning
+from instruct_fmt.common.reasoning import REASONING, split_reasoning
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.template.label.blocks import Block, Blocks
 from instruct_fmt.template.label.ground import Ground
 from instruct_fmt.template.label.speech import Speech
 from instruct_fmt.template.label.stops import StopFinder
-from instruct_fmt.template.label.turn import REASONING, joined_traces, part_of
 from instruct_fmt.template.trace.origins import Field, Run
-from instruct_fmt.template.trace.traced_template import Trace
+from instruct_fmt.template.trace.trace import Trace, joined_traces, part_of
 
 
 @dataclass(frozen=True, slots=True)

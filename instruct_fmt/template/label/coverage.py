@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from instruct_fmt.common.names import meant_fields
+from instruct_fmt.common.reasoning import REASONING
 from instruct_fmt.errors import RowError, shown
-from instruct_fmt.template.label.turn import REASONING
-from instruct_fmt.template.plan.shape import leaves
 from instruct_fmt.template.trace.origins import DOCUMENTS, MIXED, TOOLS, VARIABLES, Field, Run
 from instruct_fmt.types import Conversation, Example, Printed, Record
 
@@ -53,12 +52,12 @@ def unread(example: Example, printed: Collection[tuple[int, Any]], mentioned: Co
     return [
         leaf
         for leaf in _leaves(example, known, mentioned)
-        if not _is_printed(leaf.field, known, prefixes)
+        if not is_printed(leaf.field, known, prefixes)
         and not (isinstance(leaf.value, str) and any(leaf.value.strip() in part for part in mixed))
     ]
 
 
-def _is_printed(field: Field, known: Collection[Any], prefixes: Collection[Any]) -> bool:
+def is_printed(field: Field, known: Collection[Any], prefixes: Collection[Any]) -> bool:
     """Whether the field, something inside it, or something that holds it is printed."""
     place, path = field
     if path[:1] and path[0] in REASONING:
@@ -121,40 +120,6 @@ def _texts(value: Any, place: int, path: tuple[str | int, ...]) -> Iterator[Leaf
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             yield from _texts(item, place, (*path, number))
-
-
-class Unprinted(NamedTuple):
-    """A field that no row of a shape has in its text; where it says which call a result answers, those calls."""
-
-    field: Field
-    calls: tuple[Field, ...]
-
-
-def unprinted_leaves(example: Conversation | Record, printed: Printed) -> list[Unprinted]:
-    """The fields of a shape that are not printed, as `unread` tells it of a row."""
-    prefixes = {(place, path[:size]) for place, path in printed for size in range(len(path) + 1)}
-    fields = [field for field, _ in leaves(example)]
-    found = []
-    for field in fields:
-        name = field.path[-1]
-        if _is_printed(field, printed, prefixes) or (name in REASONING[1:] and _has_first(fields, field)):
-            continue
-        if field.path[:1] == ("tool_calls",) and name == "type":
-            continue
-        calls = [
-            call
-            for call in fields
-            if field.path in (("name",), ("tool_call_id",))
-            and 0 <= call.place < field.place
-            and call.path[:1] == ("tool_calls",)
-            and call.path[2:] == (("function", "name") if name == "name" else ("id",))
-        ]
-        found.append(Unprinted(field, tuple(calls)))
-    return found
-
-
-def _has_first(fields: Collection[Field], field: Field) -> bool:
-    return Field(field.place, (REASONING[0],)) in fields
 
 
 def check_silent(messages: Sequence[Mapping[str, Any]], printed: Printed, allow_dropped: Collection[str]) -> None:

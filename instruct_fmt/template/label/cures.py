@@ -90,7 +90,7 @@ class Cures:
         if reason == "start-unknown" and self._policy.history == "as_rendered":
             yield Cure('history="auto"', "leaves such turns out", (("history", "auto"),))
         if reason in _SWITCHED and of_reasoning:
-            for name, value in switches_of(self._template.template.text):
+            for name, value in switches_of(self._template.text):
                 code = f"template_kwargs={{{name!r}: {value!r}}}"
                 yield Cure(code, "makes prompt and row agree", variables=((name, value),))
         if reason == "block-twice":

@@ -1,18 +1,21 @@
 """Messages that a template leaves out of the text: what a system, a user or a tool says must not vanish.
 
 In: the pieces of a rendered conversation and its messages. Out: the places of messages without a trace, and the error
-for one that says something. What of an assistant's turn is missing, `spans.dropped_fields` tells.
+for one that says something. What of an assistant's turn is missing, `dropped_fields` tells.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from instruct_fmt.common.reasoning import split_reasoning
+from instruct_fmt.common.reasoning import REASONING, split_reasoning
 from instruct_fmt.errors import RowError, let_go, shown
+from instruct_fmt.template.label.turn import Turn
 from instruct_fmt.template.trace.origins import MIXED, Run
 from instruct_fmt.template.trace.owners import SPEAKING
+from instruct_fmt.template.trace.trace import TraceIndex
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -117,3 +120,89 @@ def is_blank(content: object) -> bool:
     if isinstance(content, list | tuple):
         return all(map(is_blank, content))
     return content is None
+
+
+def dropped_fields(trace: TraceIndex, turn: Turn, index: int, message: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Fields of message `index` that its turn does not hold: their path inside the message and the missing text."""
+    # A field that begins inside the prompt, as a think prefill may, counts whole: the prompt holds what the turn lacks.
+    inside = [
+        (run, 0, min(end, turn.end) - begin)
+        for begin, end, run in trace.within(turn.start, turn.end)
+        if run.field is not None and run.field.place == index
+    ]
+    # The prompt's own text counts too: it may begin a think block whose tags the template takes out of the content.
+    before = trace.behind_fields(turn.start, range(0))
+    literals = "".join(
+        trace.text[max(begin, before) : min(end, turn.end)] if run.field is None else "\0"
+        for begin, end, run in trace.within(before, turn.end)
+    )
+    missing = []
+    for path, text in _spoken_fields(message):
+        paths = [(name,) for name in REASONING] if path[0] in REASONING else [path]
+        gaps = min((_gaps(text, inside, each) for each in paths), key=len)
+        if any(gap not in literals for gap in gaps) and not _named_by_id(message, path, text, inside):
+            missing.append((_shown_path(path), " … ".join(gaps)))
+    content = message.get("content")
+    if isinstance(content, str) and content and not content.strip() and not inside:
+        missing.append((".content", content))
+    return missing
+
+
+def _named_by_id(
+    message: Mapping[str, Any], path: tuple[str | int, ...], name: str, inside: list[tuple[Run, int, int]]
+) -> bool:
+    """Whether a call's name stands in its id, which is printed: ``functions.look:0``."""
+    if path[0] != "tool_calls" or path[-1] != "name" or not isinstance(path[1], int):
+        return False
+    id = message["tool_calls"][path[1]].get("id")
+    return isinstance(id, str) and name in id and not _gaps(id, inside, (*path[:2], "id"))
+
+
+def _spoken_fields(message: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+    """The texts of an assistant message that must appear: content, reasoning once, names and arguments of calls."""
+    fields: list[tuple[tuple[str | int, ...], str]] = []
+    content = message.get("content")
+    if isinstance(content, str):
+        fields.append((("content",), content))
+    elif isinstance(content, list):
+        fields += [(("content", *path), text) for path, text in _leaves(content) if path[-1] != "type"]
+    reasoning = next((name for name in REASONING if isinstance(message.get(name), str)), None)
+    if reasoning is not None:
+        fields.append(((reasoning,), message[reasoning]))
+    calls = message.get("tool_calls")
+    for number, call in enumerate(calls if isinstance(calls, list) else []):
+        function = call.get("function", call) if isinstance(call, dict) else {}
+        under: tuple[str | int, ...] = ("tool_calls", number, *(("function",) if function is not call else ()))
+        for name in ("name", "arguments"):
+            fields += [((*under, name, *path), text) for path, text in _leaves(function.get(name))]
+    return [(path, text) for path, text in fields if text.strip()]
+
+
+def _leaves(value: Any) -> list[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, str):
+        return [((), value)]
+    items: Sequence[tuple[str | int, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list | tuple):
+        items = list(enumerate(value))
+    return [((key, *path), text) for key, item in items for path, text in _leaves(item)]
+
+
+def _gaps(text: str, inside: list[tuple[Run, int, int]], path: tuple[str | int, ...]) -> list[str]:
+    """The stretches of `text` that no run of its field covers, blanks aside."""
+    covered = bytearray(len(text))
+    for run, left, right in inside:
+        assert run.field is not None
+        if run.offset < 0:
+            shared = min(len(run.field.path), len(path))
+            if run.field.path[:shared] == path[:shared]:
+                return []
+        elif run.field.path == path:
+            covered[run.offset + left : run.offset + right] = b"\1" * (right - left)
+    pieces = [text[gap.start() : gap.end()].strip() for gap in re.finditer(rb"\x00+", covered)]
+    return [piece for piece in pieces if piece]
+
+
+def _shown_path(path: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)

@@ -10,18 +10,18 @@ import string
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from instruct_fmt.common.reasoning import NAMES, split_reasoning
+from instruct_fmt.common.reasoning import REASONING, split_reasoning
 from instruct_fmt.errors import RowError
 from instruct_fmt.template.label.completion import Completion, Completions, supplied_by
 from instruct_fmt.template.label.ground import Ground
-from instruct_fmt.template.label.stops import AFTER_CALLS, ANSWERS, PROBE_TOOLS
-from instruct_fmt.template.label.turn import TraceIndex, joined_traces, part_of
+from instruct_fmt.template.label.probes import AFTER_CALLS, ANSWERS, PROBE_TOOLS
 from instruct_fmt.template.trace.origins import Field, Run
-from instruct_fmt.template.trace.traced_template import Trace
+from instruct_fmt.template.trace.trace import Trace, TraceIndex, joined_traces, part_of
 from instruct_fmt.types import Conversation
 
 if TYPE_CHECKING:
     from instruct_fmt.template.label.blocks import Block
+    from instruct_fmt.template.label.chat_renderer import ChatRenderer
     from instruct_fmt.template.label.chat_template import ChatTemplate
     from instruct_fmt.template.label.policy import Policy
     from instruct_fmt.template.label.speech import Speech
@@ -48,8 +48,8 @@ def switches_of(source: str) -> Iterator[tuple[str, Any]]:
 class ClosingForms:
     """How a template closes a block of reasoning that has nothing in it."""
 
-    def __init__(self, template: ChatTemplate) -> None:
-        self._template = template
+    def __init__(self, renderer: ChatRenderer) -> None:
+        self._renderer = renderer
         self._known: dict[str, str | None] = {}
 
     def of(self, block: Block) -> str | None:
@@ -65,7 +65,7 @@ class ClosingForms:
             prompt = self._rendered(messages, tools, prompt=True)
             if prompt is None or not prompt.text.endswith(block.text):
                 continue
-            for name, value in switches_of(self._template.template.text):
+            for name, value in switches_of(self._renderer.template.text):
                 other = self._rendered(messages, tools, prompt=True, **{name: value})
                 if other is not None and other.text.startswith(prompt.text):
                     yield from _closing(other.text[len(prompt.text) :], block)
@@ -79,7 +79,9 @@ class ClosingForms:
             return
         index = len(messages)
         reasoning = [
-            end for _, end, run in whole.pieces if run.field and run.field.place == index and run.field.path[0] in NAMES
+            end
+            for _, end, run in whole.pieces
+            if run.field and run.field.place == index and run.field.path[0] in REASONING
         ]
         content = whole.first_of(index, ("content",), reasoning[-1] if reasoning else 0)
         if reasoning and content is not None:
@@ -100,8 +102,8 @@ class ClosingForms:
         self, messages: list[dict[str, Any]], tools: Any, *, prompt: bool = False, **variables: Any
     ) -> TraceIndex | None:
         try:
-            scene = self._template.scene(Conversation(messages, tools, template_kwargs=variables))
-            return TraceIndex(self._template.trace(scene, prompt=prompt))
+            scene = self._renderer.scene(Conversation(messages, tools, template_kwargs=variables))
+            return TraceIndex(self._renderer.trace(scene, prompt=prompt))
         except RowError:
             return None
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from instruct_fmt.template.label.stops import StopFinder
-from instruct_fmt.template.label.turn import TraceIndex, Turn, find_turn
+from instruct_fmt.template.label.turn import Turn, find_turn
+from instruct_fmt.template.trace.trace import TraceIndex
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from instruct_fmt.errors import RowError
 from instruct_fmt.template.label.chat_template import ChatTemplate
-from instruct_fmt.template.label.stops import ANSWERS
-from instruct_fmt.template.label.turn import prompt_tail
-from instruct_fmt.template.trace.traced_template import Trace
+from instruct_fmt.template.label.probes import ANSWERS
+from instruct_fmt.template.trace.trace import Trace, prompt_tail
 from instruct_fmt.types import Conversation
 
 

@@ -13,8 +13,9 @@ from itertools import pairwise
 from typing import Any
 
 from instruct_fmt.template.label.coverage import printed_fields
-from instruct_fmt.template.label.turn import TraceIndex, Turn
+from instruct_fmt.template.label.turn import Turn
 from instruct_fmt.template.trace.owners import SPEAKING
+from instruct_fmt.template.trace.trace import TraceIndex
 from instruct_fmt.types import Conversation, Marked, Range, Span
 
 Messages = Sequence[Mapping[str, Any]]

@@ -12,11 +12,12 @@ from dataclasses import replace
 
 from instruct_fmt.errors import RowError, shown
 from instruct_fmt.template.label.chat_template import ChatTemplate
-from instruct_fmt.template.label.conversation import Job
 from instruct_fmt.template.label.cures import Cures
 from instruct_fmt.template.label.marked import chosen_turns, from_row, message_name, spans_of, speaks
 from instruct_fmt.template.label.policy import UNSERVED, Policy
-from instruct_fmt.template.label.turn import TraceIndex, Turn
+from instruct_fmt.template.label.turn import Turn
+from instruct_fmt.template.label.turns import Turns
+from instruct_fmt.template.trace.trace import TraceIndex
 from instruct_fmt.types import Conversation, Marked
 
 
@@ -61,18 +62,18 @@ class Marker:
             return self._expanded(conversation, chosen)
         return [self._conversation(conversation, chosen[-1:] if self.policy.history == "last" else chosen)]
 
-    def job(self, conversation: Conversation) -> Job:
+    def turns(self, conversation: Conversation) -> Turns:
         """The conversation on its way."""
-        return Job(self.template, self.policy, conversation)
+        return Turns(self.template, self.policy, conversation)
 
     def _conversation(self, conversation: Conversation, chosen: Sequence[int]) -> Marked:
-        job = self.job(conversation)
+        row = self.turns(conversation)
         speaking = [index for index in chosen if speaks(conversation.messages[index])]
-        groups = job.groups(speaking)
-        turns = [job.last_turn(groups[-1])] if groups else []
-        turns += [turn for members in groups[:-1] if (turn := job.turn(members)) is not None]
-        turns += [turn for index in chosen if index not in speaking and (turn := job.other_role(index)) is not None]
-        return job.marked(sorted(turns, key=lambda turn: turn.start))
+        groups = row.groups(speaking)
+        turns = [row.last_turn(groups[-1])] if groups else []
+        turns += [turn for members in groups[:-1] if (turn := row.turn(members)) is not None]
+        turns += [turn for index in chosen if index not in speaking and (turn := row.other_role(index)) is not None]
+        return row.marked(sorted(turns, key=lambda turn: turn.start))
 
     def _expanded(self, conversation: Conversation, chosen: Sequence[int]) -> list[Marked]:
         """A row of each trained turn that can be served, the conversation cut behind it.
@@ -99,15 +100,15 @@ class Marker:
         speaking = [index for index in chosen if speaks(conversation.messages[index])]
         alone = [range(index, index + 1) for index in chosen if index not in speaking]
         if any(index and speaks(conversation.messages[index - 1]) for index in speaking):
-            return sorted([*alone, *self.job(conversation).groups(speaking)], key=min)
+            return sorted([*alone, *self.turns(conversation).groups(speaking)], key=min)
         return [range(index, index + 1) for index in chosen]
 
     def _everything(self, conversation: Conversation) -> Marked:
-        job = self.job(conversation)
-        size, last = len(job.index.text), len(conversation.messages) - 1
-        text = job.index.text.rstrip()
+        row = self.turns(conversation)
+        size, last = len(row.index.text), len(conversation.messages) - 1
+        text = row.index.text.rstrip()
         stop = max((len(text) - len(stop) for stop in self.template.stops.stops if text.endswith(stop)), default=size)
-        return job.marked([Turn(last, last, 0, stop, size, ((0, size),))])
+        return row.marked([Turn(last, last, 0, stop, size, ((0, size),))])
 
     def prompt(self, conversation: Conversation, turn: int = -1) -> Marked:
         """The generation prompt of a trained turn: what a server would render for the messages before it.

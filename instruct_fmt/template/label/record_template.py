@@ -7,44 +7,79 @@ that end the template's text before it belong to the answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import jinja2
 
 from instruct_fmt.errors import RowError, shown
-from instruct_fmt.template.label.chat_template import (
-    PYTHON_ERRORS,
-    compile_template,
-    row_error,
-    text_differs,
-    tried_out,
-)
+from instruct_fmt.template.label.compiled import compile_template, tried_out
 from instruct_fmt.template.label.coverage import printed_fields
 from instruct_fmt.template.label.marked import spans_of
-from instruct_fmt.template.label.stops import ANSWER, StopFinder
-from instruct_fmt.template.label.turn import TraceIndex
+from instruct_fmt.template.label.probes import ANSWER
+from instruct_fmt.template.label.stops import StopFinder
+from instruct_fmt.template.label.template_errors import PYTHON_ERRORS, row_error, text_differs
+from instruct_fmt.template.trace.trace import Trace, TraceIndex
+from instruct_fmt.template.trace.traced_template import TracedTemplate
 from instruct_fmt.types import Added, Marked, Range, Record
 
 
-class RecordTemplate:
-    """A compiled record template.
+@dataclass(frozen=True)
+class RecordRenderer:
+    """Renders records.
 
-    Args:
-        text: Jinja text.
-        columns: the names of all columns.
-        answers: the names of the trained columns; empty where `{% generation %}` blocks say what is trained.
+    Attributes:
+        template: the compiled template.
         variables: special tokens and the formatter's own template variables.
         now: the clock that templates see.
-        declared_stops: EOS and other stop strings.
-        added: the tokenizer's added tokens.
+    """
 
-    Raises:
-        TemplateError: the text does not compile.
+    template: TracedTemplate
+    variables: Mapping[str, Any]
+    now: datetime | None
+
+    def trace(self, values: Mapping[str, Any]) -> Trace:
+        """Render traced values; what the template raises comes out as it is."""
+        return self.template.trace_record(values, self.variables, self.now)
+
+    def plain(self, values: Mapping[str, Any]) -> str:
+        """The values as plain Jinja renders them."""
+        return self.template.plain({**self.variables, **values}, self.now)
+
+    def proven(self, values: Mapping[str, Any]) -> Trace:
+        """`trace`, compared with the plain rendering.
+
+        Raises:
+            RowError: the template refuses the row or exceeds its budget, or the two texts differ.
+        """
+        try:
+            trace, plain = self.trace(values), self.plain(values)
+        except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
+            raise row_error(error, "$") from error
+        if plain != trace.text:
+            raise text_differs(plain, trace.text)
+        return trace
+
+
+class RecordTemplate:
+    """A record template: what renders it, and what is known of it. `compiled` makes one from Jinja text.
+
+    Args:
+        renderer: renders records.
+        answers: the names of the trained columns; empty where `{% generation %}` blocks say what is trained.
+        stops: what ends an answer.
+        structural: the added tokens that the template writes.
     """
 
     def __init__(
-        self,
+        self, renderer: RecordRenderer, answers: Sequence[str], stops: StopFinder, structural: frozenset[str]
+    ) -> None:
+        self.renderer, self.answers, self.stops, self.structural = renderer, tuple(answers), stops, structural
+
+    @classmethod
+    def compiled(
+        cls,
         text: str,
         columns: Sequence[str],
         answers: Sequence[str],
@@ -52,26 +87,29 @@ class RecordTemplate:
         now: datetime | None,
         declared_stops: Iterable[str],
         added: Sequence[Added],
-    ) -> None:
-        self.template = compile_template(text)
-        self.answers = tuple(answers)
-        self.variables = {**variables, "add_generation_prompt": False}
-        self.now = now
-        self.stops = StopFinder(declared_stops, added)
-        self.structural: set[str] = set()
-        with tried_out():
-            self._learn_stop(columns)
+    ) -> RecordTemplate:
+        """Compile Jinja text and try it out.
 
-    def _learn_stop(self, columns: Sequence[str]) -> None:
-        """Render placeholders, to see whether the template ends the answer with a special token."""
-        try:
-            trace = self.template.trace_record(dict.fromkeys(columns, ANSWER), self.variables, self.now)
-        except (jinja2.TemplateError, *PYTHON_ERRORS):
-            return  # a template may refuse placeholders; then EOS and stop= are what it has
-        last = [end for _, end, run in trace.positions() if run.field is not None]
-        literals = [trace.text[start:end] for start, end, run in trace.positions() if run.field is None]
-        self.structural = set(self.stops.tokens_in("\0".join(literals)))
-        self.stops.learn(trace.text[last[-1] :] if last else "", "", answer=False)
+        Args:
+            text: Jinja text.
+            columns: the names of all columns.
+            answers: see the class.
+            variables: special tokens and the formatter's own template variables.
+            now: the clock that templates see.
+            declared_stops: EOS and other stop strings.
+            added: the tokenizer's added tokens.
+
+        Raises:
+            TemplateError: the text does not compile.
+        """
+        renderer = RecordRenderer(compile_template(text), {**variables, "add_generation_prompt": False}, now)
+        stops = StopFinder(declared_stops, added)
+        with tried_out():
+            return cls(renderer, answers, stops, _learn(renderer, columns, stops))
+
+    def rendered_by(self, renderer: RecordRenderer) -> RecordTemplate:
+        """The same, as another renderer prints it; what is known of it stays."""
+        return RecordTemplate(renderer, self.answers, self.stops, self.structural)
 
     def mark(self, record: Record, *, append_eos: bool) -> Marked:
         """The marked text of one record.
@@ -80,7 +118,7 @@ class RecordTemplate:
             RowError: the template refuses the row, or its mask cannot be proven.
         """
         names = list(record.values)
-        index = self._index(record.values)
+        index = TraceIndex(self.renderer.proven(record.values))
         ranges = self._ranges(index, names, record.values)
         trained = [names.index(name) for name in self.answers if name in names]
         text, end = index.text, ranges[-1][1]
@@ -112,7 +150,7 @@ class RecordTemplate:
 
     def plain(self, record: Record) -> str:
         """The record as plain Jinja renders it."""
-        return self.template.plain({**self.variables, **record.values}, self.now)
+        return self.renderer.plain(record.values)
 
     def _ends_in_stop(self, index: TraceIndex, end: int) -> bool:
         """Whether the template's own text ends in a stop at `end`."""
@@ -125,16 +163,6 @@ class RecordTemplate:
         end = marked.trained[0][0]
         from_row = tuple((start, min(stop, end), speaks) for start, stop, speaks in marked.from_row if start < end)
         return Marked(marked.text[:end], (), marked.spans, from_row=from_row, bos=True)
-
-    def _index(self, values: Mapping[str, Any]) -> TraceIndex:
-        try:
-            trace = self.template.trace_record(values, self.variables, self.now)
-            plain = self.template.plain({**self.variables, **values}, self.now)
-        except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
-            raise row_error(error, "$") from error
-        if plain != trace.text:
-            raise text_differs(plain, trace.text)
-        return TraceIndex(trace)
 
     def _ranges(self, index: TraceIndex, names: list[str], values: Mapping[str, Any]) -> tuple[Range, ...]:
         if not self.answers:
@@ -173,7 +201,7 @@ class RecordTemplate:
         """Where an answer that left no character in the text would begin: where a word stands in its place."""
         if str(values[name]).strip():
             raise self._dropped(name, str(values[name]))
-        probe = TraceIndex(self.template.trace_record({**values, name: ANSWER}, self.variables, self.now))
+        probe = TraceIndex(self.renderer.trace({**values, name: ANSWER}))
         body = probe.content(list(values).index(name))
         if body is None or probe.text[: body[0]] + probe.text[body[1] :] != index.text:
             raise RowError(
@@ -207,6 +235,19 @@ class RecordTemplate:
             "the whole answer in the text",
             "use a template that prints the column",
         )
+
+
+def _learn(renderer: RecordRenderer, columns: Sequence[str], stops: StopFinder) -> frozenset[str]:
+    """Render placeholders, to see whether the template ends the answer with a special token; the tokens that it
+    writes."""
+    try:
+        trace = renderer.trace(dict.fromkeys(columns, ANSWER))
+    except (jinja2.TemplateError, *PYTHON_ERRORS):
+        return frozenset()  # a template may refuse placeholders; then EOS and stop= are what it has
+    last = [end for _, end, run in trace.positions() if run.field is not None]
+    literals = [trace.text[start:end] for start, end, run in trace.positions() if run.field is None]
+    stops.learn(trace.text[last[-1] :] if last else "", "", answer=False)
+    return frozenset(stops.tokens_in("\0".join(literals)))
 
 
 def _literal(index: TraceIndex, at: int) -> bool:

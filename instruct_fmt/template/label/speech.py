@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from instruct_fmt.common.reasoning import NAMES
+from instruct_fmt.common.reasoning import REASONING
 from instruct_fmt.common.reasoning import opener as block_opener
 
 
@@ -27,8 +27,8 @@ class Speech:
 
     def reasoning(self) -> tuple[str, str]:
         """The name of its field of reasoning, and what that says; the usual name and nothing where there is none."""
-        found = ((name, self.message.get(name)) for name in NAMES)
-        return next(((name, text) for name, text in found if isinstance(text, str) and text), (NAMES[0], ""))
+        found = ((name, self.message.get(name)) for name in REASONING)
+        return next(((name, text) for name, text in found if isinstance(text, str) and text), (REASONING[0], ""))
 
     def opens(self, opener: str) -> bool:
         """Whether its content begins with a marker, blanks aside."""
@@ -78,4 +78,4 @@ def _spellings(value: Any) -> Iterator[str]:
 
 def fields_of(message: Mapping[str, object]) -> bool:
     """Whether a message has a field of reasoning that says something."""
-    return any(isinstance(text := message.get(name), str) and text.strip() for name in NAMES)
+    return any(isinstance(text := message.get(name), str) and text.strip() for name in REASONING)

@@ -12,7 +12,7 @@ from typing import Any
 
 from instruct_fmt.template.label.stops import StopFinder
 from instruct_fmt.template.trace.owners import SPEAKING
-from instruct_fmt.template.trace.traced_template import Trace
+from instruct_fmt.template.trace.trace import Trace
 
 Probe = tuple[Trace, Sequence[Mapping[str, Any]]]
 

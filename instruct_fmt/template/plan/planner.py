@@ -18,10 +18,13 @@ import pyarrow as pa
 from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.label.marker import Marker
 from instruct_fmt.template.label.record_template import RecordTemplate
-from instruct_fmt.template.plan.plan import Columns, Plan, TokensOfText, Values, with_ends
+from instruct_fmt.template.plan.make import with_ends
+from instruct_fmt.template.plan.plan import Plan
+from instruct_fmt.template.plan.recorder import Refused, recording
 from instruct_fmt.template.plan.shape import example_shape, leaf_text, leaves
-from instruct_fmt.template.plan.symbolic import Refused, recording
 from instruct_fmt.template.plan.symbolic_templates import SymbolicMarker, SymbolicRecord
+from instruct_fmt.template.plan.tokens_of_text import TokensOfText
+from instruct_fmt.template.plan.values import Columns, Values
 from instruct_fmt.template.trace.budget import allowance, row_budget
 from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record, Text
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from instruct_fmt.template.trace.environment import tojson
+from instruct_fmt.template.trace.helpers import tojson
 from instruct_fmt.template.trace.origins import TOOLS, Field
 from instruct_fmt.types import Conversation, Example, Record
 

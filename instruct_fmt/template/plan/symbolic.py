@@ -10,94 +10,14 @@ Concolic execution; see P. Godefroid, N. Klarlund, K. Sen, "DART: directed autom
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, SupportsIndex
 
-import jinja2
-from jinja2 import nodes
-from jinja2.compiler import Frame
-from jinja2.nodes import EvalContext
-from jinja2.runtime import Context
-from jinja2.tests import test_iterable, test_sequence
-
+from instruct_fmt.template.plan.recorder import BLANKS, PLACEHOLDER, Expression, Guard, recorder_now, refuse
 from instruct_fmt.template.trace import traced as tr
-from instruct_fmt.template.trace.environment import tojson
+from instruct_fmt.template.trace.helpers import tojson
 from instruct_fmt.template.trace.origins import Field, Run, Runs
 from instruct_fmt.template.trace.traced import Traced
-from instruct_fmt.template.trace.traced_template import TracedEnvironment, TracedGenerator, passed
-
-# What str.strip() strips, spelled out: engines differ in what they call a blank.
-BLANKS = "".join(map(chr, [*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)])) + (
-    "\u2028\u2029\u202f\u205f\u3000"
-)
-PLACEHOLDER = re.compile("\ue0f0[\ue100-\ue1ff]{2}\ue0f1")
-
-
-class Expression(NamedTuple):
-    """A field, less what was stripped from it: (side, characters) in order."""
-
-    field: Field
-    strips: tuple[tuple[str, str], ...] = ()
-
-
-class Guard(NamedTuple):
-    """A question about an expression and its answer: ``filled``, ``contains``, ``starts``, ``ends``,
-    ``matches`` or ``equals``."""
-
-    question: str
-    subject: Expression
-    value: str
-    answer: bool
-
-
-@dataclass(slots=True)
-class Recorder:
-    """What symbolic renders recorded: expressions and their placeholders, guards, and refusals."""
-
-    guards: dict[Guard, None] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
-    placeholders: dict[Expression, str] = field(default_factory=dict)
-    _expressions: dict[str, Expression] = field(default_factory=dict)
-
-    def placeholder(self, expression: Expression) -> str:
-        if expression not in self.placeholders:
-            high, low = divmod(len(self.placeholders), 256)
-            placeholder = f"\ue0f0{chr(0xE100 + high)}{chr(0xE100 + low)}\ue0f1"
-            self.placeholders[expression] = placeholder
-            self._expressions[placeholder] = expression
-        return self.placeholders[expression]
-
-    def expressions(self) -> Mapping[str, Expression]:
-        """Placeholder → what it stands for."""
-        return self._expressions
-
-
-_recorder: ContextVar[Recorder] = ContextVar("instruct_fmt_recorder")
-
-
-@contextmanager
-def recording() -> Iterator[Recorder]:
-    """Record what templates do to symbolic text."""
-    recorder = Recorder()
-    token = _recorder.set(recorder)
-    try:
-        yield recorder
-    finally:
-        _recorder.reset(token)
-
-
-class Refused(Exception):
-    """A symbolic render that is good for nothing, and cannot go on."""
-
-
-def refuse(why: str) -> None:
-    """Note that what happens now cannot be foreseen for other rows."""
-    _recorder.get().refused.append(why)
 
 
 class Symbolic(Traced):
@@ -130,13 +50,13 @@ class Symbolic(Traced):
         return self._asked("filled", "", bool(self._actual))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and self._asked("equals", other, self._actual == _actual(other))
+        return isinstance(other, str) and self._asked("equals", other, self._actual == actual_of(other))
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __contains__(self, other: object) -> bool:
-        return self._asked("contains", other, _actual(other) in self._actual)
+        return self._asked("contains", other, actual_of(other) in self._actual)
 
     def startswith(self, prefix: Any, *span: Any) -> bool:
         return self._asked("starts", None if span else prefix, self._actual.startswith(prefix, *span))
@@ -148,7 +68,7 @@ class Symbolic(Traced):
         if self._node is None or not isinstance(value, str) or isinstance(value, Symbolic):
             refuse(f"{question} of what is no single field, or with what is no constant")
         else:
-            _recorder.get().guards[Guard(question, self._node, str(value), answer)] = None
+            recorder_now.get().guards[Guard(question, self._node, str(value), answer)] = None
         return answer
 
     def strip(self, chars: str | None = None, /) -> str:
@@ -252,21 +172,13 @@ def symbolic_object(value: Mapping[str, Any], where: Field) -> SymbolicObject:
     return made
 
 
-def _json(value: Any, *args: Any, **kwargs: Any) -> str:
-    if type(value) is SymbolicObject and not args and not kwargs:
-        return value._text
-    if is_symbolic([value, args, kwargs]):
-        refuse("JSON of what is no single object, or in a form of its own")
-    return tr.coarse(tojson(value, *args, **kwargs), [value, args, kwargs])
-
-
 def symbolic(text: str, where: Field) -> Symbolic:
     """The field `where` of any row; `text` is its value in the row that answers the questions."""
     return _of(Expression(where), text)
 
 
 def _of(node: Expression, actual: str) -> Symbolic:
-    text = _recorder.get().placeholder(node)
+    text = recorder_now.get().placeholder(node)
     return _make(text, (Run(len(text), node.field, 0, None, False),), actual, node)
 
 
@@ -281,7 +193,7 @@ def plain_text(text: str) -> str:
     return "".join((str.__str__(text),))
 
 
-def _actual(value: Any) -> Any:
+def actual_of(value: Any) -> Any:
     return value._actual if isinstance(value, Symbolic) else value
 
 
@@ -290,7 +202,7 @@ def _joined(text: str, runs: Runs, separator: str, values: list[str]) -> Traced:
     filled = [value for value in values if str.__len__(value)]
     if len(filled) == 1 and isinstance(filled[0], Symbolic) and not separator:
         return filled[0]._with(runs)
-    return _make(text, runs, str.join(_actual(separator), [_actual(value) for value in values]), None)
+    return _make(text, runs, str.join(actual_of(separator), [actual_of(value) for value in values]), None)
 
 
 tr.on_join(Symbolic, _joined)
@@ -305,97 +217,3 @@ def is_symbolic(value: object, depth: int = 0) -> bool:
     if isinstance(value, dict):
         return any(is_symbolic(item, depth + 1) for pair in dict.items(value) for item in pair)
     return isinstance(value, list | tuple) and any(is_symbolic(item, depth + 1) for item in value)
-
-
-class _Generator(TracedGenerator):
-    """`in` asks the text, whichever side of the operator it stands on."""
-
-    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
-        operators = [operand.op for operand in node.ops]
-        if operators not in (["in"], ["notin"]):
-            if "in" in operators or "notin" in operators:
-                self.write("_refused(")
-                super().visit_Compare(node, frame)
-                self.write(")")
-                return
-            super().visit_Compare(node, frame)
-            return
-        self.write("(not _in(" if operators == ["notin"] else "(_in(")
-        self.visit(node.expr, frame)
-        self.write(", ")
-        self.visit(node.ops[0].expr, frame)
-        self.write("))")
-
-
-def _in(value: Any, container: Any) -> bool:
-    if isinstance(value, Symbolic) and isinstance(container, str):
-        refuse("whether a text is in another")
-        return value._actual in _actual(container)
-    return value in container
-
-
-def _refused(value: Any) -> Any:
-    refuse("a chain of comparisons")
-    return value
-
-
-# Filters that look at their value only through methods that are modelled, and at no other text of the row; the text
-# that `replace` puts in is not looked at.
-_SAFE = frozenset(
-    [
-        *("trim", "string", "replace", "list", "items", "dictsort", "map", "selectattr", "rejectattr", "select"),
-        *("reject", "first", "last", "attr", "batch", "slice", "length", "count", "_assigned"),
-    ]
-)
-# Filters that hand on their arguments as they are.
-_HANDING_ON = frozenset({"default", "d", "join"})
-
-
-def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def filtered(*args: Any, **kwargs: Any) -> Any:
-        value, *others = (arg for arg in args if not isinstance(arg, EvalContext | jinja2.Environment | Context))
-        others = [*others[:1], *kwargs.values()] if name == "replace" else [*others, *kwargs.values()]
-        counted = name in ("length", "count") and isinstance(value, Symbolic)
-        if counted or (name not in _SAFE | _HANDING_ON and is_symbolic(value)):
-            refuse(f"filter {name}")
-        if name not in _HANDING_ON and is_symbolic(others):
-            refuse(f"filter {name} with a value of the row")
-        return function(*args, **kwargs)
-
-    return filtered
-
-
-class SymbolicEnvironment(TracedEnvironment):
-    """The traced environment, where what is not modelled is refused."""
-
-    code_generator_class = _Generator
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name, function in list(self.filters.items()):
-            self.filters[name] = _checked(name, function)
-        self.filters["tojson"] = _json
-        self.tests["in"] = _in
-        self.tests["sequence"] = lambda value: isinstance(value, str | dict) or test_sequence(value)
-        self.tests["iterable"] = lambda value: isinstance(value, str | dict) or test_iterable(value)
-
-    def runtime_names(self) -> Mapping[str, Any]:
-        return {**super().runtime_names(), "_in": _in, "_refused": _refused}
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator != "+" and (is_symbolic(left) or is_symbolic(right)):
-            refuse(f"operator {operator}")
-        return super().call_binop(context, operator, left, right)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(argument, Symbolic):
-            refuse("a member that the row names")
-        return super().getitem(obj, argument)
-
-    def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        owner = getattr(__obj, "__self__", None)
-        literal = isinstance(owner, str) and not isinstance(owner, Symbolic)
-        if literal and __obj.__name__ != "join" and is_symbolic(passed(args, kwargs)):
-            refuse(f"{__obj.__name__} with a value of the row")
-        return super().call(__context, __obj, *args, **kwargs)

@@ -14,35 +14,30 @@ from typing import Any
 
 import jinja2
 
-from instruct_fmt.common.reasoning import BEGINS
-from instruct_fmt.template.label.chat_template import PYTHON_ERRORS, ChatTemplate, Scene, row_error
-from instruct_fmt.template.label.conversation import Job
-from instruct_fmt.template.label.coverage import says_elsewhere, unprinted_leaves
+from instruct_fmt.common.reasoning import BEGINS, REASONING
+from instruct_fmt.template.label.chat_renderer import ChatRenderer, Scene
+from instruct_fmt.template.label.chat_template import ChatTemplate
+from instruct_fmt.template.label.coverage import says_elsewhere
 from instruct_fmt.template.label.marked import speaks
 from instruct_fmt.template.label.marker import Marker
 from instruct_fmt.template.label.policy import Policy
-from instruct_fmt.template.label.record_template import RecordTemplate
+from instruct_fmt.template.label.record_template import RecordRenderer, RecordTemplate
 from instruct_fmt.template.label.speech import Speech
-from instruct_fmt.template.label.turn import REASONING, TraceIndex, Turn, find_turn
-from instruct_fmt.template.plan.plan import Plan, TokensOfText, answered, make_plan
+from instruct_fmt.template.label.template_errors import PYTHON_ERRORS, row_error
+from instruct_fmt.template.label.turn import Turn, find_turn
+from instruct_fmt.template.label.turns import Turns
+from instruct_fmt.template.plan.make import make_plan
+from instruct_fmt.template.plan.plan import Plan, answered
+from instruct_fmt.template.plan.recorder import BLANKS, PLACEHOLDER, Expression, Guard, Recorder, Refused
 from instruct_fmt.template.plan.shape import leaf_text, leaves, message_shape, with_leaves
-from instruct_fmt.template.plan.symbolic import (
-    BLANKS,
-    PLACEHOLDER,
-    Expression,
-    Guard,
-    Recorder,
-    Refused,
-    Symbolic,
-    SymbolicEnvironment,
-    SymbolicObject,
-    plain_text,
-    symbolic,
-    symbolic_object,
-)
+from instruct_fmt.template.plan.symbolic import Symbolic, SymbolicObject, plain_text, symbolic, symbolic_object
+from instruct_fmt.template.plan.symbolic_environment import SymbolicEnvironment
+from instruct_fmt.template.plan.tokens_of_text import TokensOfText
+from instruct_fmt.template.plan.unprinted import unprinted_leaves
 from instruct_fmt.template.trace.origins import TOOLS, Field
 from instruct_fmt.template.trace.owners import SPEAKING, message_of
-from instruct_fmt.template.trace.traced_template import Trace, TracedTemplate
+from instruct_fmt.template.trace.trace import Trace
+from instruct_fmt.template.trace.traced_template import TracedTemplate
 from instruct_fmt.types import Conversation, Record
 
 
@@ -61,20 +56,8 @@ def _shown(value: Any) -> Any:
     return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
-class _SymbolicTemplate(TracedTemplate):
-    """A template that is only rendered symbolically."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._traced = SymbolicEnvironment().from_string(text)
-
-
-class _SymbolicChat(ChatTemplate):
-    """The chat template with its probes' results, rendering symbolic messages."""
-
-    def __init__(self, template: ChatTemplate) -> None:
-        self.__dict__.update(template.__dict__)
-        self.template = _SymbolicTemplate(template.template.text)
+class _SymbolicRenderer(ChatRenderer):
+    """Renders symbols in place of what messages say."""
 
     def scene(self, conversation: Conversation) -> Scene:
         messages, shown = [], []
@@ -100,9 +83,9 @@ class _SymbolicChat(ChatTemplate):
 class _SymbolicSpeech(Speech):
     """A turn whose answers are guards."""
 
-    def __init__(self, job: _KindsOfTurns, members: range) -> None:
-        super().__init__(job.messages, members)
-        self._recorder, self._symbols = job.recorder, job.scene.messages[members[0]]
+    def __init__(self, row: _KindsOfTurns, members: range) -> None:
+        super().__init__(row.messages, members)
+        self._recorder, self._symbols = row.recorder, row.scene.messages[members[0]]
 
     def reasons(self) -> bool:
         fields = [self._symbols[name] for name in REASONING if name in self._symbols]
@@ -153,7 +136,7 @@ class _Proof:
         return [guard._replace(subject=_moved(guard.subject, by)) for guard in self.guards]
 
 
-class _KindsOfTurns(Job):
+class _KindsOfTurns(Turns):
     """A conversation whose turns are proven by kind.
 
     To prove a turn is to render what is before it, which for every turn of a long conversation would take quadratic
@@ -275,13 +258,13 @@ def _moved(expression: Expression, by: int) -> Expression:
 class _KindsMarker(Marker):
     """A marker of symbolic conversations."""
 
-    def __init__(self, template: ChatTemplate, policy: Policy) -> None:
+    def __init__(self, template: ChatTemplate, policy: Policy, recorder: Recorder) -> None:
         super().__init__(template, policy)
-        self.recorder = Recorder()
+        self._recorder = recorder
 
-    def job(self, conversation: Conversation) -> Job:
+    def turns(self, conversation: Conversation) -> Turns:
         """The conversation, its turns proven by kind."""
-        return _KindsOfTurns(self.template, self.policy, conversation, self.recorder)
+        return _KindsOfTurns(self.template, self.policy, conversation, self._recorder)
 
 
 class SymbolicMarker:
@@ -289,19 +272,21 @@ class SymbolicMarker:
 
     def __init__(self, marker: Marker, tokens: TokensOfText) -> None:
         self._marker, self._tokens = marker, tokens
-        self._symbolic: _KindsMarker | None = None
+        self._symbolic: ChatTemplate | None = None
 
     def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
         """The plan of conversations of this one's shape."""
-        if self._marker.template.parts or self._marker.policy.train_on == "all":
+        template, policy = self._marker.template, self._marker.policy
+        if template.renderer.form.parts or policy.train_on == "all":
             return None
         if self._symbolic is None:
-            self._symbolic = _KindsMarker(_SymbolicChat(self._marker.template), self._marker.policy)
-        self._symbolic.recorder = recorder
+            known = template.renderer
+            compiled = TracedTemplate(template.text, SymbolicEnvironment())
+            self._symbolic = template.rendered_by(_SymbolicRenderer(compiled, known.variables, known.now, known.form))
         roles = [message["role"] in SPEAKING for message in conversation.messages]
         if any(left and right for left, right in pairwise(roles)):
             return None  # whether one continues the other depends on more than guards
-        found = self._symbolic.mark_plainly(conversation)
+        found = _KindsMarker(self._symbolic, policy, recorder).mark_plainly(conversation)
         if len(found) != 1:
             return None
         printed = found[0].printed
@@ -312,32 +297,43 @@ class SymbolicMarker:
         return make_plan(found[0], recorder, speaking | wordy, unprinted_leaves(conversation, printed), self._tokens)
 
 
-class SymbolicRecord(RecordTemplate):
-    """The record template with its probes' results, rendering symbolic values, and making plans of records."""
+@dataclass(frozen=True)
+class _SymbolicRecordRenderer(RecordRenderer):
+    """Renders symbols in place of a record's values.
+
+    Attributes:
+        symbolic: the template, compiled for symbols.
+        symbols: the values.
+    """
+
+    symbolic: TracedTemplate
+    symbols: Mapping[str, Symbolic]
+
+    def proven(self, values: Mapping[str, Any]) -> Trace:
+        try:
+            return self.symbolic.trace_values({**self.variables, **self.symbols}, self.now)
+        except (jinja2.TemplateError, *PYTHON_ERRORS) as error:  # symbols are not always what a template expects
+            raise row_error(error, "$") from error
+
+
+class SymbolicRecord:
+    """Makes plans of records."""
 
     def __init__(self, template: RecordTemplate, append_eos: bool, tokens: TokensOfText) -> None:
-        self.__dict__.update(template.__dict__)
-        self._append_eos, self._tokens = append_eos, tokens
-        self._text = template.template.text
-        self._compiled: _SymbolicTemplate | None = None
-        self._values: dict[str, Any] = {}
+        self._template, self._append_eos, self._tokens = template, append_eos, tokens
+        self._compiled: TracedTemplate | None = None
 
     def plan(self, record: Record, recorder: Recorder) -> Plan | None:
         """The plan of records of this one's shape."""
+        known = self._template.renderer
         if self._compiled is None:
-            self._compiled = _SymbolicTemplate(self._text)
-        self._values = {
+            self._compiled = TracedTemplate(known.template.text, SymbolicEnvironment())
+        symbols = {
             name: symbolic(value, Field(place, (name,))) for place, (name, value) in enumerate(record.values.items())
         }
-        shown = {name: plain_text(value) for name, value in self._values.items()}
-        marked = self.mark(Record(shown), append_eos=self._append_eos)
+        renderer = _SymbolicRecordRenderer(known.template, known.variables, known.now, self._compiled, symbols)
+        shown = Record({name: plain_text(value) for name, value in symbols.items()})
+        marked = self._template.rendered_by(renderer).mark(shown, append_eos=self._append_eos)
         names = list(record.values)
-        answers = [names.index(name) for name in self.answers if name in names]
+        answers = [names.index(name) for name in self._template.answers if name in names]
         return make_plan(marked, recorder, answers, unprinted_leaves(record, marked.printed), self._tokens)
-
-    def _index(self, values: Mapping[str, Any]) -> TraceIndex:
-        assert self._compiled is not None
-        try:
-            return TraceIndex(self._compiled.trace_values({**self.variables, **self._values}, self.now))
-        except (jinja2.TemplateError, *PYTHON_ERRORS) as error:  # symbols are not always what a template expects
-            raise row_error(error, "$") from error

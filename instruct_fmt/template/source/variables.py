@@ -14,7 +14,8 @@ from jinja2.compiler import Frame
 from jinja2.meta import TrackingCodeGenerator
 
 from instruct_fmt.errors import TemplateError
-from instruct_fmt.template.trace.environment import GenerationBlock, TemplateEnvironment
+from instruct_fmt.template.trace.environment import TemplateEnvironment
+from instruct_fmt.template.trace.helpers import GenerationBlock
 
 SPECIAL_TOKENS = frozenset(
     {

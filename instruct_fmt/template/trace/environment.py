@@ -6,243 +6,46 @@ In: template text. Out: a `jinja2.Environment` whose templates print what `apply
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jinja2
 import jinja2.ext
 from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame, operators
-from jinja2.filters import do_indent
-from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
 
 from instruct_fmt.template.trace.budget import (
     CHARACTERS_OF_STEP,
-    BudgetExceeded,
     allowance,
     budget,
-    clock,
     folding_budget,
 )
+from instruct_fmt.template.trace.charged import charged_filters, charged_tests
 from instruct_fmt.template.trace.charges import (
     charge_call,
     charge_method,
     charge_operator,
-    charged_filters,
-    charged_tests,
     looked_at,
     made,
     paid,
     printed,
     step,
 )
-
-
-class ClockRead(jinja2.TemplateError):
-    """The template read the clock, which is not pinned."""
-
-
-class RaisedByTemplate(jinja2.TemplateError):
-    """The template called `raise_exception`."""
-
-
-class OriginLost(jinja2.TemplateError):
-    """The template does something to text that its origin does not survive."""
-
-
-def _raise_exception(message: object) -> None:
-    budget().write(message)
-    raise RaisedByTemplate(str(message))
-
-
-def strftime_now(format: str) -> str:
-    now = clock()
-    if now is None:
-        raise ClockRead("the template reads the clock (strftime_now); pass now=datetime(…) to pin it")
-    return now.strftime(format)
-
-
-def _range(*args: int) -> range:
-    result = range(*args)
-    try:
-        budget().step(len(result))
-    except OverflowError:
-        raise BudgetExceeded("a range this long is refused") from None
-    return result
-
-
-def tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """JSON as transformers' templates print it: plain characters, nothing escaped for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _indent(s: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-    if isinstance(s, list):  # Jinja would add a line to the row's own list
-        raise TypeError("indent takes text, not a list")
-    return do_indent(s, width, first, blank)
-
-
-class TemplateDict:
-    """`dict` for templates, without access to the type itself."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
-
-    def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict.fromkeys(*args, **kwargs)
-
-
-class TemplateNamespace(Namespace):
-    """`namespace` for templates; names that begin with an underscore are refused."""
-
-    def __init__(*args: Any, **kwargs: Any) -> None:
-        self, rest = args[0], args[1:]
-        values = dict(*rest, **kwargs)
-        for name in values:
-            TemplateNamespace._check(name)
-        Namespace.__init__(self, values)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        TemplateNamespace._check(name)
-        super().__setitem__(name, value)
-
-    def __repr__(self) -> str:
-        values = object.__getattribute__(self, "_Namespace__attrs")
-        for value in values.values():
-            budget().step()
-            budget().write(value)
-        return f"<Namespace {values!r}>"
-
-    @staticmethod
-    def _check(name: object) -> None:
-        if isinstance(name, str) and name.startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"a namespace cannot hold the underscore name {name!r}")
-
-
-class GenerationBlock(jinja2.ext.Extension):
-    """`{% generation %} … {% endgeneration %}`, which prints its body; a subclass may mark it."""
-
-    tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_generated"), [], [], body).set_lineno(line)
-
-    def _generated(self, caller: Callable[[], str]) -> str:
-        return caller()
-
-
-class Cost(NamedTuple):
-    """What each run of a body costs: its nodes, and the characters of its constants."""
-
-    nodes: int
-    characters: int
-
+from instruct_fmt.template.trace.generator import REPEATED, BudgetedGenerator, cost_of, pay
+from instruct_fmt.template.trace.helpers import (
+    GenerationBlock,
+    TemplateDict,
+    TemplateNamespace,
+    indent,
+    limited_range,
+    raise_exception,
+    strftime_now,
+    tojson,
+)
 
 MAX_TEXT, MAX_NODES = 500_000, 15_000
 """Of a template: more would take seconds to compile. The longest in public use has 45,000 characters."""
-# Their bodies may be run more than once.
-_REPEATED = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block)
-
-
-def _cost(body: Sequence[nodes.Node]) -> Cost:
-    """The cost of a body, less the bodies in it that pay by themselves."""
-    count, characters = 0, 0
-    waiting = list(body)
-    while waiting:
-        node = waiting.pop()
-        count += 1
-        if isinstance(node, nodes.TemplateData):
-            characters += len(node.data)
-        apart = {id(one) for one in node.body} if isinstance(node, _REPEATED) else set()
-        waiting += [one for one in node.iter_child_nodes() if id(one) not in apart]
-    return Cost(count, characters)
-
-
-def _pay(body: list[nodes.Node], line: int) -> None:
-    """Make a body pay when it is run."""
-    body.insert(0, nodes.ExprStmt(nodes.Const(_cost(body)), lineno=line))
-
-
-def _varies(node: nodes.Expr) -> bool:
-    """Whether a value is not in the template as it stands."""
-    if isinstance(node, nodes.List | nodes.Tuple):
-        return any(map(_varies, node.items))
-    if isinstance(node, nodes.Dict):
-        return any(_varies(pair.key) or _varies(pair.value) for pair in node.items)
-    return not isinstance(node, nodes.Literal)
-
-
-class BudgetedGenerator(CodeGenerator):
-    """Bodies that are run more than once, comparisons and slices pay for what they do."""
-
-    def visit_ExprStmt(self, node: nodes.ExprStmt, frame: Frame) -> None:
-        if isinstance(node.node, nodes.Const) and isinstance(node.node.value, Cost):
-            self.writeline(f"_step({node.node.value.nodes}, {node.node.value.characters})", node)
-        else:
-            super().visit_ExprStmt(node, frame)
-
-    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
-        operands = [node.expr, *(operand.expr for operand in node.ops)]
-        searched = [operand.expr for operand in node.ops if operand.op in ("in", "notin")]
-        costly = [one for one in operands if _varies(one)]  # what is searched for is hashed
-        if len(costly) < (1 if searched else 2):
-            super().visit_Compare(node, frame)
-            return
-        self.write("(")
-        for place, operand in enumerate(operands):
-            self.write(f" {operators[node.ops[place - 1].op]} " if place else "")
-            self.write("_looked_at(" if operand in costly else "(")
-            self.visit(operand, frame)
-            self.write(")")
-        self.write(")")
-
-    def visit_List(self, node: nodes.List, frame: Frame) -> None:
-        self._made(node, frame, super().visit_List)
-
-    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
-        if node.ctx == "load":
-            self._made(node, frame, super().visit_Tuple)
-        else:
-            super().visit_Tuple(node, frame)
-
-    def _made(self, node: nodes.Expr, frame: Frame, visit: Callable[[Any, Frame], None]) -> None:
-        varies = _varies(node)
-        self.write("_made(" if varies else "")
-        visit(node, frame)
-        self.write(")" if varies else "")
-
-    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
-        self._made(node, frame, self._dict)
-
-    def _dict(self, node: nodes.Dict, frame: Frame) -> None:
-        self.write("{")
-        for pair in node.items:
-            self.write("_looked_at(" if _varies(pair.key) else "(")  # its hash goes through all that is in it
-            self.visit(pair.key, frame)
-            self.write("): ")
-            self.visit(pair.value, frame)
-            self.write(", ")
-        self.write("}")
-
-    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
-        if not isinstance(node.arg, nodes.Slice):
-            super().visit_Getitem(node, frame)
-            return
-        self.write("_paid(")
-        super().visit_Getitem(node, frame)
-        self.write(")")
 
 
 def _check_text(constant: Any) -> None:
@@ -285,13 +88,13 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             extensions=[generation, jinja2.ext.loopcontrols],
             finalize=printed,
         )
-        self.filters.update(tojson=tojson, indent=_indent)
+        self.filters.update(tojson=tojson, indent=indent)
         self.globals.update(
-            raise_exception=_raise_exception,
+            raise_exception=raise_exception,
             strftime_now=strftime_now,
             dict=TemplateDict(),
             namespace=TemplateNamespace,
-            range=_range,
+            range=limited_range,
         )
         self.globals.pop("lipsum", None)  # random text: never the same row twice
         self.filters.pop("random", None)
@@ -311,12 +114,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             _check_text(constant)
         if (size := sum(1 for _ in tree.find_all(nodes.Node))) > MAX_NODES:
             raise jinja2.TemplateSyntaxError(f"a template of {size:,} parts; at most {MAX_NODES:,} are compiled", 1)
-        bodies: list[Any] = [tree, *tree.find_all(_REPEATED)]
+        bodies: list[Any] = [tree, *tree.find_all(REPEATED)]
         for found in bodies:
             if isinstance(found, nodes.For) and found.test is not None:
-                price = nodes.Const(_cost([found.test]).nodes)
+                price = nodes.Const(cost_of([found.test]).nodes)
                 found.test = nodes.Filter(found.test, "_charged", [price], [], None, None, lineno=found.lineno)
-            _pay(found.body, found.lineno or 1)
+            pay(found.body, found.lineno or 1)
         return tree
 
     def from_string(

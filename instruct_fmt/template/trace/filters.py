@@ -19,8 +19,8 @@ from jinja2.runtime import Context
 from markupsafe import escape
 
 from instruct_fmt.template.trace import traced as tr
-from instruct_fmt.template.trace.environment import OriginLost, tojson
 from instruct_fmt.template.trace.formatting import percent
+from instruct_fmt.template.trace.helpers import OriginLost, tojson
 from instruct_fmt.template.trace.traced import Traced
 
 Filter = Callable[..., Any]

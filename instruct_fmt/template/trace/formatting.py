@@ -14,7 +14,7 @@ from typing import Any
 from jinja2.sandbox import SandboxedFormatter
 
 from instruct_fmt.template.trace import traced as tr
-from instruct_fmt.template.trace.environment import OriginLost
+from instruct_fmt.template.trace.helpers import OriginLost
 from instruct_fmt.template.trace.origins import fields_in
 
 _CODE = re.compile(r"%(?:\((?P<name>[^()]*)\))?(?P<format>[#0\- +]*(?:\*|\d*)(?:\.(?:\*|\d*))?[hlL]?(?P<kind>.))", re.S)

@@ -9,14 +9,26 @@ import re
 from collections.abc import Iterator
 from datetime import date, time, timedelta
 from decimal import Decimal
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 from jinja2 import Undefined
 from jinja2.utils import Namespace
 
-from instruct_fmt.template.trace.environment import OriginLost
+from instruct_fmt.template.trace.helpers import OriginLost
 
-TOOLS, DOCUMENTS, VARIABLES, MIXED = -1, -2, -3, -4
+
+class Beside(IntEnum):
+    """Where a field stands that is in no message; as a number it is below every message's index."""
+
+    TOOLS = -1
+    DOCUMENTS = -2
+    VARIABLES = -3
+    MIXED = -4  # text made of several places at once
+
+
+TOOLS, DOCUMENTS, VARIABLES, MIXED = Beside
+
 
 _VIEWS: tuple[Any, ...] = tuple(map(type, ({}.keys(), {}.values(), {}.items())))
 _HOLDERS = (dict, list, tuple, set, frozenset, Namespace, *_VIEWS)
@@ -25,20 +37,30 @@ _MARKER = re.compile(r"[<>\[\]|｜]")  # what sets control tokens off from words
 
 
 class Field(NamedTuple):
-    """A field of the row: its message's index, or a constant above, or its column's place; and its path inside it."""
+    """A field of the row: its message's index, its column's place, or what it stands in beside them; and its path there."""
 
-    place: int
+    place: int | Beside
     path: tuple[str | int, ...]
 
 
 class Run(NamedTuple):
-    """`size` characters with one origin. `owner` is None before printing, -1 - i for a weak owner i."""
+    """`size` characters with one origin.
+
+    Attributes:
+        size: how many.
+        field: the field that they were copied from; None for the template's own text.
+        offset: where in the field, in characters; -1 where that is lost.
+        owner: the message whose part of the template printed them; None before that, and outside of any.
+        generated: whether a `{% generation %}` block encloses them.
+        weak: whether the owner is but the likeliest one: it was near, and another takes its place.
+    """
 
     size: int
     field: Field | None
     offset: int
     owner: int | None
     generated: bool
+    weak: bool = False
 
 
 Runs = tuple[Run, ...]
@@ -135,11 +157,11 @@ def _literals(text: Tracked) -> Iterator[str]:
 def _common(size: int, runs: list[Run]) -> Run:
     """One run with what the origins of several have in common."""
     fields = [run.field for run in runs if run.field is not None]
-    places, owners = {field.place for field in fields}, {run.owner for run in runs}
+    places, owners = {field.place for field in fields}, {(run.owner, run.weak) for run in runs}
     path = fields[0].path
     for field in fields:
         while path != field.path[: len(path)]:
             path = path[:-1]
     place = places.pop() if len(places) == 1 else MIXED
-    owner = owners.pop() if len(owners) == 1 else None
-    return Run(size, Field(place, path), -1, owner, all(run.generated for run in runs))
+    owner, weak = owners.pop() if len(owners) == 1 else (None, False)
+    return Run(size, Field(place, path), -1, owner, all(run.generated for run in runs), weak)

@@ -17,7 +17,8 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, SupportsIndex
 
-from instruct_fmt.template.trace.environment import OriginLost
+from instruct_fmt.template.trace import traced as tr
+from instruct_fmt.template.trace.helpers import OriginLost
 from instruct_fmt.template.trace.origins import Field, Run, Runs, Tracked, common_run
 
 
@@ -312,3 +313,8 @@ def _three(text: Traced, at: int, separator: str, *, found_last: bool) -> tuple[
         return ("", "", text) if found_last else (text, "", "")
     end = at + len(separator)
     return cut(text, 0, at), cut(text, at, end), cut(text, end, len(text))
+
+
+def with_runs(text: str, runs: Runs) -> Traced:
+    """The same text with other runs of the same sizes."""
+    return text._with(runs) if isinstance(text, Traced) else tr.make(text, runs)

@@ -23,8 +23,8 @@ from tokenizers import Tokenizer
 
 from instruct_fmt.encode.align import byte_ranges, check_offsets, overlaps
 from instruct_fmt.encode.backends import Backend, ReferenceBackend
-from instruct_fmt.encode.columns import PlannedEncoder
-from instruct_fmt.encode.control import ControlTokens, Occurrence, Pieces
+from instruct_fmt.encode.column_encoder import ColumnEncoder
+from instruct_fmt.encode.control import ControlTokens, Occurrence, TokenSpans
 from instruct_fmt.encode.seam_rows import Part, Placed, is_clean
 from instruct_fmt.errors import RowError, option, shown
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
@@ -53,7 +53,7 @@ class EncodedRow:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-class Encoder:
+class RowEncoder:
     """Encodes rows with one tokenizer.
 
     Args:
@@ -83,7 +83,7 @@ class Encoder:
             else ReferenceBackend(vocabulary.continuation)
         )
         self._stretches: dict[tuple[str, bool], Sequence[int]] = {}
-        self.planned = PlannedEncoder(vocabulary, backend, guarded=control != "allow")
+        self.planned = ColumnEncoder(vocabulary, backend, guarded=control != "allow")
 
     @property
     def backend(self) -> str:
@@ -97,7 +97,7 @@ class Encoder:
             for row, found in zip(rows, results, strict=True)
         ]
 
-    def pieces(self, row: Marked) -> Pieces:
+    def token_spans(self, row: Marked) -> TokenSpans:
         """The ids of a row with the characters of each, its ends included; for policies that look at characters."""
         found = self._placed_rows([row])[0]
         if isinstance(found, RowError):
@@ -106,13 +106,13 @@ class Encoder:
         starts: list[int] = []
         ends: list[int] = []
         for placed in found:
-            pieces = self._part_pieces(placed.part)
-            ids += pieces.ids
-            starts += [start + placed.part.start for start in pieces.starts]
-            ends += [end + placed.part.start for end in pieces.ends]
+            spans = self._part_spans(placed.part)
+            ids += spans.ids
+            starts += [start + placed.part.start for start in spans.starts]
+            ends += [end + placed.part.start for end in spans.ends]
         prefix, suffix = self._ends(row, ids)
         size = len(row.text)
-        return Pieces(
+        return TokenSpans(
             [*prefix, *ids, *suffix],
             [*[0] * len(prefix), *starts, *[size] * len(suffix)],
             [*[0] * len(prefix), *ends, *[size] * len(suffix)],
@@ -159,7 +159,7 @@ class Encoder:
     def _alone(self, part: Part) -> Sequence[int]:
         """The ids of a stretch of text as if nothing followed it."""
         if part.safely or part.forbidden:
-            return self._part_pieces(part).ids
+            return self._part_spans(part).ids
         key = part.text, part.continues
         known = self._stretches.get(key)
         if known is None:
@@ -257,20 +257,20 @@ class Encoder:
         return placed
 
     def _by_offsets(self, part: Part) -> Placed:
-        found = self._part_pieces(part)
+        found = self._part_spans(part)
         ids = np.asarray(found.ids, np.int32)
         starts, ends = np.asarray(found.starts, np.int64), np.asarray(found.ends, np.int64)
         control = self.vocabulary.shown(ids)
         ends[control] = np.minimum(ends[control], starts[control] + 1)
         return Placed(part, ids, starts, ends, False, control)
 
-    def _part_pieces(self, part: Part) -> Pieces:
+    def _part_spans(self, part: Part) -> TokenSpans:
         if part.safely or part.forbidden:
             return self.control.encode(part.text, part.forbidden, continues=part.continues)
         engine: Tokenizer = self.vocabulary.continuation if part.continues else self.vocabulary.backend
         encoding = engine.encode(part.text, add_special_tokens=False)
         check_offsets(encoding.offsets, part.text)
-        return Pieces(encoding.ids, [start for start, _ in encoding.offsets], [end for _, end in encoding.offsets])
+        return TokenSpans(encoding.ids, [start for start, _ in encoding.offsets], [end for _, end in encoding.offsets])
 
     def _changed(self, text: str) -> bool:
         """Whether a normaliser changes the text, so that sums of byte lengths could agree by accident."""

@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 
 from instruct_fmt.encode.backends import Backend
 from instruct_fmt.encode.composed import composable, composed
-from instruct_fmt.encode.flat import EncodedRows, FlatRows, Tokens, only, pieces_of
+from instruct_fmt.encode.flat import EncodedRows, FlatRows, Tokens, only, stretches_of
 from instruct_fmt.encode.ragged import taken, unfilled
 from instruct_fmt.encode.seam_columns import clean_ends, missing_cuts
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
 from instruct_fmt.types import Bools, Ints, PlannedRows
 
 
-class PlannedEncoder:
+class ColumnEncoder:
     """Encodes planned rows.
 
     Args:
@@ -79,7 +79,7 @@ class PlannedEncoder:
             cuts = rows.cuts.values + starts[rows.cuts.rows]
             edges = np.append(np.sort(np.concatenate([starts[:-1], cuts])), starts[-1])
             pieces = pieces + rows.cuts.offsets
-        ids, offsets = self.backend.encode(pieces_of(rows.texts, edges))
+        ids, offsets = self.backend.encode(stretches_of(rows.texts, edges))
         sums = self._sums(ids, int(starts[-1]))
         fits = np.diff(sums[offsets]) == np.diff(edges)
         right = np.logical_and.reduceat(fits, pieces[:-1]) & self._unchanged(rows)

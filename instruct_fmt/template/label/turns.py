@@ -12,30 +12,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from instruct_fmt.common.reasoning import REASONING
 from instruct_fmt.errors import RowError, let_go, shown
-from instruct_fmt.template.label.chat_template import ChatTemplate, Scene
+from instruct_fmt.template.label.chat_renderer import Scene
+from instruct_fmt.template.label.chat_template import ChatTemplate
 from instruct_fmt.template.label.completion import Completion, field_dropped
 from instruct_fmt.template.label.coverage import check_bare, check_silent, printed_fields
-from instruct_fmt.template.label.dropped import check_unprinted, check_unprinted_calls, unprinted, unprinted_calls
+from instruct_fmt.template.label.dropped import (
+    check_unprinted,
+    check_unprinted_calls,
+    dropped_fields,
+    unprinted,
+    unprinted_calls,
+)
 from instruct_fmt.template.label.forms import Forms
 from instruct_fmt.template.label.ground import Ground
 from instruct_fmt.template.label.marked import mark_turns, speaks
 from instruct_fmt.template.label.policy import UNSERVED, Policy
 from instruct_fmt.template.label.refused import history_rewritten, prompt_not_prefix
 from instruct_fmt.template.label.speech import Speech
-from instruct_fmt.template.label.turn import (
-    REASONING,
-    TraceIndex,
-    Turn,
-    check_foreign,
-    check_stops,
-    dropped_fields,
-    find_header,
-    find_turn,
-    joined,
-    joined_traces,
-    prompt_tail,
-)
+from instruct_fmt.template.label.turn import Turn, check_foreign, check_stops, find_header, find_turn, joined
+from instruct_fmt.template.trace.trace import TraceIndex, joined_traces, prompt_tail
 from instruct_fmt.types import Conversation, Marked
 
 
@@ -64,7 +61,7 @@ def _says(error: RowError) -> bool:
     return error.reason == "field-dropped" and not any(name in error.path for name in REASONING)
 
 
-class Job:
+class Turns:
     """One conversation: its traces, its turns, and what was counted.
 
     Args:

@@ -1,0 +1,137 @@
+"""A plan from a marked symbolic render."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from instruct_fmt.template.plan.plan import Place, Plan
+from instruct_fmt.template.plan.recorder import PLACEHOLDER, Expression, Recorder
+from instruct_fmt.template.plan.tokens_of_text import TokensOfText
+from instruct_fmt.template.plan.unprinted import Unprinted
+from instruct_fmt.template.trace.origins import Field
+from instruct_fmt.types import Marked, Range
+
+
+def make_plan(
+    marked: Marked, recorder: Recorder, speaking: Collection[int], unread: Sequence[Unprinted], tokens: TokensOfText
+) -> Plan | None:
+    """The plan of a symbolic render; None where it cannot stand for other rows.
+
+    Args:
+        marked: the render, its text full of placeholders.
+        recorder: what was recorded on the way.
+        speaking: the messages, or columns, that must say something.
+        unread: fields of the shape that are not printed.
+        tokens: what to know about the tokenizer.
+    """
+    ends = tokens.ends(marked)
+    if recorder.refused or not _whole(marked, recorder) or ends is None:
+        return None
+    symbolic, marked = marked, with_ends(marked, *ends)
+    expressions = recorder.expressions()
+    parts: list[str | Expression] = []
+    places: dict[int, Place] = {}
+    at = 0
+    for match in PLACEHOLDER.finditer(marked.text):
+        _literal(marked.text[at : match.start()], at, parts, places)
+        places[match.start()] = (len(parts), 0)
+        parts.append(expressions[match[0]])
+        at = match.end()
+        places[at] = (len(parts), 0)
+    _literal(marked.text[at:], at, parts, places)
+    places[len(marked.text)] = (len(parts), 0)
+    control = tokens.control(marked.text)
+    seams = () if tokens.boundary == "joint" else marked.seams
+    cuts = () if tokens.boundary == "joint" else marked.cuts
+    tails = list(_tails(marked.text, [edge for seam in seams for edge in seam], control, tokens))
+    if seams and tokens.crosses(marked.text, seams[-1][0], control):
+        cuts = (*cuts, seams[-1][0])
+    edges = {edge for part in (*marked.trained, *seams) for edge in part} | set(cuts) | {end for end, _ in control}
+    if not parts or any(edge not in places for edge in edges):
+        return None
+    return Plan(
+        tuple(parts),
+        tuple(recorder.guards),
+        _spoken(parts, speaking),
+        tuple((places[left], places[right]) for left, right in marked.trained),
+        tuple(places[cut] for cut in cuts if 0 < cut < len(marked.text)),
+        tuple(places[edge] for seam in seams for edge in seam),
+        tuple(_inside(part, seams) for part in marked.trained),
+        tuple(tails),
+        tuple((places[end], id) for end, id in control),
+        ends,
+        tuple(unread),
+        tuple(_segments(symbolic.text, expressions)),
+        symbolic,
+    )
+
+
+def _inside(part: Range, seams: Sequence[Range]) -> int:
+    """The turn that a trained range belongs to; -1 for none."""
+    number = bisect_right(seams, part[0], key=lambda seam: seam[0]) - 1
+    return number if number >= 0 and part[1] <= seams[number][1] else -1
+
+
+def _tails(
+    text: str, edges: Sequence[int], control: Sequence[tuple[int, int]], tokens: TokensOfText
+) -> Iterator[tuple[int, ...] | None]:
+    """For each end of a turn the ids of the literal text in front of it, since the last control token; none in front of
+    such a token, None where the text is not literal."""
+    starts = {end - len(tokens.name(id)) for end, id in control}
+    for edge in edges:
+        if edge in starts or edge == len(text):
+            yield ()
+            continue
+        number = bisect_right(control, edge, key=lambda found: found[0]) - 1
+        last, id = control[number] if number >= 0 else (0, None)
+        before = text[last:edge]
+        yield None if PLACEHOLDER.search(before) else tuple(tokens.after(id, before))
+
+
+def _segments(text: str, expressions: Mapping[str, Expression]) -> Iterator[tuple[int, str | Expression]]:
+    """Literals and expressions of a symbolic render, and where each begins; at last, its end."""
+    at = 0
+    for match in PLACEHOLDER.finditer(text):
+        if match.start() > at:
+            yield at, text[at : match.start()]
+        yield match.start(), expressions[match[0]]
+        at = match.end()
+    if at < len(text):
+        yield at, text[at:]
+    yield len(text), ""
+
+
+def with_ends(marked: Marked, before: str, behind: str) -> Marked:
+    """The row with text in front of it and, trained, behind it."""
+    by, size = len(before), len(before) + len(marked.text)
+    trained = [(start + by, end + by) for start, end in marked.trained]
+    if behind:
+        trained.append((size, size + len(behind)))
+    cuts = tuple(cut + by for cut in marked.cuts)
+    seams = tuple((start + by, end + by) for start, end in marked.seams)
+    return replace(marked, text=before + marked.text + behind, trained=tuple(trained), cuts=cuts, seams=seams)
+
+
+def _spoken(parts: Sequence[str | Expression], speaking: Collection[int]) -> tuple[Field, ...]:
+    """The last field that is printed of each message, or column, that must say something."""
+    printed = (part.field for part in parts if isinstance(part, Expression) and part.field.place in speaking)
+    return tuple({field.place: field for field in printed}.values())
+
+
+def _literal(text: str, start: int, parts: list[str | Expression], places: dict[int, Place]) -> None:
+    if not text:
+        return
+    size = 0
+    for number, char in enumerate(text):
+        places[start + number] = (len(parts), size)
+        size += len(char.encode())
+    parts.append(text)
+
+
+def _whole(marked: Marked, recorder: Recorder) -> bool:
+    """Whether all text of the row is whole placeholders that are known: nothing lost its expression on the way."""
+    known = recorder.expressions()
+    found = {(match.start(), match.end()) for match in PLACEHOLDER.finditer(marked.text) if match[0] in known}
+    return found == {(start, end) for start, end, _ in marked.from_row}

@@ -1,0 +1,124 @@
+"""The traced sandbox for symbolic text: what is not modelled is refused."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.compiler import Frame
+from jinja2.nodes import EvalContext
+from jinja2.runtime import Context
+from jinja2.tests import test_iterable, test_sequence
+
+from instruct_fmt.template.plan.recorder import refuse
+from instruct_fmt.template.plan.symbolic import Symbolic, SymbolicObject, actual_of, is_symbolic
+from instruct_fmt.template.trace import traced as tr
+from instruct_fmt.template.trace.helpers import tojson
+from instruct_fmt.template.trace.traced_environment import TracedEnvironment, TracedGenerator, passed
+
+
+def _json(value: Any, *args: Any, **kwargs: Any) -> str:
+    if type(value) is SymbolicObject and not args and not kwargs:
+        return value._text
+    if is_symbolic([value, args, kwargs]):
+        refuse("JSON of what is no single object, or in a form of its own")
+    return tr.coarse(tojson(value, *args, **kwargs), [value, args, kwargs])
+
+
+class _Generator(TracedGenerator):
+    """`in` asks the text, whichever side of the operator it stands on."""
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        operators = [operand.op for operand in node.ops]
+        if operators not in (["in"], ["notin"]):
+            if "in" in operators or "notin" in operators:
+                self.write("_refused(")
+                super().visit_Compare(node, frame)
+                self.write(")")
+                return
+            super().visit_Compare(node, frame)
+            return
+        self.write("(not _in(" if operators == ["notin"] else "(_in(")
+        self.visit(node.expr, frame)
+        self.write(", ")
+        self.visit(node.ops[0].expr, frame)
+        self.write("))")
+
+
+def _in(value: Any, container: Any) -> bool:
+    if isinstance(value, Symbolic) and isinstance(container, str):
+        refuse("whether a text is in another")
+        return value._actual in actual_of(container)
+    return value in container
+
+
+def _refused(value: Any) -> Any:
+    refuse("a chain of comparisons")
+    return value
+
+
+# Filters that look at their value only through methods that are modelled, and at no other text of the row; the text
+# that `replace` puts in is not looked at.
+_SAFE = frozenset(
+    [
+        *("trim", "string", "replace", "list", "items", "dictsort", "map", "selectattr", "rejectattr", "select"),
+        *("reject", "first", "last", "attr", "batch", "slice", "length", "count", "_assigned"),
+    ]
+)
+
+
+# Filters that hand on their arguments as they are.
+_HANDING_ON = frozenset({"default", "d", "join"})
+
+
+def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def filtered(*args: Any, **kwargs: Any) -> Any:
+        value, *others = (arg for arg in args if not isinstance(arg, EvalContext | jinja2.Environment | Context))
+        others = [*others[:1], *kwargs.values()] if name == "replace" else [*others, *kwargs.values()]
+        counted = name in ("length", "count") and isinstance(value, Symbolic)
+        if counted or (name not in _SAFE | _HANDING_ON and is_symbolic(value)):
+            refuse(f"filter {name}")
+        if name not in _HANDING_ON and is_symbolic(others):
+            refuse(f"filter {name} with a value of the row")
+        return function(*args, **kwargs)
+
+    return filtered
+
+
+class SymbolicEnvironment(TracedEnvironment):
+    """The traced environment, where what is not modelled is refused."""
+
+    code_generator_class = _Generator
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, function in list(self.filters.items()):
+            self.filters[name] = _checked(name, function)
+        self.filters["tojson"] = _json
+        self.tests["in"] = _in
+        self.tests["sequence"] = lambda value: isinstance(value, str | dict) or test_sequence(value)
+        self.tests["iterable"] = lambda value: isinstance(value, str | dict) or test_iterable(value)
+
+    def runtime_names(self) -> Mapping[str, Any]:
+        return {**super().runtime_names(), "_in": _in, "_refused": _refused}
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator != "+" and (is_symbolic(left) or is_symbolic(right)):
+            refuse(f"operator {operator}")
+        return super().call_binop(context, operator, left, right)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(argument, Symbolic):
+            refuse("a member that the row names")
+        return super().getitem(obj, argument)
+
+    def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        owner = getattr(__obj, "__self__", None)
+        literal = isinstance(owner, str) and not isinstance(owner, Symbolic)
+        if literal and __obj.__name__ != "join" and is_symbolic(passed(args, kwargs)):
+            refuse(f"{__obj.__name__} with a value of the row")
+        return super().call(__context, __obj, *args, **kwargs)

@@ -1,0 +1,58 @@
+"""What a plan must know about the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from instruct_fmt.template.plan.recorder import PLACEHOLDER
+from instruct_fmt.types import Marked
+
+
+@dataclass(frozen=True, slots=True)
+class TokensOfText:
+    """What a plan must know about the tokenizer.
+
+    Attributes:
+        before: what to write in front of a text for BOS; None where that cannot be written.
+        behind: what to write behind a text for EOS; None where that cannot be written.
+        control: finds the control tokens of a text: where each ends, and its id.
+        encode: the ids of a text that begins with an added token, or of the beginning of a row.
+        name: the text of an added token.
+        boundary: as `compile` takes it.
+    """
+
+    before: str | None
+    behind: str | None
+    control: Callable[[str], Sequence[tuple[int, int]]]
+    encode: Callable[[str], Sequence[int]]
+    name: Callable[[int], str]
+    boundary: str
+
+    def after(self, token: int | None, text: str) -> Sequence[int]:
+        """The ids of a text behind an added token, or of the beginning of a row."""
+        if token is None:
+            return self.encode(text)
+        return self.encode(self.name(token) + text)[1:] if text else ()
+
+    def crosses(self, text: str, cut: int, control: Sequence[tuple[int, int]]) -> bool:
+        """Whether a completion is encoded apart in every row, because of the literal text around its beginning."""
+        before = max(((end, id) for end, id in control if end <= cut), default=(0, None))
+        if before[0] == cut:
+            return False
+        if self.boundary == "split":
+            return True
+        behind = next(((end, id) for end, id in control if end > cut), None)
+        if before[1] is None or behind is None:
+            return False
+        around = text[before[0] : behind[0] - len(self.name(behind[1]))]
+        if PLACEHOLDER.search(around):
+            return False
+        alone, whole = self.after(before[1], text[before[0] : cut]), self.after(before[1], around)
+        return list(whole[: len(alone)]) != list(alone)
+
+    def ends(self, marked: Marked) -> tuple[str, str] | None:
+        """What to write in front of this text and behind it; None where that cannot be written."""
+        before = self.before if marked.bos and not (self.before and marked.text.startswith(self.before)) else ""
+        behind = self.behind if marked.eos else ""
+        return None if before is None or behind is None else (before, behind)
