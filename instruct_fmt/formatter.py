@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_fmt.errors import UsageError
 from instruct_fmt.settings import Settings, settings
+from instruct_fmt.template.plan.planning import Planning
 from instruct_fmt.types import TemplateSource
 from instruct_fmt.version import __version__
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from instruct_fmt.doctor.findings import Findings
     from instruct_fmt.look.preview import Preview
-    from instruct_fmt.pipeline.stages import Pipeline
+    from instruct_fmt.pipeline.pipeline import Pipeline
     from instruct_fmt.run.mapping import Tally
     from instruct_fmt.run.prepare import Prepared
     from instruct_fmt.tokenizer.loading import TokenizerReference
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from instruct_fmt.types import EncodedBatch, Marked, Prompt, Rendered, Stop
 
 Row = Mapping[str, Any]
+# What another formatter of the same template and tokenizer need not load again.
+_LOADED = ("vocabulary", "source", "tokenizer")
 # Rows that are a template's output already need none; conversations raise.
 NO_TEMPLATE = TemplateSource("", "chat", "none")
 
@@ -180,9 +183,12 @@ class Formatter:
         settings: what `compile` was asked for.
     """
 
-    def __init__(self, settings: Settings, tokenizer: str | TokenizerReference | None) -> None:
+    def __init__(
+        self, settings: Settings, tokenizer: str | TokenizerReference | None, planning: Planning | None = None
+    ) -> None:
         self.settings = settings
         self._tokenizer = tokenizer
+        self._planning = Planning() if planning is None else planning
 
     def __reduce__(self) -> Any:
         return Formatter, (self.settings, self.tokenizer_reference)
@@ -226,9 +232,23 @@ class Formatter:
     @cached_property
     def pipeline(self) -> Pipeline:
         """The stages, with everything heavy that they need."""
-        from instruct_fmt.pipeline.stages import Pipeline
+        from instruct_fmt.pipeline.pipeline import Pipeline
 
-        return Pipeline(self.settings, self.source, self.vocabulary)
+        return Pipeline.compiled(self.settings, self.source, self.vocabulary, self._planning)
+
+    def planned(self, planning: Planning) -> Formatter:
+        """The same formatter without the plans that it has made, and with others to come; the output is the same.
+
+        >>> from instruct_fmt.template.plan.planning import PLANS_OFF
+        >>> fmt = compile("alpaca", "embedded")
+        >>> row = {"instruction": "Hi", "output": "Ho"}
+        >>> fmt.planned(PLANS_OFF).encode(row) == fmt.encode(row)
+        True
+        """
+        other = Formatter(self.settings, self._tokenizer, planning)
+        made: dict[str, Any] = {name: value for name, value in self.__dict__.items() if name in _LOADED}
+        other.__dict__.update(made, pipeline=self.pipeline.planned(planning))
+        return other
 
     def facts(self) -> dict[str, str]:
         """Hashes of what the output depends on, and the version: the same in every process."""
@@ -256,7 +276,7 @@ class Formatter:
         """What ends a generated turn: the strings, and the ids of those that are one token."""
         from instruct_fmt.types import Stop
 
-        strings = self.pipeline.stops
+        strings = self.pipeline.stages.stops
         encoded = [self.vocabulary.backend.encode(text, add_special_tokens=False).ids for text in strings]
         return Stop(tuple(strings), tuple(ids[0] for ids in encoded if len(ids) == 1))
 
@@ -277,6 +297,19 @@ class Formatter:
                 f"found a {type(table).__name__}; expected a pyarrow.Table; fix: pa.Table.from_pylist([row, …])"
             )
         return self.pipeline.run_table(table, first_row)
+
+    def encode_rows(self, rows: Iterable[Row], first_row: int = 0) -> EncodedBatch:
+        """`encode_batch` for Python rows, which may differ in their columns from one call to the next, not within one.
+
+        Args:
+            rows: mappings; the first one's names are the columns.
+            first_row: the dataset's index of the first row.
+
+        Raises:
+            UsageError: the columns fit no format.
+        """
+        given = list(rows)
+        return self.pipeline.run(given, list(given[0]) if given else [], first_row)
 
     def encode_table(self, table: pa.Table) -> pa.Table:
         """Encode a table: `input_ids` and `labels`, int32, without the rows that were rejected.
@@ -338,10 +371,10 @@ class Formatter:
         from instruct_fmt.types import Prompt
 
         row = plain_row(row)
-        columns = list(row)
-        example = self.pipeline.read(row, columns)
-        marked = self.pipeline.prompt(example, columns, turn)
-        encoded = self.pipeline.encoder(type(example), columns).encode([marked])[0]
+        stages = self.pipeline.stages.of(list(row), row)
+        example = stages.read(row)
+        marked = stages.prompt(example, turn)
+        encoded = stages.encoder(type(example)).encode([marked])[0]
         if isinstance(encoded, RowError):
             raise encoded
         return Prompt(marked.text, encoded.ids.tolist())
@@ -350,9 +383,8 @@ class Formatter:
         from instruct_fmt.adapt.rows.plain import plain_row
 
         row = plain_row(row)
-        columns = list(row)
-        found = self.pipeline.mark(self.pipeline.read(row, columns), columns)
-        return found[-1]
+        stages = self.pipeline.stages.of(list(row), row)
+        return stages.mark(stages.read(row))[-1]
 
     def __call__(self, rows: Any) -> Any:
         """The callable for `datasets.map`: one row, a batch of rows, or an Arrow table.

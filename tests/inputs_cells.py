@@ -287,7 +287,7 @@ class Cell:
 
     def _of_row(self, row: Row, options: Options) -> Outcome:
         given = copy.deepcopy(row)
-        found = self._of(options, lambda made: made.pipeline.run([given], list(given), 0))
+        found = self._of(options, lambda made: made.encode_rows([given]))
         made = self.bench.formatter(options)
         if not found.reason and isinstance(made, ifmt.Formatter):
             alone = made.encode(given)

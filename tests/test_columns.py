@@ -20,8 +20,8 @@ from instruct_fmt import Formatter
 from instruct_fmt.common import threads
 from instruct_fmt.encode import composed
 from instruct_fmt.errors import RowError
-from instruct_fmt.pipeline import stages as pipeline
-from instruct_fmt.template.plan import planner
+from instruct_fmt.pipeline import table_blocks
+from instruct_fmt.template.plan.planning import EVERY_ROW_CHECKED, PLANS_OFF
 from instruct_fmt.types import EncodedBatch
 
 SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -44,34 +44,20 @@ ENCODED = st.sampled_from(["once", "once", *TIMES])
 
 def _rows(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
     """The rows one by one, the ordinary way."""
-    return fmt.pipeline.run(rows, list(rows[0]), 0)
+    return fmt.encode_rows(rows)
 
 
-def check_columns(fmt: Formatter, table: pa.Table, monkeypatch: pytest.MonkeyPatch) -> EncodedBatch:
+def check_columns(fmt: Formatter, table: pa.Table) -> EncodedBatch:
     """The table through columns and plans, against its rows through Jinja."""
     rows = table.to_pylist()
-    with monkeypatch.context() as patch:
-        patch.setattr(planner, "MIN_ROWS", 10**9)
-        fmt.pipeline._planners.clear()
-        wanted = _rows(fmt, rows)
-    with monkeypatch.context() as patch:
-        patch.setattr(planner, "MIN_ROWS", 1)
-        patch.setattr(planner, "CHECK_EVERY", 1)
-        patch.setattr(planner, "MAX_CHECK_EVERY", 1)
-        patch.setattr(planner, "CHECKED", 10**9)
-        fmt.pipeline._planners.clear()
-        found = fmt.pipeline.run_table(table, 0)
+    wanted = _rows(fmt.planned(PLANS_OFF), rows)
+    found = fmt.planned(EVERY_ROW_CHECKED).encode_batch(table)
     assert found.table.to_pylist() == wanted.table.to_pylist()
     assert found.rows.tolist() == wanted.rows.tolist()
     assert found.rejected == wanted.rejected
     assert "plans:wrong" not in found.counts
-    with monkeypatch.context() as patch:
-        patch.setattr(planner, "MIN_ROWS", 1)
-        patch.setattr(planner, "CHECK_EVERY", 1)
-        patch.setattr(planner, "MAX_CHECK_EVERY", 1)
-        patch.setattr(planner, "CHECKED", 10**9)
-        fmt.pipeline._planners.clear()
-        assert [row for row in map(partial(_alone, fmt), rows) if row] == wanted.table.to_pylist()
+    one_by_one = fmt.planned(EVERY_ROW_CHECKED)
+    assert [row for row in map(partial(_alone, one_by_one), rows) if row] == wanted.table.to_pylist()
     return found
 
 
@@ -115,10 +101,10 @@ def _sharegpt(draw: st.DrawFn) -> dict[str, Any]:
 
 @SETTINGS
 @given(rows=st.lists(st.composite(_sharegpt)(), min_size=1, max_size=8))
-def test_sharegpt_tables(rows: list[dict[str, Any]], with_tools: Formatter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharegpt_tables(rows: list[dict[str, Any]], with_tools: Formatter) -> None:
     said = pa.list_(pa.struct({"from": pa.string(), "value": pa.string()}))
     table = pa.Table.from_pylist(rows, schema=pa.schema({"conversations": said, "tools": pa.string()}))
-    check_columns(with_tools, table, monkeypatch)
+    check_columns(with_tools, table)
 
 
 def _openai(draw: st.DrawFn) -> dict[str, Any]:
@@ -149,17 +135,15 @@ def _openai(draw: st.DrawFn) -> dict[str, Any]:
 
 @SETTINGS
 @given(rows=st.lists(st.composite(_openai)(), min_size=1, max_size=8))
-def test_tables_of_messages(
-    rows: list[dict[str, Any]], own: Formatter, with_tools: Formatter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_of_messages(rows: list[dict[str, Any]], own: Formatter, with_tools: Formatter) -> None:
     function = pa.struct({"name": pa.string(), "arguments": pa.string()})
     call = pa.struct({"id": pa.string(), "type": pa.string(), "function": function})
     texts = dict.fromkeys(("role", "content", "name", "reasoning_content"), pa.string())
     message = pa.struct({**texts, "tool_calls": pa.list_(call)})
     schema = pa.schema({"messages": pa.list_(message), "tools": pa.list_(pa.string())})
     table = pa.Table.from_pylist(rows, schema=schema)
-    check_columns(own, table, monkeypatch)
-    check_columns(with_tools, table, monkeypatch)
+    check_columns(own, table)
+    check_columns(with_tools, table)
 
 
 def _chat(number: int) -> dict[str, Any]:
@@ -169,8 +153,8 @@ def _chat(number: int) -> dict[str, Any]:
     return {"conversations": [say[0], *ask, say[1]] if number % 2 else say, "tools": json.dumps([TOOL])}
 
 
-def test_tool_tables_run_on_plans(with_tools: Formatter, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = check_columns(with_tools, pa.Table.from_pylist([_chat(number) for number in range(40)]), monkeypatch)
+def test_tool_tables_run_on_plans(with_tools: Formatter) -> None:
+    batch = check_columns(with_tools, pa.Table.from_pylist([_chat(number) for number in range(40)]))
     assert batch.counts["path:plan"] == batch.counts["emitted"] == 40
 
 
@@ -182,19 +166,19 @@ def test_blocks_and_threads_change_nothing(size: int, own: Formatter, monkeypatc
         for number in range(60)
     ]
     table = pa.Table.from_pylist(rows)
-    wanted = check_columns(own, table, monkeypatch)
-    monkeypatch.setattr(pipeline, "rows_at_a_time", lambda rows, bytes: size)
+    wanted = check_columns(own, table)
+    monkeypatch.setattr(table_blocks, "rows_at_a_time", lambda rows, bytes: size)
     monkeypatch.setattr(threads, "cores", lambda: 3)
-    found = check_columns(own, table, monkeypatch)
+    found = check_columns(own, table)
     assert found.table.to_pylist() == wanted.table.to_pylist()
     assert found.rejected == wanted.rejected
 
 
-def test_too_long_rows_of_a_plan_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_rows_of_a_plan_are_counted_apart() -> None:
     rows = [{"instruction": "Say.", "input": "", "output": "word " * (number % 7)} for number in range(1, 50)]
     limit = len(ifmt.compile("alpaca", "embedded").encode(rows[3])["input_ids"])
     fmt = ifmt.compile("alpaca", "embedded", max_length=limit, max_rejected=1.0)
-    batch = check_columns(fmt, pa.Table.from_pylist(rows), monkeypatch)
+    batch = check_columns(fmt, pa.Table.from_pylist(rows))
     assert batch.counts["rejected:over-length"] > 0
     assert batch.counts["path:plan"] > 0
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import instruct_fmt as ifmt
-from instruct_fmt.template.plan.planner import MIN_ROWS
+from instruct_fmt.template.plan.planning import Planning
 
 # Prints calls, tools and reasoning; nothing but contents; neither system messages nor results of tools.
 FULL = (
@@ -65,9 +65,8 @@ def table_of(rows: list[dict[str, Any]]) -> pa.Table:
 def lost(fmt: ifmt.Formatter, case: Case, *, as_table: bool) -> tuple[list[str], str]:
     """The words of a case that are found nowhere, and what became of its row."""
     row = case.row
-    # So many rows are worth a plan.
-    rows = [row] * MIN_ROWS if as_table else [row]
-    batch = fmt.encode_batch(table_of(rows)) if as_table else fmt.pipeline.run(rows, list(row), 0)
+    rows = [row] * (Planning().min_rows or 0) if as_table else [row]  # so many are worth a plan
+    batch = fmt.encode_batch(table_of(rows)) if as_table else fmt.encode_rows(rows)
     if batch.rejected:
         return [], f"rejected: {batch.rejected[0].reason}"
     made = batch.table.column("input_ids").to_pylist()

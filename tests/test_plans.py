@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import instruct_fmt as ifmt
 from instruct_fmt import Formatter
-from instruct_fmt.template.plan import planner
+from instruct_fmt.template.plan.planner import Planner
+from instruct_fmt.template.plan.planning import PLANS_OFF, Planning
 from instruct_fmt.template.source.load import names, show
-from instruct_fmt.types import EncodedBatch
+from instruct_fmt.types import EncodedBatch, Example
 
 PIECES = st.sampled_from(
     [
@@ -48,24 +49,20 @@ PIECES = st.sampled_from(
 TEXT = st.lists(PIECES, max_size=8).map("".join)
 
 
-def _ordinary(fmt: Formatter, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> EncodedBatch:
-    with monkeypatch.context() as patch:
-        patch.setattr(planner, "MIN_ROWS", 10**9)
-        fmt.pipeline._planners.clear()
-        return fmt.pipeline.run(rows, list(rows[0]), 0)
+def _ordinary(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
+    return fmt.planned(PLANS_OFF).encode_rows(rows)
 
 
 def _planned(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
-    fmt.pipeline._planners.clear()
-    return fmt.pipeline.run(rows, list(rows[0]), 0)
+    return fmt.planned(Planning()).encode_rows(rows)
 
 
 def _counted(batch: EncodedBatch) -> dict[str, int]:
     return {name: count for name, count in batch.counts.items() if not name.startswith(("path:", "plans:"))}
 
 
-def check_same(fmt: Formatter, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> EncodedBatch:
-    planned, ordinary = _planned(fmt, rows), _ordinary(fmt, rows, monkeypatch)
+def check_same(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
+    planned, ordinary = _planned(fmt, rows), _ordinary(fmt, rows)
     assert planned.table.equals(ordinary.table)
     assert planned.rows.tolist() == ordinary.rows.tolist()
     assert planned.rejected == ordinary.rejected
@@ -89,10 +86,10 @@ PLAIN = [(f"Question {number}?", f"Answer {number}.") for number in range(24)]
 
 
 @pytest.mark.parametrize("name", CHAT)
-def test_chat_templates_of_the_library_run_on_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chat_templates_of_the_library_run_on_plans(name: str) -> None:
     tokens = {"bos_token": "<s>", "eos_token": "</s>"}
     fmt = ifmt.compile(name, "embedded", template_kwargs=tokens, max_rejected=1)
-    batch = check_same(fmt, conversations(PLAIN), monkeypatch)
+    batch = check_same(fmt, conversations(PLAIN))
     assert batch.counts["path:plan"] * 3 >= batch.counts["emitted"] * 2 > 0
 
 
@@ -105,19 +102,17 @@ def formatters() -> dict[str, Formatter]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents=st.lists(st.tuples(TEXT, TEXT), min_size=12, max_size=24))
-def test_any_chat_content(
-    contents: list[tuple[str, str]], formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_chat_content(contents: list[tuple[str, str]], formatters: dict[str, Formatter]) -> None:
     for fmt in formatters.values():
-        check_same(fmt, conversations(contents), monkeypatch)
+        check_same(fmt, conversations(contents))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=8, max_size=16))
-def test_any_record_content(contents: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_record_content(contents: list[tuple[str, str, str]]) -> None:
     rows = [dict(zip(("instruction", "input", "output"), values, strict=True)) for values in contents]
     for name in ("alpaca", "user_assistant"):
-        check_same(_record(name), rows, monkeypatch)
+        check_same(_record(name), rows)
 
 
 _RECORDS: dict[str, Formatter] = {}
@@ -140,7 +135,7 @@ OFTEN_BLANK = st.sampled_from(["", "", " ", "\n", "\xa0", "\u200b", "a", "*", "*
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents=st.lists(st.tuples(OFTEN_BLANK, OFTEN_BLANK), min_size=8, max_size=24))
-def test_messages_that_are_left_out(contents: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_that_are_left_out(contents: list[tuple[str, str]]) -> None:
     rows = [
         {
             "messages": [
@@ -151,7 +146,7 @@ def test_messages_that_are_left_out(contents: list[tuple[str, str]], monkeypatch
         }
         for system, question in contents
     ]
-    check_same(_chat(FORGETFUL), rows, monkeypatch)
+    check_same(_chat(FORGETFUL), rows)
 
 
 def _chat(template: str) -> Formatter:
@@ -160,7 +155,7 @@ def _chat(template: str) -> Formatter:
     return _RECORDS[template]
 
 
-def test_what_a_template_asks_becomes_a_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_template_asks_becomes_a_guard() -> None:
     template = (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
         "{% if m.content.startswith('!') %}{{ 'LOUD ' }}{% elif 'x' in m.content %}{{ 'crossed ' }}"
@@ -169,7 +164,7 @@ def test_what_a_template_asks_becomes_a_guard(monkeypatch: pytest.MonkeyPatch) -
     )
     fmt = ifmt.compile(template, "embedded", prompt_mismatch="as_rendered")
     contents = [(text, answer) for text in ("!a", "bxb", "same", "plain") for answer in ("one", "two", "six ", " ten")]
-    batch = check_same(fmt, [{"messages": row["messages"][-2:]} for row in conversations(contents)], monkeypatch)
+    batch = check_same(fmt, [{"messages": row["messages"][-2:]} for row in conversations(contents)])
     assert batch.counts["plans:made"] > 1
 
 
@@ -188,7 +183,7 @@ def test_what_a_template_asks_becomes_a_guard(monkeypatch: pytest.MonkeyPatch) -
         "m.content | list",
     ],
 )
-def test_what_is_not_modelled_is_refused(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_modelled_is_refused(expression: str) -> None:
     template = (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}"
         "{% if m.role == 'user' %}{{ " + expression + " }}{% endif %}{{ '\n' }}{% endfor %}"
@@ -196,7 +191,7 @@ def test_what_is_not_modelled_is_refused(expression: str, monkeypatch: pytest.Mo
     )
     fmt = ifmt.compile(template, "embedded")
     rows = [{"messages": row["messages"][:2]} for row in conversations([("abc", "d"), ("b", "cc")] * 4)]
-    batch = check_same(fmt, [row for row in rows if row["messages"][0]["role"] == "user"], monkeypatch)
+    batch = check_same(fmt, [row for row in rows if row["messages"][0]["role"] == "user"])
     assert batch.counts["path:plan"] == 0
 
 
@@ -204,10 +199,15 @@ def test_a_wrong_plan_is_turned_off_loudly(caplog: pytest.LogCaptureFixture) -> 
     fmt = ifmt.compile("chatml", "embedded")
     rows = [{"messages": row["messages"][:2]} for row in conversations(PLAIN[:1] * 6)]
     right = _planned(fmt, rows)
-    (found,) = fmt.pipeline._planners.values()
-    ((known,),) = found._plans.values()
-    known.plan = replace(known.plan, parts=(*known.plan.parts[:-1], "<|im_end|>!"))
-    known.due = 1
+    fmt = fmt.planned(Planning())
+    stages, asked = fmt.pipeline.stages.of(list(rows[0])), count()
+
+    def plain(example: Example) -> str:
+        return stages.plain(example) + ("!" if next(asked) else "")  # wrong from the second time on
+
+    stages.planner = Planner(
+        stages.mark, plain, stages.stages.chat, None, stages.tokens, append_eos=True, planning=Planning()
+    )
     with caplog.at_level(logging.WARNING, "instruct_fmt"):
         batch = fmt.encode_batch(pa.Table.from_pylist(rows))
     assert batch.table.equals(right.table)
@@ -233,14 +233,14 @@ def _long(thinking: set[int]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_turns_of_long_conversations_are_proven_by_kind(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turns_of_long_conversations_are_proven_by_kind(late: bool) -> None:
     fmt = ifmt.compile(LONG, "embedded", template_kwargs={"late": late}, allow_dropped=["reasoning"])
-    batch = check_same(fmt, [_long(set()), _long({2}), _long({3, 4, 9}), _long({0, 1, 6})] * 4, monkeypatch)
+    batch = check_same(fmt, [_long(set()), _long({2}), _long({3, 4, 9}), _long({0, 1, 6})] * 4)
     assert batch.counts["turns_skipped:history"] == (68 if late else 24)
     assert batch.counts["path:plan"] == (0 if late else 16)
 
 
-def test_a_turn_that_is_stripped_while_it_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_that_is_stripped_while_it_is_the_last() -> None:
     """Whether it reads otherwise as history depends on the row, and is no question that a guard asks."""
     text = LONG.replace("{{ m.content }}\n", "{{ m.content.lstrip() if loop.last else m.content }}\n", 1)
     assert text != LONG
@@ -248,10 +248,10 @@ def test_a_turn_that_is_stripped_while_it_is_the_last(monkeypatch: pytest.Monkey
     rows = [_long(set()) for _ in range(8)]
     for row in rows[::3]:
         row["messages"][5]["content"] = " Answer 2."
-    batch = check_same(fmt, rows, monkeypatch)
+    batch = check_same(fmt, rows)
     assert batch.counts["turns_skipped:history"] == 3
     short = [{"messages": row["messages"][:8]} for row in rows]
-    assert check_same(fmt, short, monkeypatch).counts["turns_skipped:history"] == 3
+    assert check_same(fmt, short).counts["turns_skipped:history"] == 3
 
 
 def _tool_row(number: int, question: str, argument: str, result: str) -> dict[str, Any]:
@@ -268,14 +268,12 @@ def _tool_row(number: int, question: str, argument: str, result: str) -> dict[st
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=24, max_size=32))
-def test_any_tool_row(
-    contents: list[tuple[str, str, str]], formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_tool_row(contents: list[tuple[str, str, str]], formatters: dict[str, Formatter]) -> None:
     rows = [_tool_row(number, *texts) for number, texts in enumerate(contents)]
-    check_same(formatters["own"], rows, monkeypatch)
+    check_same(formatters["own"], rows)
 
 
-def test_tool_rows_run_on_plans(formatters: dict[str, Formatter], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tool_rows_run_on_plans(formatters: dict[str, Formatter]) -> None:
     rows = [_tool_row(number, f"What is {number}?", f"word {number}", f"found {number}") for number in range(24)]
-    batch = check_same(ifmt.compile("qwen2_5", "embedded"), rows, monkeypatch)
+    batch = check_same(ifmt.compile("qwen2_5", "embedded"), rows)
     assert batch.counts["path:plan"] == batch.counts["emitted"] == 24

@@ -67,12 +67,10 @@ def _tokenizer(name: str) -> PreTrainedTokenizerFast:
     return small_tokenizers.build(name)
 
 
-def _check(
-    tokenizer: str, template: str, history: str, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _check(tokenizer: str, template: str, history: str, rows: list[dict[str, Any]]) -> None:
     """Columns give what rows give, and every trained run stands behind the ids of a prompt, the last at the end."""
     fmt, table = _formatter(tokenizer, template, history), pa.Table.from_pylist(rows)
-    batch = fmt.encode_batch(table) if history == "expand" else check_columns(fmt, table, monkeypatch)
+    batch = fmt.encode_batch(table) if history == "expand" else check_columns(fmt, table)
     emitted = zip(batch.rows.tolist(), batch.table.to_pylist(), strict=True)
     for number, row in emitted:
         prompts = list(_prompts(_tokenizer(tokenizer), TEMPLATES[template], rows[number]["messages"]))
@@ -98,9 +96,9 @@ def _prompts(
 @SETTINGS
 @given(rows=ROWS)
 def test_turns_stand_behind_their_prompts(
-    tokenizer: str, template: str, history: str, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    tokenizer: str, template: str, history: str, rows: list[dict[str, Any]]
 ) -> None:
-    _check(tokenizer, template, history, rows, monkeypatch)
+    _check(tokenizer, template, history, rows)
 
 
 @pytest.mark.real
@@ -108,10 +106,8 @@ def test_turns_stand_behind_their_prompts(
 @pytest.mark.parametrize("tokenizer", REAL)
 @SETTINGS
 @given(rows=ROWS)
-def test_real_turns_stand_behind_their_prompts(
-    tokenizer: str, template: str, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _check(tokenizer, template, "auto", rows, monkeypatch)
+def test_real_turns_stand_behind_their_prompts(tokenizer: str, template: str, rows: list[dict[str, Any]]) -> None:
+    _check(tokenizer, template, "auto", rows)
 
 
 def test_a_token_that_crosses_is_cut_and_counted() -> None:

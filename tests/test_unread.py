@@ -26,11 +26,11 @@ def chat(number: int = 0, **fields: Any) -> Row:
 def unread(fmt: ifmt.Formatter, rows: list[Row]) -> dict[str, Unread]:
     """What nothing read: the same by row, by plans of rows, and by plans of a table."""
     table = fmt.encode_batch(pa.Table.from_pylist(rows))
-    by_rows = fmt.pipeline.run(rows, list(rows[0]), 0)
+    by_rows = fmt.encode_rows(rows)
     found: dict[str, Unread] = {}
     for number, row in enumerate(rows):
         fresh = ifmt.compile(fmt.settings.template, "embedded")
-        for path, one in fresh.pipeline.run([row], list(row), number).unread.items():
+        for path, one in fresh.encode_rows([row], number).unread.items():
             found[path] = found[path] + one if path in found else one
     assert dict(table.unread) == dict(by_rows.unread) == found
     return found
@@ -88,7 +88,7 @@ def test_tools_and_names_of_results() -> None:
 def test_paths_are_those_of_the_dataset() -> None:
     fmt = ifmt.compile("chatml", "embedded", field_map={"messages": "dialog", "role": "who", "content": "what"})
     row = {"dialog": [{"who": "user", "what": "Hi", "name": "Ann"}, {"who": "bot", "what": "Yes.", "mood": {"a": "b"}}]}
-    assert set(fmt.pipeline.run([row], list(row), 0).unread) == {"$.dialog[user].name", "$.dialog[assistant].mood.a"}
+    assert set(fmt.encode_rows([row]).unread) == {"$.dialog[user].name", "$.dialog[assistant].mood.a"}
 
 
 def test_messages_behind_the_last_turn_and_reasoning_of_history() -> None:
@@ -105,15 +105,15 @@ def test_messages_behind_the_last_turn_and_reasoning_of_history() -> None:
         "{% if m.reasoning_content and loop.last %}<think>{{ m.reasoning_content }}</think>{% endif %}"
         "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    found = ifmt.compile(template, "embedded").pipeline.run([row], list(row), 0)
+    found = ifmt.compile(template, "embedded").encode_rows([row])
     assert found.unread == {"$.messages[assistant].reasoning_content": Unread(1, 0, "'Early.'")}
     # As a row of its own, each turn has its reasoning.
-    assert not ifmt.compile(template, "embedded", history="expand").pipeline.run([row], list(row), 0).unread
+    assert not ifmt.compile(template, "embedded", history="expand").encode_rows([row]).unread
 
 
 def test_variables_that_the_template_does_not_read() -> None:
     row = {**chat(), "chat_template_kwargs": {"enable_thinkng": False}}
-    found = ifmt.compile("chatml", "embedded").pipeline.run([row], list(row), 0)
+    found = ifmt.compile("chatml", "embedded").encode_rows([row])
     assert set(found.unread) == {"$.chat_template_kwargs.enable_thinkng"}
     with pytest.raises(ifmt.UsageError, match=r"'bos_tokn' .did you mean|'bos_tokn', which"):
         ifmt.compile("chatml", "embedded", template_kwargs={"bos_tokn": "x"})
@@ -291,13 +291,13 @@ def test_preferences_are_read_as_the_error_says() -> None:
     assert fmt.encode(row) == ifmt.compile("chatml", "embedded").encode(
         {"messages": [dict(USER), {"role": "assistant", "content": "Yes."}]}
     )
-    assert set(fmt.pipeline.run([row], list(row), 0).unread) == {"$.rejected"}
+    assert set(fmt.encode_rows([row]).unread) == {"$.rejected"}
 
 
 @pytest.mark.parametrize(("value", "fate"), [(0, "not-preferred"), ("0", "not-preferred"), (1, ""), ("bad", "listed")])
 def test_labels_of_other_kinds(value: Any, fate: str) -> None:
     fmt, rows = ifmt.compile("chatml", "embedded"), [{**chat(), "label": value}]
-    for batch in (fmt.encode_batch(pa.Table.from_pylist(rows)), fmt.pipeline.run(rows, list(rows[0]), 0)):
+    for batch in (fmt.encode_batch(pa.Table.from_pylist(rows)), fmt.encode_rows(rows)):
         assert [found.reason for found in batch.rejected] == ([fate] if fate == "not-preferred" else [])
         assert ("$.label" in batch.unread) == (fate == "listed")
 
@@ -323,7 +323,7 @@ def test_two_reasonings_and_a_key_twice_are_refused() -> None:
 def test_media_may_be_let_go() -> None:
     row = {**chat(), "images": ["a.png"]}
     fmt = ifmt.compile("chatml", "embedded", allow_dropped=["images"])
-    assert set(fmt.pipeline.run([row], list(row), 0).unread) == {"$.images"}
+    assert set(fmt.encode_rows([row]).unread) == {"$.images"}
 
 
 def test_weights_of_any_width() -> None:
@@ -341,14 +341,14 @@ def test_inline_reasoning_that_history_loses_is_listed() -> None:
     first = {"role": "assistant", "content": "<think>Early.</think>One."}
     row = {"messages": [USER, first, USER, {"role": "assistant", "content": "Two."}]}
     fmt = ifmt.compile(template, "embedded")
-    assert fmt.pipeline.run([row], list(row), 0).unread == {"$.messages[assistant].content": Unread(1, 0, "'Early.'")}
+    assert fmt.encode_rows([row]).unread == {"$.messages[assistant].content": Unread(1, 0, "'Early.'")}
     table = fmt.encode_batch(pa.Table.from_pylist([row] * 8))
     assert table.unread == {"$.messages[assistant].content": Unread(8, 0, "'Early.'")}
 
 
 def test_what_is_no_text_is_listed_where_nothing_names_it() -> None:
     row = chat(scores=[1, 2], meta={"k": {"n": 5}}, empty=[])
-    found = ifmt.compile("chatml", "embedded").pipeline.run([row], list(row), 0).unread
+    found = ifmt.compile("chatml", "embedded").encode_rows([row]).unread
     assert set(found) == {"$.messages[assistant].scores", "$.messages[assistant].meta"}
 
 
@@ -381,7 +381,7 @@ def test_what_parts_say_beside_their_text(message: Row, path: str) -> None:
     row = {"messages": [dict(USER), message, {"role": "assistant", "content": "Yes."}]}
     if message["role"] == "assistant":
         row["messages"].insert(2, {"role": "tool", "content": "1"})
-    batch = ifmt.compile("qwen2_5", "embedded").pipeline.run([row], list(row), 0)
+    batch = ifmt.compile("qwen2_5", "embedded").encode_rows([row])
     assert not batch.rejected
     assert path in batch.unread
     assert "lost" in batch.unread[path].example
@@ -389,6 +389,4 @@ def test_what_parts_say_beside_their_text(message: Row, path: str) -> None:
 
 def test_parts_of_a_system_prompt() -> None:
     row = {**chat(), "system": [{"type": "text", "text": "Be brief.", "cache_control": "lost"}]}
-    assert set(ifmt.compile("chatml", "embedded").pipeline.run([row], list(row), 0).unread) == {
-        "$.system[].cache_control"
-    }
+    assert set(ifmt.compile("chatml", "embedded").encode_rows([row]).unread) == {"$.system[].cache_control"}

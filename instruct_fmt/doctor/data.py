@@ -20,7 +20,7 @@ from instruct_fmt.doctor.ends import NAME_THE_STOP
 from instruct_fmt.doctor.findings import Finding, Level
 from instruct_fmt.errors import DataError, Rejection, UsageError
 from instruct_fmt.formatter import Formatter
-from instruct_fmt.pipeline.stages import Pipeline
+from instruct_fmt.pipeline.pipeline import Pipeline
 from instruct_fmt.types import Unread, add_unread
 
 __all__ = ["check_data"]
@@ -72,9 +72,7 @@ def check_data(fmt: Formatter, dataset: Any, rows: int) -> Sample:
 
 
 def _findings(fmt: Formatter, dataset: Any, rows: int, tally: _Tally) -> Iterator[Finding]:
-    unlimited = fmt.pipeline
-    if fmt.settings.max_length is not None:
-        unlimited = Pipeline(replace(fmt.settings, max_length=None), fmt.source, fmt.vocabulary)
+    unlimited = fmt.pipeline.changed(replace(fmt.settings, max_length=None))
     for number, row in _sample(dataset, rows):
         try:
             _count(fmt, unlimited, number, row, tally)
@@ -126,7 +124,7 @@ def _spread(size: int, count: int) -> list[int]:
 def _count(fmt: Formatter, unlimited: Pipeline, number: int, row: Row, tally: _Tally) -> None:
     """Encode one row without a limit, then see what the limit makes of it, and what the template left out."""
     columns = list(row)
-    tally.formats[fmt.pipeline.adapter(columns, row).format] += 1
+    tally.formats[fmt.pipeline.stages.of(columns, row).adapter.format] += 1
     batch = unlimited.run([row], columns, number)
     tally.counts.update(batch.counts)
     tally.rejected += batch.rejected
@@ -150,7 +148,7 @@ def _cut(fmt: Formatter, row: Row, number: int, trained: int) -> str:
     """What the over-length policy does to a row: `dropped`, `answer cut` or `shortened`."""
     if fmt.settings.overlength == "error":
         return "dropped"
-    batch = fmt.pipeline.run([row], list(row), number)
+    batch = fmt.encode_rows([row], number)
     if not batch.table.num_rows or batch.rejected:
         return "dropped"
     return "answer cut" if batch.counts["trained_tokens"] < trained else "shortened"

@@ -87,7 +87,7 @@ def _no_stop(fmt: Formatter, marked: Marked) -> Finding:
 def _terminator(fmt: Formatter, marked: Marked) -> str | None:
     """The stop with which the probe's last trained stretch ends; the longest, None where there is none."""
     text = marked.text[: marked.trained[-1][1]]
-    return max((stop for stop in fmt.pipeline.stops if text.endswith(stop)), key=len, default=None)
+    return max((stop for stop in fmt.stop.strings if text.endswith(stop)), key=len, default=None)
 
 
 def _serving(fmt: Formatter, terminator: str, turn: str) -> Iterator[Finding]:
@@ -104,7 +104,7 @@ def _serving(fmt: Formatter, terminator: str, turn: str) -> Iterator[Finding]:
         )
     if terminator == eos:
         return
-    known = terminator in fmt.pipeline.declared
+    known = terminator in fmt.pipeline.stages.declared
     level: Level = "note" if known else "warning"
     number = f" (id {ids[0]})" if len(ids) == 1 else ""
     of_eos = "the tokenizer names no EOS" if eos is None else f"tokenizer.eos_token is {shown(eos)}"
@@ -120,7 +120,7 @@ def _serving(fmt: Formatter, terminator: str, turn: str) -> Iterator[Finding]:
 
 def _second_stop(fmt: Formatter, marked: Marked, terminator: str) -> Iterator[Finding]:
     rest = marked.text[marked.trained[-1][1] :]
-    second = [stop for stop in fmt.pipeline.stops if stop in rest]
+    second = [stop for stop in fmt.stop.strings if stop in rest]
     if second:
         yield Finding(
             "note",
@@ -148,7 +148,7 @@ def _stops(fmt: Formatter) -> Finding:
 def check_start(fmt: Formatter, example: Example, marked: Marked) -> Iterator[Finding]:
     """Findings about what the encoded probe begins with."""
     bos, bos_id = fmt.tokenizer.bos_token, fmt.tokenizer.bos_token_id
-    row = fmt.pipeline.encoder(type(example), list(fmt.source.columns)).encode([marked])[0]
+    row = fmt.pipeline.stages.encoder(type(example)).encode([marked])[0]
     if not isinstance(row, EncodedRow):
         yield Finding("error", "not-encoded", f"a probe: {row.found}", f"expected {row.expected}", row.fix)
         return

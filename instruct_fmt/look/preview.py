@@ -125,7 +125,7 @@ def preview(fmt: Formatter, row: Mapping[str, Any]) -> Preview:
     >>> print(fmt.preview({"question": "Hi?", "answer": "Yes."}).rich().plain.splitlines()[1])
     USER: Hi?⏎
     """
-    batch = fmt.pipeline.run([row], list(row), 0)
+    batch = fmt.encode_rows([row])
     if batch.rejected:
         raise batch.rejected[0].to_error()
     rows = zip(*(batch.table[name].to_pylist() for name in ("input_ids", "labels")), strict=True)

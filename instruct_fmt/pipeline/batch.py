@@ -76,13 +76,13 @@ class Batch:
         """Something that nothing read."""
         add_unread(self.unread, [(path, found)])
 
-    def finish(self, fit: Fit) -> EncodedBatch:
+    def finish(self, fit: Fit | None = None) -> EncodedBatch:
         """Encode what waits, and put everything in order.
 
         Args:
-            fit: the last word on each row that waits: a shorter one, or a `RowError`.
+            fit: the last word on each row that waits: a shorter one, or a `RowError`; None where no row waits.
         """
-        others = [block for block in (*self._others, *self._encode_waiting(fit)) if len(block[0])]
+        others = [block for block in (*self._others, *(self._encode_waiting(fit) if fit else ())) if len(block[0])]
         self.rejected.sort(key=lambda rejection: rejection.row)
         blocks = [block for block in self._blocks if len(block[0])]
         if others:

@@ -17,7 +17,7 @@ from instruct_fmt.template.plan.shape import PLANNED_ROLES, calls_shape, example
 from instruct_fmt.template.trace.origins import TOOLS, Field
 from instruct_fmt.types import Example, Ints, TemplateSource, Text
 
-Read = Callable[[Mapping[str, Any], list[str]], Example]
+Read = Callable[[Mapping[str, Any]], Example]
 
 
 def shape_groups(table: pa.Table, source: TemplateSource, asked: Asked, read: Read) -> Iterator[ShapeGroup]:
@@ -27,7 +27,7 @@ def shape_groups(table: pa.Table, source: TemplateSource, asked: Asked, read: Re
         table: the rows.
         source: the template.
         asked: what the user says about the rows.
-        read: reads a row, of the columns that are named behind it.
+        read: reads a row.
     """
     for rows in find_shapes(table, source, asked, roles=PLANNED_ROLES, calls_shape=calls_shape):
         group = _group(rows, partial(_example, table, rows.places, read))
@@ -53,4 +53,4 @@ def _group(rows: ShapedRows, example: Callable[[int], Example]) -> ShapeGroup | 
 
 
 def _example(table: pa.Table, places: Ints, read: Read, place: int) -> Example:
-    return read(table_rows(table.slice(int(places[place]), 1))[0], table.column_names)
+    return read(table_rows(table.slice(int(places[place]), 1))[0])

@@ -12,7 +12,7 @@ from instruct_fmt.errors import Change, InstructFmtError, RowError
 from instruct_fmt.settings import changed_settings
 
 if TYPE_CHECKING:
-    from instruct_fmt.pipeline.stages import Pipeline
+    from instruct_fmt.pipeline.pipeline import Pipeline
 
 Row = Mapping[str, Any]
 _MAX_CHANGED = 32
@@ -58,5 +58,7 @@ class Trials:
         if key not in self._changed:
             if len(self._changed) >= _MAX_CHANGED:
                 self._changed.clear()
-            self._changed[key] = self._pipeline.changed(changed_settings(self._pipeline.settings, change.settings))
+            self._changed[key] = self._pipeline.changed(
+                changed_settings(self._pipeline.stages.settings, change.settings)
+            )
         return self._changed[key]

@@ -21,7 +21,7 @@ from instruct_fmt.template.plan.planner import ShapeGroup
 from instruct_fmt.template.trace.origins import DOCUMENTS, TOOLS, VARIABLES, Field
 from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, TemplateSource, Unread
 
-_BESIDE = {TOOLS: "tools", DOCUMENTS: "documents", VARIABLES: "chat_template_kwargs"}
+_BESIDE: Mapping[int, str] = {TOOLS: "tools", DOCUMENTS: "documents", VARIABLES: "chat_template_kwargs"}
 # Fields of messages that another name may be given to.
 _FLAGS = ("train", "weight")
 _OF_MESSAGES = ("name", "tool_calls", "tool_call_id", "reasoning_content", *_FLAGS)

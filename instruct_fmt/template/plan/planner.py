@@ -20,6 +20,7 @@ from instruct_fmt.template.label.marker import Marker
 from instruct_fmt.template.label.record_template import RecordTemplate
 from instruct_fmt.template.plan.make import with_ends
 from instruct_fmt.template.plan.plan import Plan
+from instruct_fmt.template.plan.planning import Planning
 from instruct_fmt.template.plan.recorder import Refused, recording
 from instruct_fmt.template.plan.shape import example_shape, leaf_text, leaves
 from instruct_fmt.template.plan.symbolic_templates import SymbolicMarker, SymbolicRecord
@@ -30,15 +31,10 @@ from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows,
 
 logger = logging.getLogger("instruct_fmt")
 
-MIN_ROWS = 4
-"""A shape is traced when so many of its rows were seen: a trace costs several renders; a long conversation at once."""
 MAX_PLANS_OF_SHAPE = 8
 MAX_SHAPES = 512
 MAX_SHAPES_SEEN = 16 * MAX_SHAPES
 MAX_MARKED = 16
-CHECK_EVERY, MAX_CHECK_EVERY, CHECKED = 1000, 16_000, 3
-"""A plan's first rows are compared with Jinja, so many at a time, then those of ever longer stretches of rows."""
-
 _ONE = np.zeros(1, np.int64)
 
 
@@ -64,6 +60,7 @@ class _Known:
     """A plan, and how many rows it took since some of them were compared with Jinja."""
 
     plan: Plan
+    planning: Planning
     rows: int = 0
     due: int = 1
 
@@ -72,7 +69,7 @@ class _Known:
         self.rows += rows
         if self.rows < self.due:
             return False
-        self.rows, self.due = 0, min(max(2 * self.due, CHECK_EVERY), MAX_CHECK_EVERY)
+        self.rows, self.due = 0, min(max(2 * self.due, self.planning.check_every), self.planning.max_check_every)
         return True
 
 
@@ -84,8 +81,9 @@ class Planner:
         plain: renders one example and nothing else; a sample of the rows of each plan is compared with it.
         chat: the chat template's marker, or None.
         record: the record template, or None.
-        append_eos: whether EOS is appended to records.
         tokens: what to know about the tokenizer.
+        append_eos: whether EOS is appended to records.
+        planning: when plans are made and compared.
     """
 
     def __init__(
@@ -97,8 +95,9 @@ class Planner:
         tokens: TokensOfText,
         *,
         append_eos: bool,
+        planning: Planning,
     ) -> None:
-        self._mark, self._plain = mark, plain
+        self._mark, self._plain, self._planning = mark, plain, planning
         self._chat = SymbolicMarker(chat, tokens) if chat is not None and chat.policy.history != "expand" else None
         self._record = SymbolicRecord(record, append_eos, tokens) if record is not None else None
         self._plans: dict[Hashable, list[_Known]] = {}
@@ -193,7 +192,8 @@ class Planner:
         self._seen[shape] += len(waiting)
         example = rows.example(int(waiting[0]))
         long = isinstance(example, Conversation) and len(example.messages) > MAX_MARKED
-        enough = self._seen[shape] >= (1 if long else MIN_ROWS)
+        least = self._planning.min_rows
+        enough = least is not None and self._seen[shape] >= (1 if long else least)
         if not enough or shape in self._given_up or len(self._plans) >= MAX_SHAPES:
             return None
         plan = self._traced(example)
@@ -203,7 +203,7 @@ class Planner:
             return None
         self.counts["plans:made"] += 1
         self._seen[shape] = 0
-        return _Known(plan)
+        return _Known(plan, self._planning)
 
     def _traced(self, example: Example) -> Plan | None:
         if isinstance(example, Text):
@@ -223,7 +223,7 @@ class Planner:
         if not known.is_due(len(chosen)):
             return True
         # From the end: a plan is often made from the first row.
-        steps = np.linspace(len(chosen) - 1, 0, min(CHECKED, len(chosen)))
+        steps = np.linspace(len(chosen) - 1, 0, min(self._planning.checked, len(chosen)))
         sample = chosen[np.unique(steps.astype(np.int64))]
         texts = known.plan.render(Values(rows.only(sample)), sample).texts.to_pylist()
         for place, text in zip(sample.tolist(), texts, strict=True):

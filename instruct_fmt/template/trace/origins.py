@@ -37,7 +37,7 @@ _MARKER = re.compile(r"[<>\[\]|｜]")  # what sets control tokens off from words
 
 
 class Field(NamedTuple):
-    """A field of the row: its message's index, its column's place, or what it stands in beside them; and its path there."""
+    """A field of the row: its message's index, its column's place, or where it is beside them; and its path there."""
 
     place: int | Beside
     path: tuple[str | int, ...]

@@ -1,0 +1,85 @@
+"""The last word on an encoded row: whether it is short enough, and whether there is anything to learn from it.
+
+In: the trained flags of a row, and on demand the characters of its ids. Out: the places of the ids that stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from instruct_fmt.errors import DataError, RowError
+from instruct_fmt.fit.length import Overlength, truncate, truncate_prompt
+from instruct_fmt.types import Bools, Ints, Range
+
+
+class Spans(Protocol):
+    """The characters of each id of a row, half-open."""
+
+    @property
+    def starts(self) -> Sequence[int]: ...
+
+    @property
+    def ends(self) -> Sequence[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """What becomes of long rows.
+
+    Attributes:
+        max_length: the most tokens of a row; None for no limit.
+        overlength: what becomes of a row that has more.
+    """
+
+    max_length: int | None
+    overlength: Overlength
+
+    def is_long(self, sizes: Ints) -> Bools:
+        """For rows of so many ids whether they are too long; shape (rows,)."""
+        if self.max_length is None:
+            return np.zeros(len(sizes), np.bool_)
+        return np.greater(sizes, self.max_length)
+
+    def kept(self, trained: Bools, spans: Callable[[], Spans], removable: Sequence[Range], number: int) -> Ints | None:
+        """The places of the ids that stay, ascending; None for all of them.
+
+        Args:
+            trained: one flag for each id; shape (ids,).
+            spans: the characters of the ids, asked for where the row is to be shortened.
+            removable: text of the prompt that may be cut into, in characters.
+            number: the row's number, for the message.
+
+        Raises:
+            RowError: the row is too long and stays so, or nothing of it is trained.
+            DataError: with `overlength="error"`, it is too long.
+        """
+        places = None
+        if self.max_length is not None and len(trained) > self.max_length:
+            error = self.too_long(len(trained), number)
+            if self.overlength == "error":
+                raise DataError(str(error))
+            places = self._shortened(trained, spans, removable, self.max_length)
+            if places is None or not trained[places].any():
+                raise error
+        elif not trained.any():
+            raise RowError("nothing-to-learn", "$", "no trained token", "at least one", "leave the row out")
+        return places
+
+    def _shortened(
+        self, trained: Bools, spans: Callable[[], Spans], removable: Sequence[Range], limit: int
+    ) -> Ints | None:
+        if self.overlength == "drop":
+            return None
+        found = spans()
+        if self.overlength == "truncate":
+            return truncate(found.starts, limit)
+        return truncate_prompt(found.starts, found.ends, trained, removable, limit)
+
+    def too_long(self, tokens: int, number: int | None = None) -> RowError:
+        """What to say of a row of so many tokens."""
+        limit = self.max_length
+        return RowError("over-length", "$", f"{tokens} tokens", f"at most {limit}", f"max_length={tokens}", number)

@@ -1,0 +1,121 @@
+"""Rows one by one: read, rendered by the template itself, labelled, encoded together, fitted.
+
+In: plain Python rows. Out: a `Batch` with them; a row that cannot be encoded becomes a `Rejection`, never a guess. Rows
+among them that have a plan go the way of `planned_rows.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from instruct_fmt.adapt.rows.plain import plain_row
+from instruct_fmt.encode.row_encoder import EncodedRow, RowEncoder
+from instruct_fmt.errors import RowError, shown
+from instruct_fmt.pipeline.batch import Batch
+from instruct_fmt.pipeline.dataset_stages import DatasetStages
+from instruct_fmt.pipeline.planned_rows import run_planned
+from instruct_fmt.pipeline.unread import of_row
+from instruct_fmt.types import Bools, Conversation, Example, Ints, Marked, Unread
+
+Row = Mapping[str, Any]
+Explain = Callable[[RowError, Row, Sequence[str]], RowError]
+"""An error about a row with the fixes that cure it."""
+
+
+def admitted(batch: Batch, rows: Sequence[Row], numbers: Ints) -> tuple[list[Row], Ints]:
+    """The rows that are plain data of a reasonable size, and their places; the others are rejected."""
+    kept: list[Row] = []
+    places: list[int] = []
+    for place, row in enumerate(rows):
+        try:
+            kept.append(plain_row(row))
+            places.append(place)
+        except RowError as error:
+            batch.reject(error, int(numbers[place]))
+    return kept, np.asarray(places, np.int64)
+
+
+def run_rows(
+    stages: DatasetStages, explain: Explain, batch: Batch, rows: Sequence[Row], numbers: Ints, tried: Bools
+) -> None:
+    """Encode Python rows, those with a plan together, the others one by one.
+
+    Args:
+        stages: the stages for these rows.
+        explain: finds the fixes for a row's error.
+        batch: what the rows are added to.
+        rows: the rows, admitted.
+        numbers: their numbers in the dataset; shape (rows,).
+        tried: for each whether it had a plan that did not do; shape (rows,).
+    """
+    examples = [_read(stages, explain, batch, row, number) for row, number in zip(rows, numbers.tolist(), strict=True)]
+    chances = [None if was_tried else example for example, was_tried in zip(examples, tried.tolist(), strict=True)]
+    block = run_planned(stages, stages.planner.shapes(chances), numbers)
+    batch.add_block(block, in_order=False)
+    for place in np.flatnonzero(block.left).tolist():
+        example = examples[place]
+        if example is not None:
+            _add(stages, explain, batch, rows[place], example, int(numbers[place]))
+
+
+def encode_one(stages: DatasetStages, row: Row) -> list[EncodedRow]:
+    """Encode a single row, its errors without a look for cures; with `history="expand"` it makes several.
+
+    Raises:
+        RowError: the row cannot be encoded.
+    """
+    example = stages.read(row)
+    encoder = stages.encoder(type(example))
+    planned = stages.planner.one(example)
+    found = [planned] if planned is not None else stages.mark(example)
+    rows = []
+    for marked, encoded in zip(found, encoder.encode(found), strict=True):
+        if isinstance(encoded, RowError):
+            raise stages.in_dataset(encoded, example)
+        rows.append(fitted(stages, 0, encoder, marked, encoded))
+    return rows
+
+
+def fitted(stages: DatasetStages, number: int, encoder: RowEncoder, marked: Marked, row: EncodedRow) -> EncodedRow:
+    """The row within `max_length`, and with something to learn; see `Fitting.kept`."""
+    places = stages.stages.fitting.kept(row.trained, lambda: encoder.token_spans(marked), marked.removable, number)
+    return row if places is None else replace(row, ids=row.ids[places], trained=row.trained[places])
+
+
+def _read(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, number: int) -> Example | None:
+    """A row as an example; None for one that is rejected."""
+    try:
+        example = stages.read(row, batch.counts)
+    except RowError as error:
+        batch.reject(explain(error, row, stages.columns), number)
+        return None
+    if isinstance(example, Conversation):
+        for path, value in dict(example.unread).items():
+            batch.note(path, Unread(1, number, shown(value)))
+    return example
+
+
+def _add(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, example: Example, number: int) -> None:
+    """Mark a row, to be encoded with the others that have no plan."""
+    try:
+        found = stages.mark(example)
+    except RowError as error:
+        batch.reject(explain(error, row, stages.columns), number)
+        return
+    explained = partial(_explained, stages, explain, row, example)
+    for marked in found:
+        batch.add(number, stages.encoder(type(example)), marked, explained)
+    for name, value in stages.adapter.said_in(row, example):
+        batch.note(f"$.{name}", Unread(1, number, shown(value)))
+    for path, unread in of_row(example, found, stages.source, stages.settings.columns, number):
+        batch.note(path, unread)
+
+
+def _explained(stages: DatasetStages, explain: Explain, row: Row, example: Example, error: RowError) -> RowError:
+    """An error about a row that waited to be encoded."""
+    return explain(stages.in_dataset(error, example), row, stages.columns)
