@@ -322,10 +322,14 @@ def test_a_worker_that_dies_again(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+# Where the tests run in the background, these two may be ignored.
 SIGNALLED = """
+import signal
 import sys
 from pathlib import Path
 from test_prepare import data, run
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 run(data("x", *["wait"] * 9), output_dir=sys.argv[1], num_proc=int(sys.argv[2]), batch_size=1)
 """
 
