@@ -238,7 +238,7 @@ def _one_source(name: str, settings: Sequence[str] | None, number: int) -> Sourc
 
 def _of_row(source: Source, number: int, read: Callable[[dict[str, Any]], Any]) -> Any:
     """Apply `read` to a row, and give an error about it the row's number."""
-    from instruct_fmt.adapt import table_rows
+    from instruct_fmt.adapt.columns.arrow import table_rows
 
     if number >= len(source.dataset):
         raise UsageError(

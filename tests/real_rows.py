@@ -15,7 +15,8 @@ import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import instruct_fmt as ifmt
-from instruct_fmt.adapt import Asked, make_adapter
+from instruct_fmt.adapt.adapter import make_adapter
+from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.types import Conversation
 
 TOKENIZERS = ("qwen3", "llama3_1", "gemma3", "llama2", "deepseek_v3")

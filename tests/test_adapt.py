@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instruct_fmt.adapt import Adapter, Asked, make_adapter, table_rows
+from instruct_fmt.adapt.adapter import Adapter, make_adapter
+from instruct_fmt.adapt.asked import Asked
+from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.adapt.values import at, root
 from instruct_fmt.errors import RowError, UsageError
 from instruct_fmt.types import Conversation, TemplateSource, Text

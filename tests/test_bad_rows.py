@@ -13,7 +13,7 @@ import datasets
 import pytest
 
 import instruct_fmt as ifmt
-from instruct_fmt.adapt import table_rows
+from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.errors import DataError, TooManyRejected, UsageError
 from instruct_fmt.run.config.load import load
 from instruct_fmt.run.manifest import HIT

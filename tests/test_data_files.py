@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instruct_fmt.adapt import table_rows
+from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.errors import DataError, UsageError
 from instruct_fmt.run.read.dataset import open_dataset
 from instruct_fmt.run.read.json_io import JsonRows

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from instruct_fmt.adapt import table_rows
+from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.cli import app
 from instruct_fmt.common.names import nearest_name
 from instruct_fmt.errors import ConfigError

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from instruct_fmt.adapt import table_rows
+from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.cli import app
 from instruct_fmt.errors import ConfigError, InstructFmtError
 from instruct_fmt.run.config.axolotl_types import TYPES

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from instruct_fmt.adapt import table_rows
+from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.errors import DataError, InstructFmtError, UsageError
 from instruct_fmt.run.read import folder_io
 from instruct_fmt.run.read.dataset import open_dataset

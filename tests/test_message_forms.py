@@ -12,7 +12,10 @@ import pyarrow as pa
 import pytest
 
 import instruct_fmt as ifmt
-from instruct_fmt.adapt import Asked, make_adapter, table_rows, with_dataset_path
+from instruct_fmt.adapt.adapter import make_adapter
+from instruct_fmt.adapt.asked import Asked
+from instruct_fmt.adapt.canonical import with_dataset_path
+from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.adapt.parts import read
 from instruct_fmt.adapt.values import root
 from instruct_fmt.errors import RowError

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import instruct_fmt as ifmt
-from instruct_fmt.adapt import filled_nulls
+from instruct_fmt.adapt.columns.arrow import filled_nulls
 from instruct_fmt.adapt.roles import Roles, added_roles, plain_name
 from instruct_fmt.look.report import unread_lines
 from instruct_fmt.types import Unread

@@ -1,82 +1,67 @@
-"""The columns of a dataset in, the name of its format out: by what the user says, or by the columns alone.
+"""The columns of a dataset in, its format out: by what the user says, or by the columns alone.
 
 Rows never change the outcome: the same columns always mean the same format, whatever batch is seen first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from instruct_fmt.adapt.fields import COLUMNS, MESSAGE, TAGS, Fields, listed
-from instruct_fmt.adapt.rows.messages import is_sharegpt
-from instruct_fmt.adapt.values import as_list, decoded
+from instruct_fmt.adapt.fields import COLUMNS, Fields, listed
+from instruct_fmt.adapt.formats import Format
+from instruct_fmt.adapt.rows import alpaca, messages, prompt_completion, text
 from instruct_fmt.common.names import hint
 from instruct_fmt.errors import UsageError
 from instruct_fmt.types import TemplateSource
 
-FORMATS = ("messages", "sharegpt", "alpaca", "prompt_completion", "instruction", "text", "record")
-_SAME = {
-    "openai": "messages",
-    "prompt-completion": "prompt_completion",
-    "instruct": "instruction",
-    "prompt_response": "instruction",
-}
-_BESIDE = ("system", "tools", "documents", "chat_template_kwargs", "images", "audios", "videos")
-_FIELDS: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", *MESSAGE, *TAGS, *_BESIDE),
-    "sharegpt": ("messages", *MESSAGE, *TAGS, *_BESIDE),
-    "alpaca": ("instruction", "input", "output", "history", "prompt", "completion", *_BESIDE),
-    "prompt_completion": ("prompt", "completion", *MESSAGE, *TAGS, *_BESIDE),
-    "instruction": ("prompt", "completion", "output", *MESSAGE, *TAGS, *_BESIDE),
-    "text": ("text",),
-}
+RECORD = "record"
+FORMATS: tuple[Format, ...] = (
+    prompt_completion.FORMAT,
+    messages.FORMAT,
+    alpaca.FORMAT,
+    text.FORMAT,
+    messages.SHAREGPT,
+    prompt_completion.INSTRUCTION,
+)
+"""All formats for chat templates, in the order in which they are asked whether columns show them."""
+_BY_NAME = {name: format for format in FORMATS for name in (format.name, *format.same)}
+_SHOWN = ("messages", "sharegpt", "alpaca", "prompt_completion", "instruction", "text", RECORD)
+_NAMES = (*_SHOWN, *(format.name for format in FORMATS if format.name not in _SHOWN))
 
 
-def named(format: str, source: TemplateSource) -> str:
-    """The format that the user names, checked against the template.
+def named(format: str, source: TemplateSource) -> Format | None:
+    """The format that the user names, checked against the template; None for a record template's columns.
 
     Raises:
         UsageError: an unknown name, or a format that the template cannot take.
     """
-    name = _SAME.get(format, format)
-    if name not in FORMATS:
-        raise UsageError(f"unknown format {format!r}{hint(format, FORMATS)}; known: {listed(FORMATS)}")
+    found = _BY_NAME.get(format)
+    if found is None and format != RECORD:
+        raise UsageError(f"unknown format {format!r}{hint(format, _NAMES)}; known: {listed(_NAMES)}")
     if source.kind == "record":
-        if name in ("messages", "sharegpt"):
+        if found in (messages.FORMAT, messages.SHAREGPT):
             raise UsageError(
                 f"format {format!r} needs a chat template, but {source.name!r} is a record template over "
                 f"{listed(source.columns)}; fix: choose a chat template, or leave `format` out"
             )
-        return "text" if name == "text" else "record"
-    if name == "record":
+        return text.FORMAT if found is text.FORMAT else None
+    if found is None:
         raise UsageError(
             f"format 'record' needs a record template, but {source.name!r} is a chat template; "
             "fix: leave `format` out, or choose a record template"
         )
-    return name
+    return found
 
 
-def recognise(fields: Fields) -> str:
+def recognise(fields: Fields) -> Format:
     """The format that the columns show, for a chat template.
 
     Raises:
         UsageError: preference data, or columns that fit no format; lists the columns.
     """
-    mapped, columns = fields.mapped, fields.columns
     _refuse_preference(fields)
-    if "prompt" in mapped and "completion" in mapped:
-        return "prompt_completion"
-    if fields.find("messages"):
-        return "messages"
-    # Who names an instruction, an input or an output means records, whatever else there is.
-    records = any(field in mapped for field in ("instruction", "input", "output"))
-    if fields.find("prompt") and fields.find("completion") and not records:
-        return "prompt_completion"
-    if (fields.find("instruction") or "prompt" in mapped) and fields.find("output"):
-        return "alpaca"
-    if fields.find("text"):
-        return "text"
+    for format in FORMATS:
+        if format.recognises(fields):
+            return format
+    columns = fields.columns
     guess = ""
     answer = fields.find("output")
     if "prompt" in columns and answer:
@@ -89,7 +74,7 @@ def recognise(fields: Fields) -> str:
     )
 
 
-def of_instructions(fields: Fields) -> str:
+def of_instructions(fields: Fields) -> Format:
     """What ``instruction`` reads: a prompt and its completion, or the columns of ``alpaca``.
 
     Raises:
@@ -97,42 +82,26 @@ def of_instructions(fields: Fields) -> str:
     """
     prompt, instruction = fields.find("prompt"), fields.find("instruction")
     if "instruction" in fields.mapped or (instruction and not prompt):
-        return "alpaca"
+        return alpaca.FORMAT
     if prompt and instruction and "prompt" not in fields.mapped:
         raise UsageError(
             f"format 'instruction': found the columns {prompt!r} and {instruction!r}; expected one that asks; "
             f"fix: format=\"alpaca\" takes {instruction!r}, field_map={{'prompt': {prompt!r}}} takes {prompt!r}"
         )
     fields.need("prompt", "instruction")
-    return "instruction"
+    return prompt_completion.INSTRUCTION
 
 
-def shown_name(format: str, fields: Fields, sample: Mapping[str, Any] | None, *, texts_as_messages: bool) -> str:
-    """The name for reports: a `messages` column may hold ShareGPT's messages, and a prompt may become a message."""
-    if format == "prompt_completion" and texts_as_messages:
-        value = sample.get(fields.find("prompt") or "") if sample else None
-        return "instruction" if value is None or isinstance(value, str) else format
-    if format != "messages":
-        return format
-    column = fields.find("messages")
-    value = sample.get(column) if sample and column else None
-    first = as_list(decoded(value) if isinstance(value, str) else value)
-    if first:
-        return "sharegpt" if is_sharegpt(first[0]) else "messages"
-    return "messages" if column == "messages" else "sharegpt"
-
-
-def check_used(format: str, fields: Fields) -> None:
+def check_used(format: Format, fields: Fields) -> None:
     """Refuse names for fields that the format does not have, which would be ignored in silence.
 
     Raises:
         UsageError: lists the fields of the format.
     """
-    takes = _FIELDS[format]
-    unused = [field for field in fields.mapped if field not in takes]
+    unused = [field for field in fields.mapped if field not in format.takes]
     if unused:
         raise UsageError(
-            f"the format {format!r} has no field {unused[0]!r}; it has {listed(takes)}; "
+            f"the format {format.name!r} has no field {unused[0]!r}; it has {listed(format.takes)}; "
             "fix: take the name out of field_map, or name another format"
         )
 

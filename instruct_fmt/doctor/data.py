@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from instruct_fmt.adapt import table_rows
+from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.common.names import meant_fields
 from instruct_fmt.doctor.ends import NAME_THE_STOP
 from instruct_fmt.doctor.findings import Finding, Level

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from instruct_fmt.adapt import Asked, Roles, added_roles, allowed_names, check_system, trained_roles
+from instruct_fmt.adapt.adapter import check_system
+from instruct_fmt.adapt.asked import Asked
+from instruct_fmt.adapt.roles import Roles, added_roles, allowed_names, trained_roles
 from instruct_fmt.common.names import RESERVED, hint
 from instruct_fmt.errors import UsageError
 from instruct_fmt.settings import Settings

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from instruct_fmt.adapt import Adapter, make_adapter, with_column, with_dataset_path
+from instruct_fmt.adapt.adapter import Adapter, make_adapter
+from instruct_fmt.adapt.canonical import with_column, with_dataset_path
 from instruct_fmt.common.reasoning import reasoned
 from instruct_fmt.encode.control import ControlTokens
 from instruct_fmt.encode.row_encoder import RowEncoder

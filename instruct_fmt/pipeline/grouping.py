@@ -11,7 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from instruct_fmt.adapt import Asked, ShapedRows, column_of, find_shapes, table_rows
+from instruct_fmt.adapt.asked import Asked
+from instruct_fmt.adapt.columns.arrow import table_rows
+from instruct_fmt.adapt.columns.find import find_shapes
+from instruct_fmt.adapt.columns.shaped import ShapedRows, column_of
 from instruct_fmt.template.plan.planner import ShapeGroup
 from instruct_fmt.template.plan.shape import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
 from instruct_fmt.template.trace.origins import TOOLS, Field

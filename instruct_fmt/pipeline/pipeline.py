@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from instruct_fmt.adapt import filled_nulls, table_rows
+from instruct_fmt.adapt.columns.arrow import filled_nulls, table_rows
 from instruct_fmt.adapt.rows.plain import plain_row
 from instruct_fmt.encode.row_encoder import EncodedRow
 from instruct_fmt.errors import RowError

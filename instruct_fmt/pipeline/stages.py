@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
-from instruct_fmt.adapt import Asked, added_roles, allowed_names
+from instruct_fmt.adapt.asked import Asked
+from instruct_fmt.adapt.roles import added_roles, allowed_names
 from instruct_fmt.encode.backends import Backend, choose
 from instruct_fmt.encode.row_encoder import Boundary, ControlPolicy, RowEncoder
 from instruct_fmt.errors import UsageError

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from instruct_fmt.adapt import Beside, dataset_path, value_at
+from instruct_fmt.adapt.beside import Beside, value_at
+from instruct_fmt.adapt.canonical import dataset_path
 from instruct_fmt.common.names import nearest_name
 from instruct_fmt.common.reasoning import split_reasoning
 from instruct_fmt.errors import UsageError, shown

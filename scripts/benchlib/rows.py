@@ -172,7 +172,8 @@ def tool_rows(data: Path, alter: Alter) -> Iterator[Row]:
 
 def tool_messages(rows: Iterator[Row]) -> Iterator[Row]:
     """The same as `messages` with calls, and `tools` as JSON text: what TRL takes."""
-    from instruct_fmt.adapt import Asked, make_adapter
+    from instruct_fmt.adapt.adapter import make_adapter
+    from instruct_fmt.adapt.asked import Asked
     from instruct_fmt.types import Conversation, TemplateSource
 
     source = TemplateSource("", "chat", "none")

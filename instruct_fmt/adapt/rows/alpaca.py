@@ -8,6 +8,7 @@ from typing import Any
 from instruct_fmt.adapt.canonical import IS_TEXT, Canonical
 from instruct_fmt.adapt.extras import Extras
 from instruct_fmt.adapt.fields import Fields
+from instruct_fmt.adapt.formats import BESIDE, Format
 from instruct_fmt.adapt.values import Path, as_list, at, bad_field, root, text
 from instruct_fmt.types import Conversation, Message
 
@@ -48,6 +49,23 @@ def adapter(fields: Fields, extras: Extras) -> tuple[Sequence[str], Callable[[Ma
 
     own = (instruction, output, context, history)
     return (*(name for name in own if name is not None), *extras.columns), adapt
+
+
+def is_named(fields: Fields) -> bool:
+    """Whether somebody names a field of records: then these are records, whatever else there is."""
+    return any(field in fields.mapped for field in ("instruction", "input", "output"))
+
+
+def _recognises(fields: Fields) -> bool:
+    return bool((fields.find("instruction") or "prompt" in fields.mapped) and fields.find("output"))
+
+
+FORMAT = Format(
+    "alpaca",
+    takes=("instruction", "input", "output", "history", "prompt", "completion", *BESIDE),
+    recognises=_recognises,
+    make=lambda given: adapter(given.fields, given.extras),
+)
 
 
 def _history(value: object, path: Path) -> tuple[list[Message], tuple[str, ...]]:

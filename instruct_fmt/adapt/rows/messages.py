@@ -8,10 +8,11 @@ from typing import Any
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.canonical import Dialect, canonical_messages, message_list
 from instruct_fmt.adapt.extras import Extras
-from instruct_fmt.adapt.fields import MESSAGE, Fields
+from instruct_fmt.adapt.fields import MESSAGE, TAGS, Fields
+from instruct_fmt.adapt.formats import BESIDE, Format, Given, Made, Row
 from instruct_fmt.adapt.roles import CALL, Roles
 from instruct_fmt.adapt.rows.sharegpt import link_results
-from instruct_fmt.adapt.values import decoded, root
+from instruct_fmt.adapt.values import as_list, decoded, root
 from instruct_fmt.types import Conversation, TemplateSource
 
 _TAG_ROLES = {
@@ -73,3 +74,31 @@ def is_sharegpt(message: Any) -> bool:
     if not isinstance(found, Mapping):
         return False
     return found.get("role") is None and found.get("from") is not None
+
+
+def _make(given: Given) -> Made:
+    """The adapter of messages; where no format was named, each row tells its dialect itself."""
+    spoken = dialects(given.fields, given.asked, given.source)
+    return adapter(given.fields, given.extras, spoken, given.named)
+
+
+def _shown(format: Format, given: Given, sample: Row | None) -> str:
+    """A `messages` column may hold ShareGPT's messages."""
+    column = given.fields.find("messages")
+    value = sample.get(column) if sample and column else None
+    first = as_list(decoded(value) if isinstance(value, str) else value)
+    if first:
+        return "sharegpt" if is_sharegpt(first[0]) else "messages"
+    return "messages" if column == "messages" else "sharegpt"
+
+
+_TAKES = ("messages", *MESSAGE, *TAGS, *BESIDE)
+FORMAT = Format(
+    "messages",
+    takes=_TAKES,
+    recognises=lambda fields: fields.find("messages") is not None,
+    make=_make,
+    same=("openai",),
+    shown=_shown,
+)
+SHAREGPT = Format("sharegpt", takes=_TAKES, recognises=lambda fields: False, make=_make)

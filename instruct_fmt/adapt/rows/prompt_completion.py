@@ -7,14 +7,16 @@ message and the assistant's answer, or as a template's output that is ready. Whe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.canonical import IS_TEXT, Canonical, Dialect, canonical_messages, message_list
 from instruct_fmt.adapt.extras import Extras
-from instruct_fmt.adapt.fields import Fields
-from instruct_fmt.adapt.rows.messages import is_sharegpt
+from instruct_fmt.adapt.fields import MESSAGE, TAGS, Fields
+from instruct_fmt.adapt.formats import BESIDE, Format, Given, Made, Row
+from instruct_fmt.adapt.rows.alpaca import is_named
+from instruct_fmt.adapt.rows.messages import dialects, is_sharegpt
 from instruct_fmt.adapt.rows.sharegpt import link_results
 from instruct_fmt.adapt.system import Unplaced
 from instruct_fmt.adapt.values import Path, at, bad_field, root, text
@@ -22,7 +24,6 @@ from instruct_fmt.errors import Change, RowError, UsageError, option
 from instruct_fmt.types import Conversation, Message, TemplateSource, Text
 
 Texts = Literal["messages", "text", "only_text", "undecided"]
-Row = Mapping[str, Any]
 Reader = Callable[[Row, str, str], Conversation | Text]
 
 
@@ -170,3 +171,44 @@ def _marked(marker: str, path: Path) -> RowError:
 def _is_text(value: object) -> bool:
     """Null counts as text: the error about it says so."""
     return value is None or isinstance(value, str)
+
+
+def _make(given: Given) -> Made:
+    spoken = dialects(given.fields, given.asked, given.source)
+    read = reader(reading(given.named, given.source), given.fields, given.extras, given.asked)
+    return adapter(given.fields, given.extras, spoken, read)
+
+
+def _recognises(fields: Fields) -> bool:
+    if "prompt" in fields.mapped and "completion" in fields.mapped:
+        return True
+    if fields.find("messages") or is_named(fields):
+        return False
+    return bool(fields.find("prompt") and fields.find("completion"))
+
+
+def _shown(format: Format, given: Given, sample: Row | None) -> str:
+    """A textual prompt may become a message."""
+    if reading(given.named, given.source) != "messages":
+        return format.name
+    value = sample.get(given.fields.find("prompt") or "") if sample else None
+    return "instruction" if value is None or isinstance(value, str) else format.name
+
+
+FORMAT = Format(
+    "prompt_completion",
+    takes=("prompt", "completion", *MESSAGE, *TAGS, *BESIDE),
+    recognises=_recognises,
+    make=_make,
+    same=("prompt-completion",),
+    shown=_shown,
+    ready_text=True,
+)
+INSTRUCTION = Format(
+    "instruction",
+    takes=("prompt", "completion", "output", *MESSAGE, *TAGS, *BESIDE),
+    recognises=lambda fields: False,
+    make=_make,
+    same=("instruct", "prompt_response"),
+    ready_text=True,
+)

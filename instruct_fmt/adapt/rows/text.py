@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from instruct_fmt.adapt.fields import Fields
+from instruct_fmt.adapt.formats import Format, Given, Made
 from instruct_fmt.adapt.system import Unplaced, looked_at
 from instruct_fmt.adapt.values import at, root, text
 from instruct_fmt.types import Text
@@ -36,3 +37,11 @@ def adapter(fields: Fields, unplaced: Unplaced | None) -> tuple[Sequence[str], C
         return found
 
     return (column, *looked_at(unplaced)), adapt
+
+
+def _make(given: Given) -> Made:
+    unplaced = Unplaced.of(given.asked, given.fields.find("system"), "ready text", "write it into the text")
+    return adapter(given.fields, unplaced)
+
+
+FORMAT = Format("text", takes=("text",), recognises=lambda fields: fields.find("text") is not None, make=_make)
