@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_fmt.errors import UsageError
-from instruct_fmt.settings import Settings, settings
+from instruct_fmt.settings import Settings
 from instruct_fmt.template.plan.planning import Planning
 from instruct_fmt.types import TemplateSource
 from instruct_fmt.version import __version__
@@ -123,6 +123,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     >>> fmt.tokenizer.decode([id for id in row["labels"] if id != -100])
     ' Two.<|im_end|>'
     """
+    options = {name: value for name, value in locals().items() if name not in ("template", "tokenizer")}
     if tokenizer is None:
         raise UsageError(
             'tokenizer: found None; expected a tokenizer, its name or its path; fix: tokenizer="embedded" to try'
@@ -136,35 +137,8 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     source = (
         load(template, vocabulary.chat_template) if template is not None or vocabulary.chat_template else NO_TEMPLATE
     )
-    chosen = settings(
-        template=source.text,
-        template_name=source.name,
-        own_template=source.own,
-        columns=columns,
-        train_on=train_on,
-        history=history,
-        max_length=max_length,
-        overlength=overlength,
-        boundary=boundary,
-        control_tokens=control_tokens,
-        append_eos={True: "auto", False: "never"}.get(append_eos, append_eos)
-        if isinstance(append_eos, bool)
-        else append_eos,
-        stop=stop,
-        prompt_mismatch=prompt_mismatch,
-        reasoning=reasoning,
-        empty_reasoning=empty_reasoning,
-        completion_format=completion_format,
-        max_rejected=max_rejected,
-        template_kwargs=template_kwargs,
-        now=now,
-        backend=backend,
-        format=format,
-        system=system,
-        allow_dropped=allow_dropped,
-        field_map=field_map,
-        roles=roles,
-    )
+    texts: dict[str, Any] = {"template": source.text, "template_name": source.name, "own_template": source.own}
+    chosen = Settings(**texts, **options)
     formatter = Formatter(chosen, str(tokenizer) if named else None)
     formatter.__dict__.update(vocabulary=vocabulary, source=source)
     if not named:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from instruct_fmt.errors import ConfigError
+from instruct_fmt.options import about
 from instruct_fmt.run.config.dataset_info import resolve
 from instruct_fmt.run.config.load import load
 from instruct_fmt.run.config.schema import ALIASES, DATASET_ALIASES, Config, DatasetConfig
@@ -67,12 +68,7 @@ def test_every_alias_leads_to_a_key() -> None:
 
 
 def test_all_options_of_compile_are_keys() -> None:
-    import dataclasses
-
-    from instruct_fmt.settings import Settings
-
-    options = {field.name for field in dataclasses.fields(Settings)} - {"template_name", "own_template"}
-    assert options <= set(Config.model_fields)
+    assert about().keys() <= set(Config.model_fields)
 
 
 def test_own_template_of_the_tokenizer(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ In: the settings and the template. Out: an error, or the policy under which conv
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from instruct_fmt.adapt.adapter import check_system
 from instruct_fmt.adapt.asked import Asked
@@ -43,9 +43,9 @@ def policy_of(settings: Settings, source: TemplateSource, append_eos: bool) -> P
         trained = trained_roles(trained, Roles(added_roles(settings.roles), source.roles))
     return Policy(
         train_on=trained,
-        history=cast("Any", settings.history),
-        prompt_mismatch=cast("Any", settings.prompt_mismatch),
-        empty_reasoning=cast("Any", settings.empty_reasoning),
+        history=settings.history,
+        prompt_mismatch=settings.prompt_mismatch,
+        empty_reasoning=settings.empty_reasoning,
         completion_format=settings.completion_format,
         allow_dropped=allowed_names(settings.allow_dropped),
         append_eos=append_eos,

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.roles import added_roles, allowed_names
 from instruct_fmt.encode.backends import Backend, choose
-from instruct_fmt.encode.row_encoder import Boundary, ControlPolicy, RowEncoder
+from instruct_fmt.encode.row_encoder import ControlPolicy, RowEncoder
 from instruct_fmt.errors import UsageError
 from instruct_fmt.fit.fitting import Fitting
-from instruct_fmt.fit.length import Overlength
 from instruct_fmt.pipeline.checks import check_options, policy_of
 from instruct_fmt.pipeline.dataset_stages import DatasetStages
 from instruct_fmt.settings import Settings
@@ -85,7 +84,7 @@ class Stages:
         self.settings, self.shared, self.planning = settings, shared, planning
         self.source, self.vocabulary, self.append_eos = shared.source, shared.vocabulary, shared.append_eos
         self.declared, self.variables = shared.declared, shared.variables
-        self.fitting = Fitting(settings.max_length, cast("Overlength", settings.overlength))
+        self.fitting = Fitting(settings.max_length, settings.overlength)
         self.chat: Marker | None = None
         if shared.template is not None:
             self.chat = Marker(shared.template, policy_of(settings, self.source, self.append_eos))
@@ -176,13 +175,13 @@ class Stages:
                 self._structural(kind),
                 self.control(kind),
                 self.shared.backend,
-                cast("Boundary", self.settings.boundary),
+                self.settings.boundary,
             )
         return self._encoders[kind]
 
     def control(self, kind: type[Example]) -> ControlPolicy:
         """What happens to control tokens in a row's text."""
-        return cast("ControlPolicy", self.settings.control_tokens or ("error" if kind is Text else "text"))
+        return self.settings.control_tokens or ("error" if kind is Text else "text")
 
     def _structural(self, kind: type[Example]) -> list[str]:
         special = self.vocabulary.special

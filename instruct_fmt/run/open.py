@@ -16,6 +16,7 @@ import datasets
 from instruct_fmt import formatter
 from instruct_fmt.common.files import is_name
 from instruct_fmt.errors import UsageError
+from instruct_fmt.options import about
 from instruct_fmt.run.config.dataset_info import resolve, unnamed
 from instruct_fmt.run.config.foreign_templates import FALLBACK
 from instruct_fmt.run.config.problems import Problems
@@ -26,22 +27,6 @@ from instruct_fmt.run.work import Source
 from instruct_fmt.tokenizer.loading import TokenizerReference, load_vocabulary
 
 __all__ = ["open_sources", "options_of"]
-
-_PLAIN = (
-    "history",
-    "max_length",
-    "overlength",
-    "boundary",
-    "append_eos",
-    "stop",
-    "prompt_mismatch",
-    "reasoning",
-    "empty_reasoning",
-    "completion_format",
-    "max_rejected",
-    "now",
-    "backend",
-)
 
 
 def open_sources(config: Config, base: Path) -> list[Source]:
@@ -76,7 +61,7 @@ def options_of(config: Config) -> Options:
 def compile_options(config: Config, dataset: DatasetConfig, base: Path) -> dict[str, Any]:
     """The arguments of `formatter.compile` for a dataset: what it says itself, else what the run says."""
     template = _template(config, dataset, base)
-    found = {name: getattr(config, name) for name in _PLAIN}
+    found = {name: getattr(config, name) for name, said in about().items() if not said.of_dataset}
     found |= {
         "template": template if template is None or not Path(template).suffix else near(base, template),
         "tokenizer": _tokenizer(config, base),
@@ -85,12 +70,9 @@ def compile_options(config: Config, dataset: DatasetConfig, base: Path) -> dict[
         "template_kwargs": _first(dataset.template_kwargs, config.template_kwargs),
         "format": _first(dataset.format, config.format),
         "system": _first(dataset.system, config.system),
-        "allow_dropped": tuple(config.allow_dropped),
         "field_map": {**config.fields(), **(dataset.field_map or {})} or None,
         "roles": {**(config.roles or {}), **(dataset.roles or {})} or None,
     }
-    if config.control_tokens is not None:
-        found["control_tokens"] = config.control_tokens
     return found
 
 

@@ -44,7 +44,8 @@ def resolve(dataset: DatasetConfig, base: Path) -> DatasetConfig:
         OSError: the file cannot be read.
     """
     if dataset.dataset_info is None:
-        return dataset.model_copy(update={"field_map": {**(dataset.tags or {}), **dataset.fields()}})
+        named: DatasetConfig = dataset.model_copy(update={"field_map": {**(dataset.tags or {}), **dataset.fields()}})
+        return named
     file = base / dataset.dataset_info
     if not file.exists() and Path(dataset.dataset_info).exists():
         file = Path(dataset.dataset_info).absolute()
@@ -64,7 +65,8 @@ def resolve(dataset: DatasetConfig, base: Path) -> DatasetConfig:
             **dataset.fields(),
         },
     }
-    return dataset.model_copy(update=update)
+    found: DatasetConfig = dataset.model_copy(update=update)
+    return found
 
 
 def unnamed(dataset: DatasetConfig, columns: Iterable[str]) -> list[tuple[str, str]]:

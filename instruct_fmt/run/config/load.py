@@ -52,13 +52,14 @@ def load(name: str, settings: Sequence[str] = ()) -> Config:
         problems.lines += change.lines
         problems.left += change.left
     try:
-        config = Config.model_validate(found)
+        config: Config | None = Config.model_validate(found)
     except ValidationError as error:
         problems.lines += [str(_explain(name, one)) for one in error.errors()]
         config = None
     problems.check()
     assert config is not None
-    return config.model_copy(update={"left_to_trainer": tuple(dict.fromkeys(problems.left))})
+    whole: Config = config.model_copy(update={"left_to_trainer": tuple(dict.fromkeys(problems.left))})
+    return whole
 
 
 def _read(path: Path) -> Any:

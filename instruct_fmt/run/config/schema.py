@@ -6,10 +6,16 @@ of what does not fit, which `config_io` turns into one `ConfigError`.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, create_model, model_validator
+
+from instruct_fmt.option_kinds import Choice, Count, Kind, Moment, Names, Share, Texts, Trained
+from instruct_fmt.options import About, Options, about
 
 __all__ = ["ALIASES", "DATASET_ALIASES", "Config", "DatasetConfig", "OutputConfig"]
 
@@ -86,20 +92,62 @@ class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class _Training(_Closed):
+def _keys(names: Iterable[str], *, left_open: bool) -> dict[str, Any]:
+    """The keys for some of the options of `compile`, as pydantic makes fields of them.
+
+    Args:
+        names: the options.
+        left_open: whether a key that is not given has no value; else it has the option's default.
+    """
+    defaults = {field.name: field for field in dataclasses.fields(Options)}
+    keys: dict[str, Any] = {}
+    for name in names:
+        said = about()[name]
+        given: Any = _BEFORE.get(name, _type_of(said.kind))
+        default = defaults[name].default
+        bare = left_open or default is dataclasses.MISSING or default is None
+        info = Field(default=None if bare else default, description=said.doc, examples=_examples(said))
+        keys[name] = (given | None if bare else given, info)
+    return keys
+
+
+def _examples(said: About) -> list[Any] | None:
+    return [yaml.safe_load(said.example)] if said.example else None
+
+
+def _type_of(kind: Kind) -> Any:
+    """What a value is in YAML."""
+    match kind:
+        case Choice(meanings=meanings):
+            return Literal[tuple(meanings)]
+        case Names(values=values):
+            return dict[str, Any] if values else dict[str, str]
+        case Texts():
+            return Strings
+        case Trained():
+            return str | list[str]
+        case Count():
+            return PositiveInt
+        case Share():
+            return Annotated[float, Field(ge=0, le=1)]
+        case Moment():
+            return Annotated[datetime.datetime, BeforeValidator(_moment)]
+        case _:
+            return str
+
+
+_BEFORE: dict[str, Any] = {"format": Annotated[str, BeforeValidator(_format)], "backend": str}
+_OF_DATASET = [name for name, said in about().items() if said.of_dataset]
+_OfDataset: type[_Closed] = create_model("_OfDataset", __base__=_Closed, **_keys(_OF_DATASET, left_open=True))
+
+
+class _Training(_OfDataset):  # type: ignore[misc,valid-type]  # made of the options
     """What both the whole run and one dataset can say about templates and training."""
 
     template: Template = None
-    template_kwargs: dict[str, Any] | None = None
-    system: str | None = None
-    train_on: str | list[str] | None = None
     train_on_inputs: bool | None = None
     roles_to_train: Strings | None = None
     train_on_eos: Annotated[str | None, BeforeValidator(_per_turn)] = None
-    columns: dict[str, str] | None = None
-    format: Annotated[str | None, BeforeValidator(_format)] = None
-    field_map: dict[str, str] | None = None
-    roles: dict[str, str] | None = None
     field_messages: str | None = None
     message_property_mappings: dict[str, str] | None = None
 
@@ -163,7 +211,12 @@ class OutputConfig(_Closed):
     format: Literal["arrow", "parquet"] = "arrow"
 
 
-class Config(_Training):
+_OfRun: type[_Training] = create_model(
+    "_OfRun", __base__=_Training, **_keys((name for name in about() if name not in _OF_DATASET), left_open=False)
+)
+
+
+class Config(_OfRun):  # type: ignore[misc,valid-type]  # made of the options
     """A whole run: a tokenizer, one or more datasets, the options of `compile`, and where the result goes.
 
     Attributes:
@@ -176,23 +229,8 @@ class Config(_Training):
     datasets: list[DatasetConfig] = Field(min_length=1)
     output: OutputConfig = OutputConfig()
     num_proc: PositiveInt | None = None
-    keep_columns: Strings = []
+    keep_columns: Strings = Field(default=[])
 
-    history: Literal["auto", "as_rendered", "last", "expand", "error"] = "auto"
-    max_length: PositiveInt | None = None
-    overlength: Literal["drop", "truncate_prompt", "truncate", "error"] = "drop"
-    boundary: Literal["auto", "joint", "split"] = "auto"
-    control_tokens: Literal["text", "error", "allow"] | None = None
-    append_eos: Literal["auto", "never"] = "auto"
-    stop: Strings | None = None
-    prompt_mismatch: Literal["as_served", "error", "as_rendered"] = "as_served"
-    reasoning: Literal["keep", "strip", "field"] = "keep"
-    empty_reasoning: Literal["error", "close"] = "error"
-    completion_format: str | None = None
-    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
-    now: Annotated[datetime.datetime | None, BeforeValidator(_moment)] = None
-    backend: str = "auto"
-    allow_dropped: Strings = []
     special_tokens: dict[str, str] | None = None
 
     left_to_trainer: tuple[str, ...] = ()
