@@ -8,6 +8,7 @@ Heavy imports are inside the commands, so that `--help` is quick.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -164,14 +165,36 @@ def show_template(name: Annotated[str, typer.Argument(help="The template's name.
 
 def main() -> None:
     """The console script."""
+    _open_streams()
     # Without a framework transformers advises to install one, which this package does not need.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         with ended_by_exception():
-            app()
-    except BrokenPipeError:  # whoever read the output has enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+            _run()
+    except OSError as error:  # of writing the output itself
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):  # whoever read it has enough of it
+            sys.exit(1)
+        _complain(_told(error)[1])
+        sys.exit(2)
+
+
+def _run() -> None:
+    try:
+        app()
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+
+
+def _open_streams() -> None:
+    """Open standard streams that whoever started this process has closed: files would get their numbers."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 @app.callback()
@@ -209,12 +232,38 @@ def _told(error: Exception) -> tuple[int, str]:
     if isinstance(error, InstructFmtError):
         return 1, f"error: {error}"
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return 2, f"error: {where}{error.strerror or error}"
+        return 2, f"error: {_of_system(error)}"
     if isinstance(error, MemoryError):
         return 3, "error [memory]: there is not enough memory; fix: a smaller batch_size, or fewer processes"
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     return 3, f"error [internal]: {what}; nobody foresaw this; fix: `instruct-fmt --debug …` shows where it comes from"
+
+
+_SYSTEM = {
+    errno.ENOSPC: (
+        "space on that disk",
+        "free some, or name another folder (`output`; HF_DATASETS_CACHE for the cache)",
+    ),
+    errno.EDQUOT: ("a quota that has room", "free some, or name another folder (`output`; HF_DATASETS_CACHE)"),
+    errno.EACCES: ("a place that this user may use", "change its permissions, or name another one"),
+    errno.EPERM: ("a place that this user may use", "change its permissions, or name another one"),
+    errno.EROFS: ("a place that can be written", "name another folder (`output`; HF_DATASETS_CACHE for the cache)"),
+    errno.ENOENT: ("a file or folder that is there", "correct the path, or change to a folder that is there"),
+    errno.ENOTDIR: ("a folder in its place", "correct the path"),
+    errno.EEXIST: ("a folder in its place", "correct the path"),
+    errno.EISDIR: ("a file in its place", "correct the path"),
+    errno.ENAMETOOLONG: ("a shorter name", "name another file or folder"),
+    errno.EMFILE: ("fewer open files", "raise the limit, `ulimit -n`"),
+}
+
+
+def _of_system(error: OSError) -> str:
+    """An error of the operating system, with what to do."""
+    place = " and ".join(str(name) for name in (error.filename, error.filename2) if name)
+    said = error.strerror or str(error)
+    found = f"{place}: found {said[:1].lower()}{said[1:]}" if place else f"found {said[:1].lower()}{said[1:]}"
+    expected, fix = _SYSTEM.get(error.errno or 0, ("the system to do it", "check the path and the disk"))
+    return f"{found}; expected {expected}; fix: {fix}"
 
 
 def _load(name: str, settings: Sequence[str] | None) -> tuple[Config, Path]:
@@ -264,8 +313,9 @@ def _print(what: Any) -> None:
 
 
 def _complain(message: str) -> None:
-    # Half a surrogate pair may come from the command line itself, and no terminal takes it.
-    typer.echo(message.encode("utf-8", "backslashreplace").decode(), err=True)
+    # Half a surrogate pair may come from the command line itself, and no terminal takes it; others, it obeys.
+    text = message.encode("utf-8", "backslashreplace").decode()
+    typer.echo("".join(char if char in "\n\t" or char.isprintable() else repr(char)[1:-1] for char in text), err=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from instruct_fmt.errors import InstructFmtError, UsageError
 from instruct_fmt.run.config.load import load
 from instruct_fmt.run.open import open_sources, options_of
 from instruct_fmt.run.prepare import prepare_sources
-from instruct_fmt.train.trainers import collator, processing_class, sft_kwargs
+from instruct_fmt.train import collator, processing_class, sft_kwargs
 
 RANDOM = "random"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import pytest
+import yaml
 
 import instruct_fmt as ifmt
 from instruct_fmt.adapt.columns.arrow import table_rows
@@ -210,3 +211,21 @@ def test_a_cached_conversion_is_found_without_a_reader(tmp_path: Path, monkeypat
     open_dataset(str(tmp_path / "a.jsonl"))
     monkeypatch.setattr(sources_io, "JsonRows", None)
     assert len(open_dataset(str(tmp_path / "a.jsonl"))) == 1
+
+
+def test_two_slices_of_a_file_list_its_bad_rows_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "a", "output": "b"}\n{\n{"instruction": "c", "output": "d"}\n')
+    source = {"path": str(path), "on_bad_row": "reject"}
+    text = yaml.safe_dump(
+        {
+            "tokenizer": "embedded",
+            "template": "alpaca",
+            "max_rejected": 1,
+            "datasets": [{**source, "split": "train[:1]"}, {**source, "split": "train[1:]"}],
+        }
+    )
+    (tmp_path / "run.yaml").write_text(text)
+    config = load(str(tmp_path / "run.yaml"))
+    prepared = prepare_sources(open_sources(config, tmp_path), Options(tmp_path / "out", progress=False))
+    assert (prepared.report.rows, len(prepared.rejected), len(prepared.dataset)) == (3, 1, 2)

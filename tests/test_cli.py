@@ -186,7 +186,9 @@ def test_usage(tmp_path: Path) -> None:
         done = run(*arguments)
         assert (done.exit_code, done.stdout) == (2, "")
         assert done.stderr
-    assert run("prepare", "nowhere.yaml").stderr == "error: nowhere.yaml: No such file or directory\n"
+    nowhere = run("prepare", "nowhere.yaml").stderr
+    assert nowhere.startswith("error: nowhere.yaml: found no such file or directory; expected ")
+    assert "; fix: " in nowhere
     blocked = run("prepare", config(tmp_path, [ROW]), "-o", tmp_path / "data.jsonl" / "out")
     assert blocked.exit_code == 2
     assert "data.jsonl" in blocked.stderr
@@ -239,3 +241,30 @@ def test_templates() -> None:
 def test_help_is_quick() -> None:
     code = "import sys, instruct_fmt.cli; print({'datasets', 'transformers', 'pandas', 'yaml'} & {*sys.modules})"
     assert process("-c", code).stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize("command", [["--help"], ["templates", "list"], ["prepare"]])
+def test_output_that_cannot_be_written(command: list[str]) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-m", "instruct_fmt.cli", *command], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: found no space left on device; expected ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX closes the streams")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(tmp_path: Path, closed: str) -> None:
+    command = f"{sys.executable} -m instruct_fmt.cli prepare embedded -o {tmp_path / 'out'} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_names_with_control_characters_are_shown_as_such() -> None:
+    done = run("prepare", "a\x1b[31mb.yaml")
+    assert "a\\x1b[31mb.yaml: found no such file" in done.stderr
+    assert "\x1b" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,35 @@ def test_changed_file_is_read_again(tmp_path: Path) -> None:
     for value in ("x", "y", "x"):
         path.write_text(json.dumps({"a": value}))
         assert rows_of(open_dataset(str(path))) == [{"a": value}]
+
+
+@pytest.mark.parametrize("damage", [b"", b"zeros", b"\0" * 5000, None])
+def test_a_damaged_conversion_is_made_again(tmp_path: Path, damage: bytes | None) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "{number}"}}\n' for number in range(5000)))
+    found = open_dataset(str(path))
+    wanted, place = found[:], Path(found.cache_files[0]["filename"])
+    del found
+    whole = place.read_bytes()
+    place.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    assert open_dataset(str(path))[:] == wanted
+
+
+def test_a_conversion_of_the_same_bytes_is_taken_whenever_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "x"}\n')
+    place = Path(open_dataset(str(path)).cache_files[0]["filename"])
+    os.utime(place, (1, 1))
+    number = place.stat().st_ino
+    assert open_dataset(str(path))[:] == {"text": ["x"]}
+    assert place.stat().st_ino == number
+
+
+def test_a_blank_line_in_a_file_of_one_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\ntext\na\n\n\nb\n\n")
+    with pytest.raises(DataError, match=r"line 6: found 2 blank lines before it; expected .*; fix: write `\"\"`"):
+        open_dataset(str(path))
+    assert open_dataset(str(path), on_bad_row="reject")[:] == {"text": ["a", "b"]}
+    path.write_text('text\na\n""\nb\n')
+    assert open_dataset(str(path))[:] == {"text": ["a", "", "b"]}

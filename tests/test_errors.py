@@ -21,6 +21,8 @@ import pytest
 import instruct_fmt as ifmt
 from instruct_fmt.embedded import tokenizer_path
 from instruct_fmt.run.read.dataset import open_dataset
+from instruct_fmt.template.source.load import show
+from instruct_fmt.template.trace import budget
 from instruct_fmt.template.trace.traced_template import TracedTemplate
 
 Row = dict[str, Any]
@@ -271,3 +273,24 @@ def test_data_that_is_not_there(tmp_path: Path) -> None:
         with pytest.raises((ifmt.UsageError, ifmt.DataError)):
             open_dataset(str(path), subset="document")
     assert len(open_dataset(str(tmp_path / "saved"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"instruction": "a", "output": "b", "n": 10**5000}, "a number of thousands of digits"),
+        ({"instruction": "a", "output": "b", "n": {int: "x"}}, "a name that is a type"),
+    ],
+)
+def test_values_that_no_format_can_hold(row: dict[str, Any], found: str) -> None:
+    with pytest.raises(ifmt.errors.RowError, match=f"bad-field: found {found}; expected .*; fix: "):
+        ifmt.compile("alpaca", "embedded").encode(row)
+
+
+def test_a_plan_is_compared_within_the_budget_of_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long conversation may take more steps than every row has."""
+    monkeypatch.setattr(budget, "MAX_STEPS", 20_000)
+    slow = "{% for message in messages %}{% for i in range(1000) %}{% endfor %}{% endfor %}" + show("chatml").text
+    fmt = ifmt.compile(slow, "embedded")
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 10
+    assert fmt.encode_rows([{"messages": turns}]).counts["path:plan"] == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from fake_encoder import FakeEncoder
 from filelock import FileLock
 from test_prepare import contents, data, run
 
+from instruct_fmt.common.interrupts import interrupts_later
 from instruct_fmt.errors import DataError, InstructFmtError, UsageError
 from instruct_fmt.run import contents as contents_of_folder
 from instruct_fmt.run import store
@@ -297,6 +299,46 @@ def test_what_a_killed_process_left(tmp_path: Path, out: Path, host: str) -> Non
     assert names(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("name", ["mine", "vm-12-0badcafe"])
+def test_somebodys_folder_of_such_a_name_stays(tmp_path: Path, out: Path, name: str) -> None:
+    somebodys = tmp_path / f".out.tmp-{name}"
+    somebodys.mkdir()
+    for file in ("lock", "thesis.txt"):
+        (somebodys / file).touch()
+    os.utime(somebodys, (1, 1))
+    run(data("x"), output_dir=out)
+    assert names(somebodys) == ["lock", "thesis.txt"]
+
+
+def test_a_result_that_another_run_puts_there_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, places = store.load, iter(["y"])
+
+    def late(folder: Path, output_format: Any) -> datasets.Dataset:
+        for text in places:
+            run(data(text), output_dir=folder)
+        return opened(folder, output_format)
+
+    monkeypatch.setattr(store, "load", late)
+    with pytest.raises(DataError, match=r"found the result of another run in .*; expected .*; fix: name another"):
+        run(data("x"), output_dir=tmp_path / "out")
+
+
+def test_a_staging_folder_that_is_swept_before_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process takes a folder whose lock is free for a dead one's."""
+    acquire, first = FileLock.acquire, iter([True])
+
+    def swept(lock: FileLock, *arguments: Any, **options: Any) -> Any:
+        if next(first, False):
+            shutil.rmtree(Path(lock.lock_file).parent)
+        return acquire(lock, *arguments, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", swept)
+    assert run(data("x"), output_dir=tmp_path / "out").dataset[0]["input_ids"] == [120]
+    assert names(tmp_path) == ["out"]
+
+
 # Workers
 
 
@@ -379,3 +421,31 @@ def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path, monkeypa
 def test_errors_travel() -> None:
     error = UsageError("x")
     assert str(pickle.loads(pickle.dumps(error))) == "x"
+
+
+def test_a_signal_waits_until_a_library_is_left() -> None:
+    came: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append("signal"))
+    try:
+        with interrupts_later():
+            signal.raise_signal(signal.SIGTERM)
+            came.append("block")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == ["block", "signal"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups of this kind")
+def test_workers_are_apart_from_the_terminal(tmp_path: Path) -> None:
+    """Ctrl-C goes to all processes of a group; the workers are ended by the run, without a word of their own."""
+    command = [sys.executable, "-c", SIGNALLED, str(tmp_path / "out"), "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while not any(tmp_path.glob(".out.tmp-*/work/job.pickle")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=20)[1].decode()
+    assert told.count("Traceback") == 1, told  # the program's own

@@ -118,7 +118,7 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 MEASURE = """
 import resource, sys, time
 from instruct_fmt.errors import DataError
-from instruct_fmt.run.sources_io import open_dataset
+from instruct_fmt.run.read.dataset import open_dataset
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     start = time.process_time()
@@ -432,3 +432,31 @@ def test_broken_saved_datasets(tmp_path: Path, name: str, content: bytes) -> Non
     assert len(open_dataset(str(tmp_path / "saved"))) == 1000
     put(tmp_path / "saved", name, content)
     assert str(tmp_path / "saved") in refused(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("rows", [1, 2000])
+def test_a_parquet_file_behind_another(tmp_path: Path, rows: int) -> None:
+    """The footer counts from the beginning of its own file: the first one's rows would be read in its place."""
+    content = b""
+    for text in ("a", "b"):
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.table({"text": [f"{text}{number}" for number in range(rows)]}), buffer)
+        content += buffer.getvalue().to_pybytes()
+    path = put(tmp_path, "a.parquet", content)
+    with pytest.raises(DataError, match=r"found a second file behind the first, at byte .*; expected one; fix: name"):
+        open_dataset(str(path))
+
+
+def test_a_parquet_file_whose_text_looks_like_two(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["PAR1PAR1"]}), path, compression="none")
+    assert open_dataset(str(path))[:] == {"text": ["PAR1PAR1"]}
+
+
+def test_a_folder_named_from_here_with_two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    put(tmp_path, "data/a.jsonl", b'{"text": "x"}')
+    put(tmp_path, "data/b.csv", b"text\nx\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"found files of several kinds \(a.jsonl and b.csv\)"):
+        open_dataset("data")

@@ -223,7 +223,7 @@ import sys, datasets
 from pathlib import Path
 datasets.config.HF_DATASETS_CACHE = Path(sys.argv[1])
 from fake_encoder import FakeEncoder, FakeSettings
-from instruct_fmt.run.local import prepare
+from instruct_fmt.run.prepare import prepare
 rows = datasets.Dataset.from_list([{"text": f"row {i}"} for i in range(1500)])
 for template in "12":
     print(prepare(FakeEncoder(FakeSettings(template=template)), rows, progress=False).report.cache)

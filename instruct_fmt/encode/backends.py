@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from instruct_fmt.common.foreign_errors import ForeignError, foreign_errors
 from instruct_fmt.common.forks import undivided
+from instruct_fmt.common.interrupts import interrupts_later
 from instruct_fmt.errors import TokenizerError, shown
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
 
@@ -265,7 +266,7 @@ def choose(name: str, vocabulary: Vocabulary) -> Backend:
         if fast == reference.name:
             return reference
         try:
-            with foreign_errors():
+            with interrupts_later(), foreign_errors():  # an engine imports other libraries, and drops an interrupt
                 backend = FAST[fast](vocabulary.definition)
                 _prove(backend, reference, added)
         except ImportError as error:

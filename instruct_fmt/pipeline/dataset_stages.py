@@ -144,8 +144,13 @@ class DatasetStages:
         )
 
     def plain(self, example: Example) -> str:
-        """The example as plain Jinja renders it; only for those that have a plan."""
-        if isinstance(example, Conversation):
-            return self.stages.marker.template.plain(example)
-        assert isinstance(example, Record)
-        return self.record_template.plain(example)
+        """The example as plain Jinja renders it; only for those that have a plan.
+
+        Raises:
+            RowError: the template refuses it or exceeds its budget.
+        """
+        assert isinstance(example, Conversation | Record)
+        with allowance(row_budget(example)):
+            if isinstance(example, Conversation):
+                return self.stages.marker.template.plain(example)
+            return self.record_template.plain(example)

@@ -25,7 +25,7 @@ from instruct_fmt.run import contents, manifest, store
 from instruct_fmt.run.digest import data_hash
 from instruct_fmt.run.ledger import LEDGER_NAME, read_ledger, write_ledger
 from instruct_fmt.run.manifest import HIT, Manifest
-from instruct_fmt.run.read.bad_rows import bad_row_counts, bad_rows, mark
+from instruct_fmt.run.read.bad_rows import bad_row_counts, bad_rows, bad_rows_once, mark
 from instruct_fmt.run.read.unchanged import Unchanged
 from instruct_fmt.run.work import (
     COLUMNS,
@@ -155,7 +155,11 @@ def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
         found = "miss: made again as asked" if found == HIT else found
         new = _make(sources, options, new, target, read)
     name = ", ".join(source.name for source in sources)
-    return _open(target, new, options.output_format, Report(name, {}, cache=found, output=str(target), changes=changes))
+    about = Report(name, {}, cache=found, output=str(target), changes=changes)
+    try:
+        return _open(target, new, options.output_format, about)
+    finally:
+        _check_opened(target, new)
 
 
 def as_dataset(data: Any) -> datasets.Dataset:
@@ -275,12 +279,13 @@ def _spilled(source: Source, work: Path, number: int) -> Source:
 def _gather_ledger(job: Job, parts: list[Part], result: Path) -> list[tuple[str, Rejection]]:
     """Join the ledgers of all parts in row order; returns each rejection with its dataset's name."""
     found: list[tuple[str, Rejection]] = []
+    bad = bad_rows_once(source.dataset for source in job.sources)
     for part in parts:
         rejections = read_ledger(ledger_file(job.folder, part))
         source = job.sources[part.source]
         name = source.name
         if not part.start:
-            rejections = [*(bad.rejection() for bad in bad_rows(source.dataset)), *rejections]
+            rejections = [*(row.rejection() for row in bad[part.source]), *rejections]
         write_ledger(result / LEDGER_NAME, rejections, name if len(job.sources) > 1 else None)
         found.extend((name, rejection) for rejection in rejections)
     (result / LEDGER_NAME).touch()
@@ -339,6 +344,20 @@ def _reasons(ledger: list[tuple[str, Rejection]], start: str = "", *, several: b
         name, first = rows[0]
         lines.append(f"  {reason}: {len(rows):,} rows, such as {f'{name}, ' if several else ''}{first.to_error()}")
     return start + "\n".join(lines) if lines else ""
+
+
+def _check_opened(target: Path, new: Manifest) -> None:
+    """Refuse what another run has put there in the meantime.
+
+    Raises:
+        DataError: the folder holds another result than the one that was made or found.
+    """
+    now = manifest.read(target)
+    if now is None or now.key != new.key:
+        raise DataError(
+            f"output: found the result of another run in {target}, put there while this one ended; expected one run "
+            "for a folder at a time; fix: name another folder for one of them"
+        )
 
 
 def _open(target: Path, found: Manifest, output_format: OutputFormat, about: Report) -> Prepared:

@@ -32,7 +32,9 @@ from instruct_fmt.run.manifest import FILE_NAME, HIT, Manifest
 from instruct_fmt.run.work import OutputFormat
 
 _HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
-_LOCK, _EARLIER = "lock", "earlier"
+_LOCK, _EARLIER, _RESULT, _WORK = "lock", "earlier", "result", "work"
+_PARTS = frozenset({_LOCK, _EARLIER, _RESULT, _WORK})
+_STAGING = re.compile(r"\.tmp-[A-Za-z0-9]{1,24}-[0-9]+-[0-9a-f]{8}\Z")
 # A staging folder without a lock is just being made, unless its maker died that very moment.
 _ABANDONED_SECONDS = 3600
 
@@ -81,18 +83,30 @@ def staged(target: Path, new: Manifest, *, reuse: bool, thorough: bool = False) 
     check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target)
-    base = target.parent / f".{target.name}.tmp-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    staging = Staging(target, base / "result", base / "work")
-    with ended_by_exception():
+    with ended_by_exception(), _base(target) as base:
+        staging = Staging(target, base / _RESULT, base / _WORK)
+        staging.result.mkdir()
+        staging.work.mkdir()
+        yield staging
+        if not reuse or verdict(target, new, thorough=thorough) != HIT:
+            _put_in_place(staging)
+
+
+@contextmanager
+def _base(target: Path) -> Iterator[Path]:
+    """A folder beside the target, with a lock that tells whoever looks, on any machine, that it is in use."""
+    while True:
+        base = target.parent / f".{target.name}.tmp-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        lock = FileLock(base / _LOCK)
         try:
             base.mkdir()
-            with FileLock(base / _LOCK):  # tells whoever looks, on any machine, that this is in use
-                staging.result.mkdir()
-                staging.work.mkdir()
-                yield staging
-                if not reuse or verdict(target, new, thorough=thorough) != HIT:
-                    _put_in_place(staging)
+            with suppress(FileNotFoundError):  # whoever swept between the two lines took it for a dead process's
+                lock.acquire()
+            if lock.is_locked and (base / _LOCK).is_file():
+                yield base
+                return
         finally:
+            lock.release()
             shutil.rmtree(base, ignore_errors=True)
 
 
@@ -126,6 +140,8 @@ def check_target(target: Path) -> None:
 def sweep(target: Path) -> None:
     """Clear what a killed process left beside the target, on whatever machine; put back what it had set aside."""
     for left in sorted(target.parent.glob(f".{glob.escape(target.name)}.tmp-*")):
+        if not _is_staging(left):
+            continue
         lock = left / _LOCK
         if not lock.is_file():
             with suppress(OSError):
@@ -136,6 +152,15 @@ def sweep(target: Path) -> None:
             if (left / _EARLIER).is_dir() and not target.exists():
                 (left / _EARLIER).rename(target)
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_staging(folder: Path) -> bool:
+    """Whether a folder is one of ours, by its name and by what is in it; anything else is somebody's."""
+    if not _STAGING.search(folder.name) or folder.is_symlink() or not folder.is_dir():
+        return False
+    with suppress(OSError):
+        return _PARTS.issuperset(path.name for path in folder.iterdir())
+    return False
 
 
 def write_dataset_files(folder: Path, names: list[str], features: datasets.Features, key: str) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -33,6 +32,10 @@ _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
+# A terminal's interrupt is for this process alone, which ends its workers.
+_APART: dict[str, Any] = (
+    {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)} if os.name == "nt" else {"process_group": 0}
+)
 # Modules are found where this process finds them, but for those in the current folder.
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from instruct_fmt.run import worker; worker.main()"
 Progress = Callable[[int], object]
@@ -132,6 +135,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **_ONE_THREAD},
+            **_APART,
         )
 
     def encode(self, part: Part, progress: Progress) -> Done:
@@ -221,8 +225,6 @@ def main() -> None:
     """Run as a worker, with standard output kept free of whatever libraries print."""
     import pyarrow as pa
 
-    # An interrupt reaches the main process too, which ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     outlet = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     pa.set_cpu_count(1)

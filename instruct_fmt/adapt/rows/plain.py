@@ -16,6 +16,10 @@ from instruct_fmt.errors import RowError
 
 MAX_CHARACTERS, MAX_VALUES = 5_000_000, 1_000_000
 _LEAVES = (int, float, bool, type(None))
+_NAMES = (str, *_LEAVES)
+_ONLY_TEXT = frozenset({str})
+_LARGEST = 10**4000
+"""Python itself writes out no number of more than 4,300 digits."""
 
 
 def plain_row(row: Any) -> Mapping[str, Any]:
@@ -52,6 +56,10 @@ def _is_plain(row: Mapping[str, Any]) -> bool:
         elif kind is dict:
             values += len(value)
             waiting.extend(value.values())
+            if not _ONLY_TEXT.issuperset(map(type, value)):
+                return False
+        elif kind is int:
+            _check_number(value)
         elif kind is list:
             waiting.extend(value)
         elif kind not in _LEAVES and isinstance(value, str | Mapping | list | tuple):
@@ -78,12 +86,22 @@ class _Copy:
             return str.__str__(value) if type(value) is str else "".join(str.__iter__(value))
         if isinstance(value, Mapping):
             names = list(islice(iter(value), MAX_VALUES))
+            if strange := next((name for name in names if not isinstance(name, _NAMES)), None):
+                found = f"a name that is a {type(strange).__name__}"
+                raise RowError("bad-field", "$", found, "names that are text", "rename it")
             return {self.of(name): self.of(value[name]) for name in names}
         if isinstance(value, list):
             return [self.of(item) for item in list.__iter__(value)]
         if isinstance(value, tuple):
             return tuple(self.of(item) for item in tuple.__iter__(value))
+        if type(value) is int:
+            _check_number(value)
         return value
+
+
+def _check_number(value: int) -> None:
+    if not -_LARGEST < value < _LARGEST:
+        raise RowError("bad-field", "$", "a number of thousands of digits", "numbers", "write it as text")
 
 
 def _too_large(text: bool) -> RowError:

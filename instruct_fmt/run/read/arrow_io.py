@@ -7,6 +7,7 @@ In: a path. Out: batches of one schema whose values are checked, so that no late
 from __future__ import annotations
 
 import contextlib
+import mmap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ _FREE_CELLS, _MOST_CELLS = 1 << 22, 20
 _PACKED_TIMES = 20
 _ROWS, _WRITTEN_ROWS = 100, 1000
 _BATCH_BYTES = 1 << 26
+# What ends a Parquet file begins one; a footer is hardly larger.
+_TWO_FILES, _FOOTER = b"PAR1PAR1", 1 << 24
 # The end of a stream: without it the file was cut, or its writer never closed it.
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 # What `datasets` raises for metadata or types that it cannot read.
@@ -63,6 +66,7 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
 def _parquet_rows(path: Path) -> Iterator[pa.RecordBatch]:
     size = path.stat().st_size
     with _parquet(path) as file:
+        _check_one_file(path)
         largest = _check_parquet_size(path, file.metadata, size)
         # Each row may hold the largest value of a column: a column that packs well may be one, repeated.
         rows = _ROWS if largest <= _PACKED_TIMES * size else max(1, min(_ROWS, _BATCH_BYTES // largest))
@@ -79,6 +83,30 @@ def joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             waiting = []
     if waiting:
         yield pa.concat_batches(waiting)
+
+
+def _check_one_file(path: Path) -> None:
+    """Refuse a file that begins with another one: the footer counts from the beginning of its own, so that rows of the
+    first one would be read twice, and those of the second never."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        at = content.find(_TWO_FILES)
+        while at >= 0:
+            second = at + len(_TWO_FILES) // 2
+            if _is_parquet(content[max(0, second - _FOOTER) : second]):
+                raise DataError(
+                    f"{path}: found a second file behind the first, at byte {second:,}; expected one; fix: name each "
+                    "file under `datasets`, or put them together with pyarrow.concat_tables"
+                )
+            at = content.find(_TWO_FILES, second)
+
+
+def _is_parquet(end: bytes) -> bool:
+    """Whether a file that ends so has a footer that can be read."""
+    try:
+        pq.read_metadata(pa.BufferReader(end))
+    except (pa.ArrowException, OSError):
+        return False
+    return True
 
 
 def _check_parquet_size(path: Path, metadata: Any, size: int) -> int:

@@ -105,18 +105,34 @@ def bad_rows(dataset: Dataset) -> list[BadRow]:
 
     They are found by the converted file that the dataset maps, so that slices, copies and other processes find them.
     """
-    places = dict.fromkeys(list_beside(Path(found["filename"])) for found in dataset.cache_files)
-    found: list[BadRow] = []
-    for place in places:
-        if place.is_file():
-            with place.open(encoding="utf-8") as file:
-                found.extend(BadRow(**json.loads(line)) for line in file)
+    return [bad for place in _lists(dataset) for bad in _listed(place)]
+
+
+def bad_rows_once(datasets: Iterable[Dataset]) -> list[list[BadRow]]:
+    """`bad_rows` of each dataset; those of a file that several are parts of, with the first one alone."""
+    seen: set[Path] = set()
+    found = []
+    for dataset in datasets:
+        places = [place for place in _lists(dataset) if place not in seen]
+        seen.update(places)
+        found.append([bad for place in places for bad in _listed(place)])
     return found
+
+
+def _lists(dataset: Dataset) -> list[Path]:
+    return list(dict.fromkeys(list_beside(Path(found["filename"])) for found in dataset.cache_files))
+
+
+def _listed(place: Path) -> list[BadRow]:
+    if not place.is_file():
+        return []
+    with place.open(encoding="utf-8") as file:
+        return [BadRow(**json.loads(line)) for line in file]
 
 
 def bad_row_counts(datasets: Iterable[Dataset]) -> dict[str, int]:
     """What bad rows add to the counts of a run: rows that came in, and were rejected."""
-    number = sum(len(bad_rows(dataset)) for dataset in datasets)
+    number = sum(map(len, bad_rows_once(datasets)))
     return {"rows": number, f"rejected:{REASON}": number} if number else {}
 
 

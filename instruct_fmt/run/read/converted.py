@@ -21,6 +21,8 @@ import pyarrow as pa
 from instruct_fmt.errors import DataError
 from instruct_fmt.run.read.bad_rows import BadRows, list_beside, no_rows
 from instruct_fmt.run.read.packed import kinds_of
+from instruct_fmt.run.read.sealed import is_sealed, seal, seal_beside
+from instruct_fmt.run.read.unchanged import identity
 
 # Part of the key of a converted file; raise it when the conversion changes.
 _CONVERSION = "5"
@@ -44,7 +46,8 @@ def converted(
     places = "\n".join(map(str, paths)) if bad.on_bad_row == "reject" else ""
     target = cache / f"{_content_hash(paths, f'{how} {bad.on_bad_row} {places!r}')}.arrow"
     check()
-    if not target.is_file() or (bad.on_bad_row == "reject" and not list_beside(target).is_file()):
+    beside = [list_beside(target)] if bad.on_bad_row == "reject" else []
+    if not is_sealed(target, beside):
         with _staged(target) as staging:
             _write(staging, paths, read, bad)
             check()
@@ -68,40 +71,35 @@ def _written(writer: pa.ipc.RecordBatchStreamWriter, batch: pa.RecordBatch) -> i
 
 @contextmanager
 def _staged(target: Path) -> Iterator[Path]:
-    """A file that takes the target's place at the end, behind its list of bad rows."""
+    """A file that takes the target's place at the end, behind its list of bad rows and its seal."""
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    beside = list_beside(staging), seal_beside(staging)
     try:
         yield staging
-        if list_beside(staging).is_file():
-            list_beside(staging).replace(list_beside(target))
+        seal(staging, [found for found in beside[:1] if found.is_file()])
+        for found, place in zip(beside, (list_beside(target), seal_beside(target)), strict=True):
+            if found.is_file():
+                found.replace(place)
         staging.replace(target)
     finally:
-        staging.unlink(missing_ok=True)
-        list_beside(staging).unlink(missing_ok=True)
+        for found in (staging, *beside):
+            found.unlink(missing_ok=True)
 
 
 def unchanged(paths: Sequence[Path]) -> Callable[[], None]:
     """What refuses files that changed since this call, by a `DataError`."""
-    before = [_identity(path) for path in paths]
+    before = [identity(path) for path in paths]
 
     def check() -> None:
         for path, found in zip(paths, before, strict=True):
-            if _identity(path) != found:
+            if identity(path) != found:
                 raise DataError(
                     f"{path}: found a file that changed while it was read; expected it to stay as it is; fix: wait "
                     "until it is written, and start again"
                 )
 
     return check
-
-
-def _identity(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _content_hash(paths: Sequence[Path], how: str) -> str:

@@ -1,7 +1,7 @@
 """Reading CSV and TSV without guessing: every column is text, every row has the fields of the header.
 
 In: a file whose first row names its columns. Out: Arrow batches of one schema. A quoted value may hold line breaks
-and be long; a blank line is no row.
+and be long; a blank line is no row, and in a file of one column, between rows, a bad one.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _batch(rows: list[list[str]], schema: pa.Schema) -> pa.RecordBatch:
 
 def _checked(path: Path, delimiter: str, names: Sequence[str], bad: BadRows) -> Iterator[list[str]]:
     """The rows behind the header that have its width."""
-    for line, fields in islice(_rows(path, delimiter, bad), 1, None):
+    for line, fields in islice(_rows(path, delimiter, bad, blank_is_bad=len(names) == 1), 1, None):
         if len(fields) == len(names):
             bad.rows += 1
             yield fields
@@ -128,12 +128,15 @@ class _Lines:
             return raw.decode(encoding, "surrogateescape")
 
 
-def _rows(path: Path, delimiter: str, bad: BadRows) -> Iterator[Numbered]:
-    """All rows, blank ones left out; where quotes do not match, reading goes on with the next line."""
+def _rows(path: Path, delimiter: str, bad: BadRows, *, blank_is_bad: bool = False) -> Iterator[Numbered]:
+    """All rows, blank ones left out; where quotes do not match, reading goes on with the next line.
+
+    With `blank_is_bad`, a blank line between rows is a bad row: it may be a value that is empty.
+    """
     with _long_values(), opened(path) as file:
         lines = _Lines(path, file)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        blank = 0
+        blank, rows = 0, 0
         while True:
             line = reader.line_num + 1
             try:
@@ -146,7 +149,10 @@ def _rows(path: Path, delimiter: str, bad: BadRows) -> Iterator[Numbered]:
             if lines.escaped and (found := _escaped(fields)):
                 bad.add(path, line, found, "text", "save the file as UTF-8")
             elif fields:
-                blank = 0
+                if blank_is_bad and rows and blank:
+                    found = f"{blank:,} blank lines before it" if blank > 1 else "a blank line before it"
+                    bad.add(path, line, found, "a value in each line", 'write `""` for an empty value')
+                blank, rows = 0, rows + 1
                 yield line, fields
             elif (blank := blank + 1) > _MOST_BLANK:
                 raise BadRow(str(path), line, f"{blank:,} blank lines", "rows", "remove them").error()

@@ -103,7 +103,7 @@ def split_files(folder: Path, split: str, kinds: Collection[str]) -> list[Path]:
         )
     by_kind = {kinds_of(path)[0]: path for path in reversed(splits[split])}
     if len(by_kind) > 1:
-        files = " and ".join(str(path.relative_to(folder)) for path in sorted(by_kind.values()))
+        files = " and ".join(os.path.relpath(path, folder) for path in sorted(by_kind.values()))
         raise UsageError(
             f"{folder}: found files of several kinds ({files}); expected one kind in a folder; "
             "fix: name each file under `datasets`"
@@ -122,6 +122,6 @@ def _check_once(folder: Path, splits: Mapping[str, list[Path]], files: list[Path
         if len(names) != 1:
             where = f"in the splits {' and '.join(names)}" if names else f"in no split ({', '.join(splits)})"
             raise UsageError(
-                f"{folder}: found {path.relative_to(folder)} {where}, by its name; expected each file in one; "
+                f"{folder}: found {os.path.relpath(path, folder)} {where}, by its name; expected each file in one; "
                 "fix: rename it, or name each file that you want under `datasets`"
             )

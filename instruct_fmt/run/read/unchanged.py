@@ -25,7 +25,8 @@ class Unchanged:
     @classmethod
     def of(cls, paths: Iterable[Path]) -> Unchanged:
         """Files as they are now; those that are not there are no matter."""
-        return cls({path: identity(path) for path in paths if path.exists()})
+        found = ((path, identity(path)) for path in paths)
+        return cls({path: known for path, known in found if known is not None})
 
     def check(self) -> None:
         """Refuse a file that is no longer what it was.
@@ -34,14 +35,17 @@ class Unchanged:
             DataError: one was written, replaced or removed.
         """
         for path, before in self.files.items():
-            if not path.exists() or identity(path) != before:
+            if identity(path) != before:
                 raise DataError(
                     f"{path}: found a file that was changed while it was read; expected the same file until the end; "
                     "fix: prepare again when nothing writes to it, or from a copy"
                 )
 
 
-def identity(path: Path) -> Identity:
-    """What tells that a file was written."""
-    found = path.stat()
+def identity(path: Path) -> Identity | None:
+    """What tells that a file was written; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -104,14 +104,21 @@ class ChatRenderer:
         return trace
 
     def plain(self, conversation: Conversation) -> str:
-        """The conversation as plain Jinja renders it."""
+        """The conversation as plain Jinja renders it.
+
+        Raises:
+            RowError: the template refuses the row or exceeds its budget.
+        """
         return self._plain(*self._values(conversation))
 
     def _plain(
         self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], *, prompt: bool = False
     ) -> str:
         values = {**variables, "messages": list(messages), "add_generation_prompt": prompt}
-        return self.template.plain(values, self.now)
+        try:
+            return self.template.plain(values, self.now)
+        except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
+            raise row_error(error, "$.messages") from error
 
     def _values(self, conversation: Conversation) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
         """Messages and variables as a template sees them."""

@@ -125,11 +125,10 @@ def is_blank(content: object) -> bool:
 def dropped_fields(trace: TraceIndex, turn: Turn, index: int, message: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Fields of message `index` that its turn does not hold: their path inside the message and the missing text."""
     # A field that begins inside the prompt, as a think prefill may, counts whole: the prompt holds what the turn lacks.
-    inside = [
-        (run, 0, min(end, turn.end) - begin)
-        for begin, end, run in trace.within(turn.start, turn.end)
-        if run.field is not None and run.field.place == index
-    ]
+    inside = _Printed()
+    for begin, end, run in trace.within(turn.start, turn.end):
+        if run.field is not None and run.field.place == index:
+            inside.add(run, min(end, turn.end) - begin)
     # The prompt's own text counts too: it may begin a think block whose tags the template takes out of the content.
     before = trace.behind_fields(turn.start, range(0))
     literals = "".join(
@@ -139,23 +138,53 @@ def dropped_fields(trace: TraceIndex, turn: Turn, index: int, message: Mapping[s
     missing = []
     for path, text in _spoken_fields(message):
         paths = [(name,) for name in REASONING] if path[0] in REASONING else [path]
-        gaps = min((_gaps(text, inside, each) for each in paths), key=len)
+        gaps = min((inside.gaps(text, each) for each in paths), key=len)
         if any(gap not in literals for gap in gaps) and not _named_by_id(message, path, text, inside):
             missing.append((_shown_path(path), " … ".join(gaps)))
     content = message.get("content")
-    if isinstance(content, str) and content and not content.strip() and not inside:
+    if isinstance(content, str) and content and not content.strip() and not inside.anything:
         missing.append((".content", content))
     return missing
 
 
-def _named_by_id(
-    message: Mapping[str, Any], path: tuple[str | int, ...], name: str, inside: list[tuple[Run, int, int]]
-) -> bool:
+class _Printed:
+    """What of a message's fields stands in a text."""
+
+    def __init__(self) -> None:
+        self.anything = False
+        self._ranges: dict[tuple[str | int, ...], list[tuple[int, int]]] = {}
+        # Fields of which something is there, nobody knows what; and whatever holds such a field.
+        self._coarse: set[tuple[str | int, ...]] = set()
+        self._around: set[tuple[str | int, ...]] = set()
+
+    def add(self, run: Run, size: int) -> None:
+        """The first characters of a run of one of the fields."""
+        assert run.field is not None
+        path = run.field.path
+        self.anything = True
+        if run.offset >= 0:
+            self._ranges.setdefault(path, []).append((run.offset, run.offset + size))
+        elif path not in self._coarse:
+            self._coarse.add(path)
+            self._around.update(path[:length] for length in range(len(path)))
+
+    def gaps(self, text: str, path: tuple[str | int, ...]) -> list[str]:
+        """The stretches of a field's text that are not there, blanks aside."""
+        if path in self._around or any(path[:length] in self._coarse for length in range(len(path) + 1)):
+            return []
+        covered = bytearray(len(text))
+        for start, end in self._ranges.get(path, ()):
+            covered[start:end] = b"\1" * (end - start)
+        missing = [text[gap.start() : gap.end()].strip() for gap in re.finditer(rb"\x00+", covered)]
+        return [part for part in missing if part]
+
+
+def _named_by_id(message: Mapping[str, Any], path: tuple[str | int, ...], name: str, inside: _Printed) -> bool:
     """Whether a call's name stands in its id, which is printed: ``functions.look:0``."""
     if path[0] != "tool_calls" or path[-1] != "name" or not isinstance(path[1], int):
         return False
     id = message["tool_calls"][path[1]].get("id")
-    return isinstance(id, str) and name in id and not _gaps(id, inside, (*path[:2], "id"))
+    return isinstance(id, str) and name in id and not inside.gaps(id, (*path[:2], "id"))
 
 
 def _spoken_fields(message: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
@@ -187,21 +216,6 @@ def _leaves(value: Any) -> list[tuple[tuple[str | int, ...], str]]:
     elif isinstance(value, list | tuple):
         items = list(enumerate(value))
     return [((key, *path), text) for key, item in items for path, text in _leaves(item)]
-
-
-def _gaps(text: str, inside: list[tuple[Run, int, int]], path: tuple[str | int, ...]) -> list[str]:
-    """The stretches of `text` that no run of its field covers, blanks aside."""
-    covered = bytearray(len(text))
-    for run, left, right in inside:
-        assert run.field is not None
-        if run.offset < 0:
-            shared = min(len(run.field.path), len(path))
-            if run.field.path[:shared] == path[:shared]:
-                return []
-        elif run.field.path == path:
-            covered[run.offset + left : run.offset + right] = b"\1" * (right - left)
-    pieces = [text[gap.start() : gap.end()].strip() for gap in re.finditer(rb"\x00+", covered)]
-    return [piece for piece in pieces if piece]
 
 
 def _shown_path(path: tuple[str | int, ...]) -> str:

@@ -44,8 +44,15 @@ class RecordRenderer:
         return self.template.trace_record(values, self.variables, self.now)
 
     def plain(self, values: Mapping[str, Any]) -> str:
-        """The values as plain Jinja renders them."""
-        return self.template.plain({**self.variables, **values}, self.now)
+        """The values as plain Jinja renders them.
+
+        Raises:
+            RowError: the template refuses the row or exceeds its budget.
+        """
+        try:
+            return self.template.plain({**self.variables, **values}, self.now)
+        except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
+            raise row_error(error, "$") from error
 
     def proven(self, values: Mapping[str, Any]) -> Trace:
         """`trace`, compared with the plain rendering.

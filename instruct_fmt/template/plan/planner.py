@@ -236,10 +236,8 @@ class Planner:
 
     def _expected(self, plan: Plan, example: Example) -> str | None:
         """The text of a row without a plan: as plain Jinja prints it, or put together from its turn's parts."""
-        if not plan.marked.counts.get("assembled"):
-            return self._plain(example)
         try:
-            return self._mark(example)[0].text
+            return self._mark(example)[0].text if plan.marked.counts.get("assembled") else self._plain(example)
         except RowError:
             return None
 
