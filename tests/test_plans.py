@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -15,8 +16,10 @@ import instruct_fmt as ifmt
 from instruct_fmt import Formatter
 from instruct_fmt.template.plan.planner import Planner
 from instruct_fmt.template.plan.planning import PLANS_OFF, Planning
+from instruct_fmt.template.plan.recorder import recording
+from instruct_fmt.template.plan.symbolic_templates import SymbolicMarker
 from instruct_fmt.template.source.load import names, show
-from instruct_fmt.types import EncodedBatch, Example
+from instruct_fmt.types import Conversation, EncodedBatch, Example
 
 PIECES = st.sampled_from(
     [
@@ -238,6 +241,21 @@ def test_turns_of_long_conversations_are_proven_by_kind(late: bool) -> None:
     batch = check_same(fmt, [_long(set()), _long({2}), _long({3, 4, 9}), _long({0, 1, 6})] * 4)
     assert batch.counts["turns_skipped:history"] == (68 if late else 24)
     assert batch.counts["path:plan"] == (0 if late else 16)
+
+
+@pytest.mark.parametrize("left_out", [0, -1])
+def test_what_is_trained_of_a_long_conversation_is_compared(left_out: int) -> None:
+    row = _long(set())
+    stages = ifmt.compile(LONG, "embedded").pipeline.stages.of(list(row))
+    example = stages.read(row)
+    assert isinstance(example, Conversation)
+    with recording() as recorder:
+        plan = SymbolicMarker(stages.stages.marker, stages.tokens).plan(example, recorder)
+    assert plan is not None
+    assert stages.planner.agrees(plan, example)
+    trained = list(plan.trained)
+    del trained[left_out]
+    assert not stages.planner.agrees(replace(plan, trained=tuple(trained)), example)
 
 
 def test_a_turn_that_is_stripped_while_it_is_the_last() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from instruct_fmt.common.names import hint
+from instruct_fmt.common.names import ANSWERS, hint
 from instruct_fmt.errors import UsageError
 
 # Names of columns, by field: the field's own name, then the names under which datasets keep it.
@@ -17,7 +17,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "conversations", "conversation"),
     "instruction": ("instruction", "question"),
     "input": ("input", "context"),
-    "output": ("output", "response", "completion", "answer"),
+    "output": ANSWERS,
     "history": ("history",),
     "prompt": ("prompt",),
     "completion": ("completion",),
@@ -30,7 +30,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "audios": ("audios", "audio"),
     "videos": ("videos", "video"),
 }
-ANSWERS = COLUMNS["output"]
 # Fields of a message.
 MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "train", "weight")
 # Roles of the dataset: LLaMA-Factory's tags.

@@ -12,6 +12,8 @@ _ALIKE = 0.75
 _SHORTEST_STEM = 4
 
 
+ANSWERS = ("output", "response", "completion", "answer")
+"""Names of the column that is trained, the usual one first."""
 RESERVED = frozenset(
     [
         *("messages", "conversation", "tools", "documents", "chat_template", "tokenize"),

@@ -12,6 +12,7 @@ from instruct_fmt.doctor.findings import Finding, Level
 from instruct_fmt.encode.row_encoder import EncodedRow
 from instruct_fmt.errors import shown
 from instruct_fmt.formatter import Formatter
+from instruct_fmt.template.label.markers import SHOWN
 from instruct_fmt.types import Example, Marked
 
 __all__ = ["NAME_THE_STOP", "check_ends", "check_markers", "check_start"]
@@ -21,7 +22,6 @@ NAME_THE_STOP = (
     "these turns out"
 )
 
-_MARKER = re.compile(r"</?[|｜]?[A-Za-z_][^<>\n]{0,60}>|\[/?[A-Z_]{2,30}\]|\[\|\w{1,60}\|\]")
 # Shapes that only control tokens have; [INST] or <s> may be meant as text.
 _CONTROL = re.compile(r"<[|｜].*>|<.*[|｜]>|\[\|.*\|\]|<[a-z]+(_[a-z]+)+>")
 
@@ -192,7 +192,7 @@ def check_markers(fmt: Formatter, probes: Mapping[str, Marked], tail: str) -> It
             for span in marked.spans
             if span.kind == "literal" and (span.owner is not None or fmt.source.kind == "record")
         ]
-    markers = dict.fromkeys(marker for text in literals for marker in _MARKER.findall(text))
+    markers = dict.fromkeys(marker for text in literals for marker in SHOWN.findall(text))
     backend = fmt.vocabulary.backend
     split = {
         marker: pieces

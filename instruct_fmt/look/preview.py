@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from instruct_fmt.emit import UNTRAINED
 from instruct_fmt.look.token_texts import token_texts
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Preview", "ShownToken", "preview"]
 
-_MASKED = -100
 # Two shades each, in turn from token to token: numbers of the 256-colour table, and the same as hexadecimal.
 _ANSI = {True: (157, 114), False: (224, 217)}
 _HEX = {True: ("#afffaf", "#87d787"), False: ("#ffd7d7", "#ffafaf")}
@@ -139,7 +139,7 @@ def _shown_tokens(tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> 
     for token, label, raw in zip(ids, labels, token_texts(tokenizer, ids), strict=True):
         # A byte that is only part of a character is no UTF-8 by itself: show the byte.
         text = _visible(raw.decode("utf-8", errors="backslashreplace"))
-        yield ShownToken(text, label != _MASKED, token in added)
+        yield ShownToken(text, label != UNTRAINED, token in added)
 
 
 def _visible(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from instruct_fmt.emit import UNTRAINED
 from instruct_fmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Collator:
     pad_token_id: int
     pad_to_multiple_of: int | None = None
     padding_side: Literal["right", "left"] = "right"
-    label_pad: int = -100
+    label_pad: int = UNTRAINED
 
     def __post_init__(self) -> None:
         if self.pad_token_id < 0:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from instruct_fmt.adapt.asked import Asked
-from instruct_fmt.adapt.fields import ANSWERS, SAME, listed, missing_column
+from instruct_fmt.adapt.fields import SAME, listed, missing_column
 from instruct_fmt.adapt.system import NAMES, ROLE, Unplaced, looked_at
 from instruct_fmt.adapt.values import root, text
-from instruct_fmt.common.names import hint
+from instruct_fmt.common.names import ANSWERS, hint
 from instruct_fmt.errors import UsageError
 from instruct_fmt.types import Record, TemplateSource
 

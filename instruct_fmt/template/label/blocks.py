@@ -11,9 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-# How markers look where they are no tokens of the tokenizer.
-_MARKER = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,30}\]|\[[|｜][^\[\]\s]{1,40}[|｜]\]")
-_BARE = re.compile(r"<[|｜][^<>\s]{1,60}[|｜]>")
+from instruct_fmt.template.label.markers import BETWEEN_BARS, MARKER
+
 _WORD = r"(?:think\w*|thought\w*|reason\w*|analysis)"
 _REASONING = re.compile(rf"\W*(?:[a-z]+[:_])?(?:start_?|begin_?|begin_of_)?{_WORD}\W*", re.IGNORECASE)
 # A closer of such a block, which a prompt may write without an opener.
@@ -49,7 +48,7 @@ class Blocks:
         self._source = source
         self._is_stop = is_stop
         known = sorted((token for token in added if token.strip() and len(token) > 1), key=len, reverse=True)
-        self._known = re.compile("|".join([*map(re.escape, known), _MARKER.pattern]))
+        self._known = re.compile("|".join([*map(re.escape, known), MARKER.pattern]))
 
     def markers(self, text: str) -> list[re.Match[str]]:
         """The markers of a literal text."""
@@ -62,7 +61,7 @@ class Blocks:
 
     def is_bare(self, text: str) -> bool:
         """Whether a text is but one marker of the kind that ends or asks for something, such as ``<|reward|>``."""
-        return _BARE.fullmatch(text.rstrip()) is not None
+        return BETWEEN_BARS.fullmatch(text.rstrip()) is not None
 
     def words(self, text: str) -> str:
         """What a literal text says besides its markers: its letters and digits."""

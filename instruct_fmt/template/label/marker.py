@@ -18,7 +18,7 @@ from instruct_fmt.template.label.policy import UNSERVED, Policy
 from instruct_fmt.template.label.turn import Turn
 from instruct_fmt.template.label.turns import Turns
 from instruct_fmt.template.trace.trace import TraceIndex
-from instruct_fmt.types import Conversation, Marked
+from instruct_fmt.types import Conversation, Marked, Range
 
 
 class Marker:
@@ -74,6 +74,27 @@ class Marker:
         turns += [turn for members in groups[:-1] if (turn := row.turn(members)) is not None]
         turns += [turn for index in chosen if index not in speaking and (turn := row.other_role(index)) is not None]
         return row.marked(sorted(turns, key=lambda turn: turn.start))
+
+    def some_turns(self, conversation: Conversation, count: int) -> list[tuple[Range, tuple[Range, ...]]]:
+        """The last trained turn and some others, spread evenly: where each stands, and what of it is trained.
+
+        Each turn is proven by renders of its own, which of all turns of a long conversation take quadratic time.
+
+        Raises:
+            RowError: as `mark`.
+        """
+        chosen = chosen_turns(conversation, self.policy.train_on)
+        speaking = [index for index in chosen if speaks(conversation.messages[index])]
+        row = self.turns(conversation)
+        groups = row.groups(speaking[-1:] if self.policy.history == "last" else speaking)
+        found: list[tuple[range, Turn | None]] = [(groups[-1], row.last_turn(groups[-1]))] if groups else []
+        step = max(1, len(groups) // count)
+        found += [(members, row.turn(members)) for members in groups[:-1:step]]
+        return [
+            (own, () if turn is None else turn.ranges)
+            for members, turn in found
+            if (own := row.index.content(members[-1])) is not None
+        ]
 
     def _expanded(self, conversation: Conversation, chosen: Sequence[int]) -> list[Marked]:
         """A row of each trained turn that can be served, the conversation cut behind it.

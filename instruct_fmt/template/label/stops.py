@@ -9,14 +9,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from instruct_fmt.template.label.blocks import closers_of
+from instruct_fmt.template.label.markers import ANGLES, ENDING
 from instruct_fmt.types import Added
 
-# What an end-of-turn marker looks like where the tokenizer has no token of its own for it.
-_MARKER = re.compile(r"<[|｜][^<>]{1,60}[|｜]>|</?[A-Za-z_][^<>\s]{0,60}>|\[/?[A-Z_]{2,30}\]")
-
 # A marker with which a call ends, and those that only close what the call has opened: </x>, <x|>, <|x_end|>.
-_LAST = re.compile(r"<[^<>\s]{1,60}>\Z")
-_ANY = re.compile(r"<[^<>\s]{1,60}>")
+_LAST = re.compile(rf"{ANGLES.pattern}\Z")
 _CLOSING = re.compile(r"</|<[^|｜]*[|｜]>|.*end", re.IGNORECASE)
 
 
@@ -25,7 +22,7 @@ def _unwrapped(own: str, lead: str) -> str:
     opener = _LAST.search(lead.rstrip())
     for closer in closers_of(opener[0]) if opener else ():
         rest = own.lstrip().removeprefix(closer)
-        if len(rest) < len(own.lstrip()) and _ANY.match(rest.lstrip()):
+        if len(rest) < len(own.lstrip()) and ANGLES.match(rest.lstrip()):
             return rest
     return own
 
@@ -57,7 +54,7 @@ class StopFinder:
         own = _unwrapped(own, opening[1])
         known = self.first(own, 0, len(own))
         if known is not None:
-            marker = _ANY.match(own.lstrip())
+            marker = ANGLES.match(own.lstrip())
             if marker is not None and own.find(marker[0]) < known[0] and opening[0].lstrip().startswith(marker[0]):
                 self.stops.append(marker[0])  # it ends what others say, too, and comes before EOS
             return
@@ -68,7 +65,7 @@ class StopFinder:
                 self.stops.append(closing[-1])
                 return
             if answer:
-                markers = special or self.tokens_in(own) or _MARKER.findall(own)
+                markers = special or self.tokens_in(own) or ENDING.findall(own)
                 self.stops.append(markers[0] if markers else own.strip())
                 return
         last = _LAST.search(own.rstrip())
@@ -76,7 +73,7 @@ class StopFinder:
             self.stops.append(last[0])  # no token of this tokenizer, and nothing else ends the call
             return
         special = [token for token in self.tokens_in(behind) if self.is_special(token)]
-        markers = special or (_MARKER.findall(behind) if answer else [])
+        markers = special or (ENDING.findall(behind) if answer else [])
         if markers and self.first(behind, 0, len(behind)) is None:
             self.stops.append(markers[0])
 

@@ -27,7 +27,7 @@ from instruct_fmt.template.plan.symbolic_templates import SymbolicMarker, Symbol
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.plan.values import Columns, Values
 from instruct_fmt.template.trace.budget import allowance, row_budget
-from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record, Text
+from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Range, Record, Text
 
 logger = logging.getLogger("instruct_fmt")
 
@@ -35,6 +35,8 @@ MAX_PLANS_OF_SHAPE = 8
 MAX_SHAPES = 512
 MAX_SHAPES_SEEN = 16 * MAX_SHAPES
 MAX_MARKED = 16
+"""A conversation of more messages is compared in some of its turns."""
+TURNS_COMPARED = 4
 _ONE = np.zeros(1, np.int64)
 
 
@@ -97,7 +99,7 @@ class Planner:
         append_eos: bool,
         planning: Planning,
     ) -> None:
-        self._mark, self._plain, self._planning = mark, plain, planning
+        self._mark, self._plain, self._marker, self._planning = mark, plain, chat, planning
         self._chat = SymbolicMarker(chat, tokens) if chat is not None and chat.policy.history != "expand" else None
         self._record = SymbolicRecord(record, append_eos, tokens) if record is not None else None
         self._plans: dict[Hashable, list[_Known]] = {}
@@ -251,7 +253,7 @@ class Planner:
     def agrees(self, plan: Plan, example: Example) -> bool:
         """Whether the plan gives what the ordinary way gives for this row: its text, and what of it is trained.
 
-        The ordinary way renders a long conversation once for each turn; there the text alone is compared.
+        The ordinary way renders a long conversation once for each turn; there the text is compared, and some turns.
         """
         columns = _columns([example])
         if columns is None or not plan.holds(Values(columns))[0]:
@@ -259,8 +261,7 @@ class Planner:
         rows = plan.render(Values(columns), np.zeros(1, np.int64))
         text = rows.texts[0].as_py()
         if isinstance(example, Conversation) and len(example.messages) > MAX_MARKED:
-            before, behind = plan.ends
-            return bool(text == f"{before}{self._expected(plan, example)}{behind}")
+            return self._agrees_in_some_turns(plan, example, text, rows)
         try:
             expected = self._mark(example)
         except RowError:
@@ -276,6 +277,27 @@ class Planner:
             found.bos,
             dict(found.counts),
         )
+
+    def _agrees_in_some_turns(self, plan: Plan, example: Conversation, text: str, rows: PlannedRows) -> bool:
+        """Whether a long conversation has this text, and some of its turns are trained as the plan trains them."""
+        before, behind = plan.ends
+        if text != f"{before}{self._expected(plan, example)}{behind}" or self._marker is None:
+            return False
+        try:
+            turns = self._marker.some_turns(example, TURNS_COMPARED)
+        except RowError:
+            return False
+
+        def in_bytes(part: Range) -> tuple[int, int]:
+            return len(text[: len(before) + part[0]].encode()), len(text[: len(before) + part[1]].encode())
+
+        planned = [(start, end) for start, end in rows.trained[0].tolist()]
+        for own, ranges in turns:
+            if not ranges and any(start < in_bytes(own)[1] and in_bytes(own)[0] < end for start, end in planned):
+                return False
+            if not set(map(in_bytes, ranges)) <= set(planned):
+                return False
+        return True
 
 
 def _getter(examples: Sequence[Any]) -> Callable[[int], Example]:

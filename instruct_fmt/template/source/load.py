@@ -10,13 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from instruct_fmt.common.files import expanded, is_name, read_whole
-from instruct_fmt.common.names import nearest_name
+from instruct_fmt.common.names import ANSWERS, nearest_name
 from instruct_fmt.errors import TemplateError, UsageError, shown
 from instruct_fmt.template.source.format_string import has_plain_fields, to_jinja
 from instruct_fmt.template.source.variables import find_variables
 from instruct_fmt.types import TemplateSource
 
-ANSWER_NAMES = ("output", "response", "completion", "answer")
 """Columns that are trained by their name."""
 
 _MAX_BYTES, _LONGEST_NAME = 2_000_000, 4096
@@ -126,16 +125,16 @@ def answer_column(
 
 def _by_name(source: TemplateSource, columns: Mapping[str, str], available: Sequence[str] | None) -> str:
     """The one answer among the template's names, else among the dataset's names that they are mapped to."""
-    found = [name for name in source.columns if name.lower() in ANSWER_NAMES]
+    found = [name for name in source.columns if name.lower() in ANSWERS]
     if not found:
-        found = [name for name in source.columns if columns.get(name, name).lower() in ANSWER_NAMES]
+        found = [name for name in source.columns if columns.get(name, name).lower() in ANSWERS]
     if len(found) > 1 and available is not None:
         found = [name for name in found if columns.get(name, name) in available] or found
     if len(found) == 1:
         return found[0]
     raise UsageError(
         f"template {source.name} has {'no column' if not found else ' and '.join(found)} named as an answer; "
-        f"expected exactly one of {', '.join(ANSWER_NAMES)}; {_listing(source)}; "
+        f"expected exactly one of {', '.join(ANSWERS)}; {_listing(source)}; "
         f'say which is trained, such as train_on=["{(found or source.columns)[-1]}"]'
     )
 

@@ -33,7 +33,7 @@ TOOLS, DOCUMENTS, VARIABLES, MIXED = Beside
 _VIEWS: tuple[Any, ...] = tuple(map(type, ({}.keys(), {}.values(), {}.items())))
 _HOLDERS = (dict, list, tuple, set, frozenset, Namespace, *_VIEWS)
 _WITHOUT_TEXT = (int, float, complex, Decimal, type(None), Undefined, date, time, timedelta, range)
-_MARKER = re.compile(r"[<>\[\]|｜]")  # what sets control tokens off from words
+_SETS_APART = re.compile(r"[<>\[\]|｜]")  # what sets control tokens off from words
 
 
 class Field(NamedTuple):
@@ -140,7 +140,7 @@ def common_run(size: int, sources: object) -> Run | None:
             runs.append(Run(0, leaf._field, -1, None, False))
         elif not isinstance(leaf, _WITHOUT_TEXT):
             raise OriginLost(f"it makes text of a value of type {type(leaf).__name__}")
-    if runs and _MARKER.search("\0".join(literals)):
+    if runs and _SETS_APART.search("\0".join(literals)):
         raise OriginLost("it makes one text of the row's and of markers of its own, and not piece by piece")
     return _common(size, runs) if runs else None
 
