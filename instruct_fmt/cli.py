@@ -279,7 +279,7 @@ def _one_source(name: str, settings: Sequence[str] | None, number: int) -> Sourc
     """The dataset number `number` of a configuration; the others are not opened."""
     config, base = _load(name, settings)
     if number >= len(config.datasets):
-        raise UsageError(f"--dataset: found {number}; expected less than {len(config.datasets)}; fix: count from 0")
+        raise UsageError("--dataset", number, f"less than {len(config.datasets)}", "count from 0")
     from instruct_fmt.run.open import open_sources
 
     return open_sources(config.model_copy(update={"datasets": [config.datasets[number]]}), base)[0]
@@ -290,10 +290,7 @@ def _of_row(source: Source, number: int, read: Callable[[dict[str, Any]], Any]) 
     from instruct_fmt.adapt.columns.arrow import table_rows
 
     if number >= len(source.dataset):
-        raise UsageError(
-            f"--row: found {number}; expected less than {len(source.dataset)}, the rows of {source.name}; "
-            "fix: count from 0"
-        )
+        raise UsageError("--row", number, f"less than {len(source.dataset)}, the rows of {source.name}", "count from 0")
     values = table_rows(source.dataset.with_format("arrow")[number : number + 1])[0]
     try:
         return read(values)

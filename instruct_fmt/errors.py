@@ -19,7 +19,35 @@ from typing import Any, NamedTuple
 
 
 class InstructFmtError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        where: the option, the file with its line, or the row that it is about; a whole message where it stands alone.
+        found: what was there.
+        expected: what would have been right.
+        fix: what the user can do.
+
+    >>> str(InstructFmtError("max_length", 0, "at least 1", "leave it out"))
+    'max_length: found 0; expected at least 1; fix: leave it out'
+    """
+
+    def __init__(self, where: object = "", found: object = "", expected: object = "", fix: object = "") -> None:
+        super().__init__(*(str(part) for part in (where, found, expected, fix)))
+        self.where, self.found, self.expected, self.fix = self.args
+
+    def __str__(self) -> str:
+        return message(self.where, self.found, self.expected, self.fix)
+
+
+def message(where: str, found: str, expected: str, fix: str) -> str:
+    """The one form of all messages; a part that is empty is left out."""
+    parts = [
+        f"found {found}" if found else "",
+        f"expected {expected}" if expected else "",
+        f"fix: {fix}" if fix else "",
+    ]
+    said = "; ".join(part for part in parts if part)
+    return ": ".join(part for part in (where, said) if part)
 
 
 class UsageError(InstructFmtError):
@@ -93,18 +121,16 @@ class RowError(DataError):
     ) -> None:
         if reason not in REASONS:
             raise ValueError(f"unknown reason code {reason!r}")
-        super().__init__(reason, path, found, expected, fix, row)
-        self.reason = reason
-        self.path = path
-        self.found = found
-        self.expected = expected
-        self.fix = fix
-        self.row = row
+        super().__init__(path, found, expected, fix)
+        self.reason, self.path, self.row = reason, path, row
         self.changes = tuple(changes)
+
+    def __reduce__(self) -> Any:
+        return RowError, (self.reason, self.path, self.found, self.expected, self.fix, self.row, self.changes)
 
     def __str__(self) -> str:
         where = "" if self.row is None else f"row {self.row}, "
-        return f"{where}{self.path}: {self.reason}: found {self.found}; expected {self.expected}; fix: {self.fix}"
+        return message(f"{where}{self.path}: {self.reason}", self.found, self.expected, self.fix)
 
 
 class TooManyRejected(DataError):

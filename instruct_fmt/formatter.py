@@ -125,9 +125,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     """
     options = {name: value for name, value in locals().items() if name not in ("template", "tokenizer")}
     if tokenizer is None:
-        raise UsageError(
-            'tokenizer: found None; expected a tokenizer, its name or its path; fix: tokenizer="embedded" to try'
-        )
+        raise UsageError("tokenizer", "None", "a tokenizer, its name or its path", 'tokenizer="embedded" to try')
     from instruct_fmt.template.source.load import load
     from instruct_fmt.tokenizer.loading import load_vocabulary
     from instruct_fmt.tokenizer.vocabulary import Vocabulary
@@ -267,9 +265,7 @@ class Formatter:
         import pyarrow as pa
 
         if not isinstance(table, pa.Table):
-            raise UsageError(
-                f"found a {type(table).__name__}; expected a pyarrow.Table; fix: pa.Table.from_pylist([row, …])"
-            )
+            raise UsageError("", f"a {type(table).__name__}", "a pyarrow.Table", "pa.Table.from_pylist([row, …])")
         return self.pipeline.run_table(table, first_row)
 
     def encode_rows(self, rows: Iterable[Row], first_row: int = 0) -> EncodedBatch:

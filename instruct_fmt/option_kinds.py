@@ -49,7 +49,7 @@ class Choice:
         if (value is None and self.none) or (isinstance(value, str) and value in self.meanings):
             return value
         near = nearest_name(str(value), self.meanings) or next(iter(self.meanings))
-        raise UsageError(f"{name}: found {value!r}; expected one of {', '.join(self.meanings)}; fix: {name}={near!r}")
+        raise UsageError(name, f"{value!r}", f"one of {', '.join(self.meanings)}", f"{name}={near!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Names:
         if not isinstance(found, Mapping) or not all(
             isinstance(key, str) and (self.values or isinstance(item, str)) for key, item in found.items()
         ):
-            raise UsageError(f"{name}: found {shown(value)}; expected {what}; fix: {name}={{…}}")
+            raise UsageError(name, f"{shown(value)}", what, f"{name}={{…}}")
         for item in found.values():
             _check_whole(name, item)
         return dict(found)
@@ -77,7 +77,7 @@ class Texts:
     def checked(self, name: str, value: Any) -> Any:
         found = (value,) if isinstance(value, str) else () if value is None else value
         if not isinstance(found, Sequence | set | frozenset) or not all(isinstance(item, str) for item in found):
-            raise UsageError(f"{name}: found {shown(value)}; expected a text or a list of texts; fix: {name}=[…]")
+            raise UsageError(name, f"{shown(value)}", "a text or a list of texts", f"{name}=[…]")
         for item in found:
             _check_whole(name, item)
         return tuple(str(item) for item in found)
@@ -89,7 +89,7 @@ class Text:
 
     def checked(self, name: str, value: Any) -> Any:
         if value is not None and not isinstance(value, str):
-            raise UsageError(f"{name}: found {shown(value)}; expected a text; fix: leave {name} out")
+            raise UsageError(name, f"{shown(value)}", "a text", f"leave {name} out")
         _check_whole(name, value)
         return value
 
@@ -109,15 +109,16 @@ class Form:
             raise UsageError(f"{name}: {error}; found {shown(form)}; fix: {fix}") from error
         if "\\n" in form:
             raise UsageError(
-                f"{name}: found a backslash and an n in {shown(form)}; expected line breaks; "
-                "fix: in YAML write it in double quotes, on a command line as $'…'"
+                name,
+                f"a backslash and an n in {shown(form)}",
+                "line breaks",
+                "in YAML write it in double quotes, on a command line as $'…'",
             )
         names = [part for _, part, spec, conversion in parts if part is not None]
         plain = all(not spec and not conversion for _, _, spec, conversion in parts)
         if "content" not in names or not plain or len(set(names)) < len(names) or set(names) - set(FORM_PARTS):
             raise UsageError(
-                f"{name}: found {shown(form)}; expected {{content}}, and {{reasoning}} and {{calls}} where "
-                f"wanted, each once; fix: {fix}"
+                name, f"{shown(form)}", "{content}, and {reasoning} and {calls} where wanted, each once", fix
             )
         return form
 
@@ -135,8 +136,10 @@ class Trained:
             near = nearest_name(value, self.meanings)
             words = ", ".join(map(repr, self.meanings))
             raise UsageError(
-                f"{name}: found {value!r}; expected {words}, or a list of roles or columns; "
-                f"fix: {name}={repr(near) if near is not None else [value]}"
+                name,
+                f"{value!r}",
+                f"{words}, or a list of roles or columns",
+                f"{name}={repr(near) if near is not None else [value]}",
             )
         return value
 
@@ -150,8 +153,7 @@ class Count:
     def checked(self, name: str, value: Any) -> Any:
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise UsageError(
-                f"{name}: found {value!r}; expected a whole number of {self.of}, at least 1; "
-                "fix: leave it out for no limit"
+                name, f"{value!r}", f"a whole number of {self.of}, at least 1", "leave it out for no limit"
             )
         return value
 
@@ -162,7 +164,7 @@ class Share:
 
     def checked(self, name: str, value: Any) -> Any:
         if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise UsageError(f"{name}: found {value!r}; expected a share between 0 and 1; fix: 0.01 is 1 %")
+            raise UsageError(name, f"{value!r}", "a share between 0 and 1", "0.01 is 1 %")
         return value
 
 
@@ -172,23 +174,19 @@ class Moment:
 
     def checked(self, name: str, value: Any) -> Any:
         if value is not None and not isinstance(value, datetime):
-            raise UsageError(f"{name}: found {shown(value)}; expected a datetime; fix: datetime(2025, 1, 31)")
+            raise UsageError(name, f"{shown(value)}", "a datetime", "datetime(2025, 1, 31)")
         return value
 
 
 def _check_whole(name: str, value: object, depth: int = 0) -> None:
     """Refuse half a surrogate pair in an option, and values too deep to look through."""
     if depth > MAX_DEPTH:
-        raise UsageError(
-            f"{name}: found values nested more than {MAX_DEPTH} deep; expected plain data; fix: make it flatter"
-        )
+        raise UsageError(name, f"values nested more than {MAX_DEPTH} deep", "plain data", "make it flatter")
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise UsageError(
-                f"{name}: found {shown(value)}, which holds half a surrogate pair; expected text; fix: correct it"
-            ) from None
+            raise UsageError(name, f"{shown(value)}, which holds half a surrogate pair", "text", "correct it") from None
     elif isinstance(value, Mapping):
         for key, item in value.items():
             _check_whole(name, key, depth + 1)

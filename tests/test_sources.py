@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from plain_jinja import plain
 
-from instruct_fmt.errors import TemplateError, UsageError
+import instruct_fmt as ifmt
+from instruct_fmt.errors import RowError, TemplateError, UsageError
 from instruct_fmt.template.source.load import answer_column, load, show
 from instruct_fmt.types import TemplateSource
 
@@ -126,13 +128,38 @@ def test_unknown_names() -> None:
         load(3)  # type: ignore[arg-type]
 
 
-def test_broken_jinja_names_the_line() -> None:
-    with pytest.raises(TemplateError, match=r"<string>, line 2: .*\{% endfor %\}.*expected Jinja"):
-        load("{{ a }}\n{% endfor %}")
-    with pytest.raises(TemplateError, match="line 1: No filter named 'shout'"):
-        load("{{ a | shout }}")
-    with pytest.raises(TemplateError, match="nests too deeply"):
-        load("{{ " + "(" * 5000 + "a" + ")" * 5000 + " }}")
+@pytest.mark.parametrize(
+    ("text", "line", "under"),
+    [
+        ("{{ a }}\n{% endfor %}", 2, "endfor %}"),
+        ("{% for x in %}{{ x }}{% endfor %}", 1, "%}{{ x }}"),
+        ("a\nb {{ x | nofilter }}\n", 2, "nofilter }}"),
+        ("{{ x & y }}", 1, "& y }}"),
+        ("ok\n{# c #}\n  {% set a = [1, 2 %}", 3, "%}"),
+        ("{%- raw %}{{ {%- endraw %} {{ x y }}", 1, "y }}"),
+        ("{{ x is nope }}", 1, "nope }}"),
+        ("{{ 'abc }}", 1, "'abc }}"),
+        ("{% if x %}\nabc", 2, "abc"),
+        (f"{'y' * 500}{{{{ a b }}}}{'z' * 500}", 1, "b }}z"),
+    ],
+)
+def test_a_broken_template_is_shown_with_a_caret(text: str, line: int, under: str) -> None:
+    with pytest.raises(TemplateError) as error:
+        load(text if "{" in text else text + "{{ a }}")
+    message, shown, caret = str(error.value).split("\n")
+    found = re.search(r"template <string>, line (\d+), column (\d+): found text that cannot be read ", message)
+    assert found is not None
+    assert int(found[1]) == line
+    assert text.split("\n")[line - 1][int(found[2]) - 1 :].startswith(under)
+    assert shown[caret.index("^") :].startswith(under)
+
+
+def test_a_template_that_raises_names_the_place() -> None:
+    text = "{% for m in messages %}\n  {% if m.role == 'user' %}{{ raise_exception('no user') }}{% endif %}{% endfor %}"
+    with pytest.raises(RowError, match=r"found 'no user' at line 2, column 31 of the template, `raise_exception"):
+        ifmt.compile(text + show("chatml").text, "embedded").encode(
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+        )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@
 | ``text`` | `text` | `Text` |
 | ``record`` | what a record template names | `Record` |
 
+A table's rows of plain shape are read as columns, by `columns/find.py`.
+
 Beside the messages, a row may hold `system`, `tools`, `documents` and `chat_template_kwargs`. A system prompt that
 nothing would print is an error.
 """

@@ -85,8 +85,10 @@ def of_instructions(fields: Fields) -> Format:
         return alpaca.FORMAT
     if prompt and instruction and "prompt" not in fields.mapped:
         raise UsageError(
-            f"format 'instruction': found the columns {prompt!r} and {instruction!r}; expected one that asks; "
-            f"fix: format=\"alpaca\" takes {instruction!r}, field_map={{'prompt': {prompt!r}}} takes {prompt!r}"
+            "format 'instruction'",
+            f"the columns {prompt!r} and {instruction!r}",
+            "one that asks",
+            f"format=\"alpaca\" takes {instruction!r}, field_map={{'prompt': {prompt!r}}} takes {prompt!r}",
         )
     fields.need("prompt", "instruction")
     return prompt_completion.INSTRUCTION

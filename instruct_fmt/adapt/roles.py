@@ -92,8 +92,11 @@ def added_roles(roles: Mapping[str, str]) -> dict[str, str]:
             near = nearest_name(plain_name(role), TABLE)
             fix = f"roles={{{written!r}: {near or 'user'!r}}}"
             raise UsageError(
-                f"roles: found {role!r} for {written!r}; expected one of {', '.join(map(repr, _shown()))}, or the same "
-                f"word, for a role that the template prints as it is; fix: {fix}"
+                "roles",
+                f"{role!r} for {written!r}",
+                f"one of {', '.join(map(repr, _shown()))}, or the same word, for a role "
+                "that the template prints as it is",
+                fix,
             )
         found[written] = meant
     return found
@@ -114,8 +117,10 @@ def allowed_names(names: Sequence[str]) -> frozenset[str]:
         near = None if plain_name(name) in known else nearest_name(plain_name(name), sorted(known))
         if near is not None:
             raise UsageError(
-                f"allow_dropped: found {name!r} (did you mean {near!r}?); expected roles such as 'system', and fields "
-                f"of messages such as 'name'; fix: allow_dropped=[{near!r}]"
+                "allow_dropped",
+                f"{name!r} (did you mean {near!r}?)",
+                "roles such as 'system', and fields of messages such as 'name'",
+                f"allow_dropped=[{near!r}]",
             )
     return frozenset(names) | {TABLE[plain_name(name)] for name in names if plain_name(name) in TABLE}
 
@@ -135,8 +140,10 @@ def trained_roles(names: Sequence[str], roles: Roles) -> tuple[str, ...]:
         if role is None:
             near = roles.nearest(name) or "assistant"
             raise UsageError(
-                f"train_on: found {name!r}, which is no role; expected roles such as 'assistant' and 'tool'; "
-                f"fix: train_on=[{near!r}], or say what it means with roles={{{name!r}: 'assistant'}}"
+                "train_on",
+                f"{name!r}, which is no role",
+                "roles such as 'assistant' and 'tool'",
+                f"train_on=[{near!r}], or say what it means with roles={{{name!r}: 'assistant'}}",
             )
         found["assistant" if role == CALL else role] = None
     return tuple(found)

@@ -73,8 +73,10 @@ class Unplaced:
 
     def _error(self, found: str, fix: str) -> UsageError:
         return UsageError(
-            f"a system prompt would vanish: found {found}; expected none, because {self.where} has no place for it; "
-            f'fix: {fix}, or let it go with allow_dropped=["{ROLE}"]'
+            "a system prompt would vanish",
+            found,
+            f"none, because {self.where} has no place for it",
+            f'{fix}, or let it go with allow_dropped=["{ROLE}"]',
         )
 
 

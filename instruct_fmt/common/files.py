@@ -26,18 +26,14 @@ def read_whole(path: Path, limit: int) -> bytes:
     try:
         number = os.open(path, os.O_RDONLY | _NO_WAIT)
     except ValueError as error:  # a NUL, or half a character
-        raise UsageError(
-            f"{shown(str(path))}: found no name of a file ({error}); expected one; fix: correct it"
-        ) from None
+        raise UsageError(f"{shown(str(path))}", f"no name of a file ({error})", "one", "correct it") from None
     with os.fdopen(number, "rb") as file:
         found = os.fstat(number)
         if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
-            raise UsageError(f"{path}: found {kind}; expected a file; fix: name a file, or copy it to one")
+            raise UsageError(path, kind, "a file", "name a file, or copy it to one")
         if found.st_size > limit:
-            raise UsageError(
-                f"{path}: found a file of {found.st_size:,} bytes; expected at most {limit:,}; fix: name another file"
-            )
+            raise UsageError(path, f"a file of {found.st_size:,} bytes", f"at most {limit:,}", "name another file")
         return file.read(limit + 1)
 
 
@@ -52,7 +48,7 @@ def read_json(path: Path, limit: int) -> Any:
         return json.loads(read_whole(path, limit))
     except (ValueError, RecursionError) as error:
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UsageError(f"{path}: found text that is no JSON ({what}); expected JSON; fix: correct the file") from None
+        raise UsageError(path, f"text that is no JSON ({what})", "JSON", "correct the file") from None
 
 
 def expanded(name: str | os.PathLike[str]) -> Path:
@@ -64,7 +60,7 @@ def expanded(name: str | os.PathLike[str]) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
-        raise UsageError(f"{name}: found no such user ({error}); expected a path; fix: correct the path") from None
+        raise UsageError(name, f"no such user ({error})", "a path", "correct the path") from None
 
 
 def is_name(text: str) -> bool:

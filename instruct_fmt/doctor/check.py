@@ -40,7 +40,7 @@ def check(fmt: Formatter, dataset: Any = None, rows: int = 200) -> Findings:
     True
     """
     if rows < 1:
-        raise UsageError(f"rows: found {rows}; expected at least 1; fix: leave it out for 200")
+        raise UsageError("rows", rows, "at least 1", "leave it out for 200")
     findings = [*_of_template(fmt), *check_tokenizer(fmt)]
     if dataset is not None:
         sample = check_data(fmt, dataset, rows)

@@ -112,9 +112,7 @@ def _sample(dataset: Any, rows: int) -> Iterator[tuple[int, Row]]:
 
 
 def _no_rows(found: object, fix: str) -> UsageError:
-    return UsageError(
-        f"dataset: found a {type(found).__name__}; expected a Dataset, a table or a list of rows; fix: {fix}"
-    )
+    return UsageError("dataset", f"a {type(found).__name__}", "a Dataset, a table or a list of rows", fix)
 
 
 def _spread(size: int, count: int) -> list[int]:

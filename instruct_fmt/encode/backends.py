@@ -272,8 +272,10 @@ def choose(name: str, vocabulary: Vocabulary) -> Backend:
         except ImportError as error:
             if name != "auto":
                 raise TokenizerError(
-                    f"backend: found {name!r}, which is not installed; expected an installed engine; "
-                    f"fix: pip install {name}, or backend='auto'"
+                    "backend",
+                    f"{name!r}, which is not installed",
+                    "an installed engine",
+                    f"pip install {name}, or backend='auto'",
                 ) from error
         except (TokenizerError, ForeignError) as error:
             if name != "auto":

@@ -3,6 +3,7 @@
 In: `PlannedRows`, a few groups of them. Out: an `EncodedRows`, flat arrays in the order of the batch, without the rows
 that must go one by one: those that hold control tokens of their own, those whose tokens byte lengths cannot place, and
 those with nothing to learn.
+Their way is `row_encoder.py`.
 """
 
 from __future__ import annotations

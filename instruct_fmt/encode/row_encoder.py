@@ -6,7 +6,7 @@ byte lengths do not add up, go one by one, placed by the reference tokenizer's o
 
 A conversation is encoded in one piece, as `apply_chat_template` does it. Where a token then crosses the seam between
 the prompt and the completion of the row's last turn, the completion is encoded apart; an earlier turn at whose ends the
-ids do not break is left out of the loss.
+ids do not break is left out of the loss. Rows that have a plan go the same way as columns, in `column_encoder.py`.
 """
 
 from __future__ import annotations

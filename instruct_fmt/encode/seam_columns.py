@@ -1,4 +1,4 @@
-"""Whether ids break where a server's do, for all ends of all turns of many rows at once; the twin of `seam`.
+"""Whether ids break where a server's do, for all ends of all turns of many rows at once; the twin of `seam_rows.py`.
 
 In: `Tokens`. Out: for each end of each turn whether the ids in front of it are those of the text in front of it, and
 where rows are to be cut, because those of their last turn are not.

@@ -3,7 +3,8 @@
 In: a part of a row's text with its ids, and a place in it. Out: whether the ids in front of the place are those of the
 text in front of it. The place is *clean* then: a prompt that ends there has these ids, whatever follows.
 
-Added tokens cut a text apart before anything else does, so that only the stretch since the last one matters.
+Added tokens cut a text apart before anything else does, so that only the stretch since the last one
+matters. The same for whole columns is `seam_columns.py`.
 """
 
 from __future__ import annotations

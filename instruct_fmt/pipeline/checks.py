@@ -57,8 +57,10 @@ def _refuse_options_of_chats(settings: Settings) -> None:
     for name, default in (("completion_format", None), ("empty_reasoning", "error"), ("reasoning", "keep")):
         if getattr(settings, name) != default:
             raise UsageError(
-                f"{name}: found {getattr(settings, name)!r} with a record template; expected a chat template, whose "
-                f"turns it is about; fix: leave {name} out"
+                name,
+                f"{getattr(settings, name)!r} with a record template",
+                "a chat template, whose turns it is about",
+                f"leave {name} out",
             )
 
 
@@ -67,12 +69,13 @@ def _check_variables(given: Mapping[str, Any], source: TemplateSource) -> None:
     for name in given:
         if name in RESERVED:
             raise UsageError(
-                f"template_kwargs: found {name!r}, which the formatter sets itself; expected other variables; "
-                "fix: leave it out"
+                "template_kwargs", f"{name!r}, which the formatter sets itself", "other variables", "leave it out"
             )
         if name not in source.variables and name not in SPECIAL_TOKENS:
             known = ", ".join(map(repr, sorted(source.variables))) or "none"
             raise UsageError(
-                f"template_kwargs: found {name!r}{hint(name, source.variables)}, which the template {source.name!r} "
-                f"does not read; expected variables that it reads: {known}; fix: correct the name, or leave it out"
+                "template_kwargs",
+                f"{name!r}{hint(name, source.variables)}, which the template {source.name!r} does not read",
+                f"variables that it reads: {known}",
+                "correct the name, or leave it out",
             )

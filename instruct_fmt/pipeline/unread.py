@@ -113,8 +113,10 @@ def check_named(example: Example, field_map: Mapping[str, str]) -> list[str]:
             near = nearest_name(field_map[ours], names - {"role", "content"})
             if near is not None:
                 raise UsageError(
-                    f"field_map[{ours!r}]: found {field_map[ours]!r}, which no message of the row has; expected one of "
-                    f"their fields, {', '.join(map(repr, sorted(names)))}; fix: field_map={{{ours!r}: {near!r}}}"
+                    f"field_map[{ours!r}]",
+                    f"{field_map[ours]!r}, which no message of the row has",
+                    f"one of their fields, {', '.join(map(repr, sorted(names)))}",
+                    f"field_map={{{ours!r}: {near!r}}}",
                 )
     return present
 

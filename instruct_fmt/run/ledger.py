@@ -42,7 +42,9 @@ def read_ledger(path: Path) -> list[Rejection]:
                 rejections.append(Rejection(row, **shared))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise DataError(
-                f"{path}, line {len(rejections) + 1}: found no rejected row; expected an object with row, reason, "
-                "path, found, expected and fix; fix: prepare again with --force"
+                f"{path}, line {len(rejections) + 1}",
+                "no rejected row",
+                "an object with row, reason, path, found, expected and fix",
+                "prepare again with --force",
             ) from None
     return rejections

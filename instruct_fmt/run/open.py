@@ -152,13 +152,17 @@ def _tokenizer(config: Config, base: Path) -> Any:
     for kind, token in config.special_tokens.items():
         if kind not in tokenizer.SPECIAL_TOKENS_ATTRIBUTES:
             raise UsageError(
-                f"special_tokens.{kind}: found no kind of special token; expected one of "
-                f"{', '.join(tokenizer.SPECIAL_TOKENS_ATTRIBUTES)}; fix: correct the name"
+                f"special_tokens.{kind}",
+                "no kind of special token",
+                f"one of {', '.join(tokenizer.SPECIAL_TOKENS_ATTRIBUTES)}",
+                "correct the name",
             )
         if token not in vocabulary:
             raise UsageError(
-                f"special_tokens.{kind}: found {token!r}, which the tokenizer {name!r} lacks; expected a token of its "
-                "vocabulary; fix: add it to the tokenizer, save it, and name its folder under `tokenizer`"
+                f"special_tokens.{kind}",
+                f"{token!r}, which the tokenizer {name!r} lacks",
+                "a token of its vocabulary",
+                "add it to the tokenizer, save it, and name its folder under `tokenizer`",
             )
     tokenizer.add_special_tokens(dict(config.special_tokens))
     return tokenizer

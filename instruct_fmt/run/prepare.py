@@ -173,29 +173,31 @@ def as_dataset(data: Any) -> datasets.Dataset:
         fix = f"prepare each split by itself: fmt.prepare(dataset[split]) for the splits {', '.join(data)}"
     elif isinstance(data, datasets.IterableDataset):
         fix = "use dataset.map(fmt, batched=True, remove_columns=dataset.column_names) for a stream"
-    raise UsageError(f"dataset: found {type(data).__name__}; expected a datasets.Dataset; fix: {fix}")
+    raise UsageError("dataset", f"{type(data).__name__}", "a datasets.Dataset", fix)
 
 
 def _check_options(sources: Sequence[Source], options: Options, target: Path | None) -> None:
     for name, value in (("num_proc", options.num_proc), ("batch_size", options.batch_size)):
         if value is not None and value < 1:
-            raise UsageError(f"{name}: found {value}; expected 1 or more; fix: leave {name} out")
+            raise UsageError(name, value, "1 or more", f"leave {name} out")
     if options.output_format not in ("arrow", "parquet"):
-        raise UsageError(
-            f"output_format: found {options.output_format!r}; expected 'arrow' or 'parquet'; fix: use one of them"
-        )
+        raise UsageError("output_format", f"{options.output_format!r}", "'arrow' or 'parquet'", "use one of them")
     if clash := set(options.keep_columns) & set(COLUMNS):
         raise UsageError(
-            f"keep_columns: found {sorted(clash)}; expected columns other than the result's own; "
-            "fix: rename the dataset's column first"
+            "keep_columns",
+            f"{sorted(clash)}",
+            "columns other than the result's own",
+            "rename the dataset's column first",
         )
     for source in sources:
         if not len(source.dataset):
-            raise DataError(f"{source.name}: found 0 rows; expected at least one; fix: check the path and the split")
+            raise DataError(source.name, "0 rows", "at least one", "check the path and the split")
         if missing := [name for name in options.keep_columns if name not in source.dataset.column_names]:
             raise UsageError(
-                f"keep_columns: found {missing}, not in {source.name}; expected columns among "
-                f"{source.dataset.column_names}; fix: correct the names"
+                "keep_columns",
+                f"{missing}, not in {source.name}",
+                f"columns among {source.dataset.column_names}",
+                "correct the names",
             )
     if target is not None:
         store.check_target(target)
@@ -208,8 +210,10 @@ def _check_apart(sources: Sequence[Source], target: Path) -> None:
         for file in source.dataset.cache_files:
             if target in Path(file["filename"]).resolve().parents:
                 raise UsageError(
-                    f"output: found {target}, where {source.name} is read from; expected a folder of its own; "
-                    "fix: name another folder"
+                    "output",
+                    f"{target}, where {source.name} is read from",
+                    "a folder of its own",
+                    "name another folder",
                 )
 
 
@@ -217,8 +221,10 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
     features = [output_features(source.dataset, options.keep_columns) for source in sources]
     if any(found != features[0] for found in features):
         raise UsageError(
-            f"keep_columns: found different types for {list(options.keep_columns)} among the datasets; "
-            "expected the same in all; fix: cast them first, or leave them out"
+            "keep_columns",
+            f"different types for {list(options.keep_columns)} among the datasets",
+            "the same in all",
+            "cast them first, or leave them out",
         )
     with store.staged(target, new, reuse=options.reuse, thorough=options.verify) as staging:
         sizes = [len(source.dataset) for source in sources]
@@ -309,8 +315,10 @@ def _check_named(sources: Sequence[Source], counts: Counter[str]) -> None:
         for ours in named_fields(field_map):
             if not counts[f"named:{ours}"] and counts["emitted"]:
                 raise UsageError(
-                    f"field_map[{ours!r}]: found {field_map[ours]!r}, which no message of {source.name} has; expected "
-                    "the name of a field; fix: correct it, or leave it out"
+                    f"field_map[{ours!r}]",
+                    f"{field_map[ours]!r}, which no message of {source.name} has",
+                    "the name of a field",
+                    "correct it, or leave it out",
                 )
 
 
@@ -355,8 +363,10 @@ def _check_opened(target: Path, new: Manifest) -> None:
     now = manifest.read(target)
     if now is None or now.key != new.key:
         raise DataError(
-            f"output: found the result of another run in {target}, put there while this one ended; expected one run "
-            "for a folder at a time; fix: name another folder for one of them"
+            "output",
+            f"the result of another run in {target}, put there while this one ended",
+            "one run for a folder at a time",
+            "name another folder for one of them",
         )
 
 

@@ -59,8 +59,10 @@ def place_of(path: Path) -> Path:
         str(place).encode()  # Arrow's libraries take no other names
     except (RuntimeError, ValueError, OSError) as error:  # no such user, a loop of links, a NUL
         raise UsageError(
-            f"output: found {shown(str(path))}, which leads nowhere ({error}); expected the path of a folder; "
-            "fix: name another folder"
+            "output",
+            f"{shown(str(path))}, which leads nowhere ({error})",
+            "the path of a folder",
+            "name another folder",
         ) from None
     return place
 
@@ -118,22 +120,26 @@ def check_target(target: Path) -> None:
     """
     fix = "name another folder"
     if target.is_symlink():
-        raise UsageError(f"output: found {target}, a link that leads nowhere; expected a folder; fix: {fix}")
+        raise UsageError("output", f"{target}, a link that leads nowhere", "a folder", fix)
     if not target.exists():
         return
     if not target.is_dir():
-        raise UsageError(f"output: found {target}, which is a file; expected a folder; fix: {fix}")
+        raise UsageError("output", f"{target}, which is a file", "a folder", fix)
     if target == Path.cwd() or target.is_mount():
         kind = "the top of a file system" if target.is_mount() else "the current folder"
         raise UsageError(
-            f"output: found {target}, {kind}, which cannot be replaced as a whole; expected a folder for the result "
-            f"alone; fix: name a folder in it, such as {target / 'prepared'}"
+            "output",
+            f"{target}, {kind}, which cannot be replaced as a whole",
+            "a folder for the result alone",
+            f"name a folder in it, such as {target / 'prepared'}",
         )
     if other := foreign(target):
         beside = "which is no part of the result there" if (target / FILE_NAME).is_file() else "and no earlier result"
         raise UsageError(
-            f"output: found {target} with {shown(other)} in it, {beside}; expected a new folder, an empty one or an "
-            f"earlier result alone; fix: {fix}, or move that file away yourself"
+            "output",
+            f"{target} with {shown(other)} in it, {beside}",
+            "a new folder, an empty one or an earlier result alone",
+            f"{fix}, or move that file away yourself",
         )
 
 
@@ -234,8 +240,10 @@ def _put_in_place(staging: Staging) -> None:
         else:
             exchange(staging.result, staging.target)
         raise UsageError(
-            f"output: found {shown(other)} in {staging.target}, put there in the meantime; expected an earlier result "
-            "alone; fix: move it away, and prepare again"
+            "output",
+            f"{shown(other)} in {staging.target}, put there in the meantime",
+            "an earlier result alone",
+            "move it away, and prepare again",
         )
 
 

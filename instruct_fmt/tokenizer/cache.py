@@ -22,10 +22,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from instruct_fmt import __version__
 from instruct_fmt.common.files import read_whole
 from instruct_fmt.errors import UsageError
 from instruct_fmt.tokenizer.vocabulary import Contents, Vocabulary
+from instruct_fmt.version import __version__
 
 logger = logging.getLogger("instruct_fmt")
 

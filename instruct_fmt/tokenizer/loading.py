@@ -114,8 +114,7 @@ def _check_ids(path: Path) -> None:
     for file in tokenizer_cache.files_read(path.parent):
         if file.is_file() and file.stat().st_size > (_MAX_DEFINITION if file.name in _DEFINITIONS else _MAX_BYTES):
             raise TokenizerError(
-                f"{file}: found a file of {file.stat().st_size:,} bytes; expected one as tokenizers have; "
-                "fix: check the folder"
+                file, f"a file of {file.stat().st_size:,} bytes", "one as tokenizers have", "check the folder"
             )
     if not path.is_file():
         return
@@ -125,7 +124,7 @@ def _check_ids(path: Path) -> None:
     numbers: list[int] = []
     json.loads(raw, parse_int=lambda digits: numbers.append(int(digits[:20])))
     if (highest := max(numbers, default=0)) > MAX_ID:
-        raise TokenizerError(f"{path}: found the id {highest:,}; expected ids up to {MAX_ID:,}; fix: correct the file")
+        raise TokenizerError(path, f"the id {highest:,}", f"ids up to {MAX_ID:,}", "correct the file")
 
 
 @contextmanager
@@ -144,9 +143,7 @@ def _understood(name: str | os.PathLike[str]) -> Iterator[None]:
 def _path(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
     if str(name) != EMBEDDED:
         if not is_name(str(name)):
-            raise TokenizerError(
-                f"tokenizer {shown(str(name))}: found no name of a folder; expected one; fix: correct it"
-            )
+            raise TokenizerError(f"tokenizer {shown(str(name))}", "no name of a folder", "one", "correct it")
         return expanded(name) if str(name).startswith("~") else name
     from instruct_fmt import embedded
 
@@ -207,8 +204,10 @@ def generation_stops(vocabulary: Vocabulary) -> list[str]:
     ids = found if isinstance(found, list) else [] if found is None else [found]
     if not isinstance(config, dict) or not all(type(id) is int for id in ids) or len(ids) > _MAX_STOPS:
         raise TokenizerError(
-            f"{path}: found the stop tokens {shown(found)}; expected an object with `eos_token_id`, an id or a list of "
-            "ids; fix: repair or remove the file"
+            path,
+            f"the stop tokens {shown(found)}",
+            "an object with `eos_token_id`, an id or a list of ids",
+            "repair or remove the file",
         )
     size = vocabulary.backend.get_vocab_size() + _MAX_STOPS
     tokens = [vocabulary.backend.id_to_token(id) for id in ids if 0 <= id < size]

@@ -82,26 +82,26 @@ class Vocabulary:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise TokenizerError(
-                f"found a {type(tokenizer).__name__} without a `tokenizers` backend; expected a fast tokenizer; "
-                "fix: load it with AutoTokenizer.from_pretrained(…), or convert it"
+                "",
+                f"a {type(tokenizer).__name__} without a `tokenizers` backend",
+                "a fast tokenizer",
+                "load it with AutoTokenizer.from_pretrained(…), or convert it",
             )
         own, definition = _own(backend, private=private)
         if (highest := max(own.get_vocab(with_added_tokens=True).values(), default=0)) > MAX_ID:
             raise TokenizerError(
-                f"found a token with the id {highest:,}; expected ids up to {MAX_ID:,}; fix: correct tokenizer.json"
+                "", f"a token with the id {highest:,}", f"ids up to {MAX_ID:,}", "correct tokenizer.json"
             )
         special = dict(tokenizer.special_tokens_map)
         if (long := max(map(len, map(str, special.values())), default=0)) > MAX_TOKEN:
             raise TokenizerError(
-                f"found a special token of {long:,} characters; expected at most {MAX_TOKEN}; fix: correct "
-                "tokenizer_config.json"
+                "", f"a special token of {long:,} characters", f"at most {MAX_TOKEN}", "correct tokenizer_config.json"
             )
         template = tokenizer.chat_template
         named = isinstance(template, dict) and all(isinstance(one, str) for one in template.values())
         if template is not None and not isinstance(template, str) and not named:
             raise TokenizerError(
-                f"found the chat template {shown(template)}; expected a text, or texts by name; fix: correct "
-                "tokenizer_config.json"
+                "", f"the chat template {shown(template)}", "a text, or texts by name", "correct tokenizer_config.json"
             )
         contents = Contents(
             definition,

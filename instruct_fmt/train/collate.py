@@ -51,16 +51,16 @@ class Collator:
 
     def __post_init__(self) -> None:
         if self.pad_token_id < 0:
-            raise UsageError(f"pad_token_id: found {self.pad_token_id}; expected 0 or more; fix: pass an id")
+            raise UsageError("pad_token_id", self.pad_token_id, "0 or more", "pass an id")
         if self.pad_to_multiple_of is not None and self.pad_to_multiple_of < 1:
             raise UsageError(
-                f"pad_to_multiple_of: found {self.pad_to_multiple_of}; expected 1 or more, or None; "
-                "fix: pass None to pad to the longest row only"
+                "pad_to_multiple_of",
+                self.pad_to_multiple_of,
+                "1 or more, or None",
+                "pass None to pad to the longest row only",
             )
         if self.padding_side not in ("right", "left"):
-            raise UsageError(
-                f"padding_side: found {self.padding_side!r}; expected right or left; fix: pass one of them"
-            )
+            raise UsageError("padding_side", f"{self.padding_side!r}", "right or left", "pass one of them")
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """`input_ids`, `labels` and `attention_mask`: int64 tensors of shape (rows, length)."""
@@ -72,7 +72,7 @@ class Collator:
         """The same batch as numpy arrays, without torch."""
         pairs = [_pair(row, index) for index, row in enumerate(rows)]
         if not pairs:
-            raise DataError("batch: found no rows; expected at least one; fix: check the batch size")
+            raise DataError("batch", "no rows", "at least one", "check the batch size")
         longest = max(len(ids) for ids, _ in pairs)
         step = self.pad_to_multiple_of or 1
         shape = (len(pairs), -(-longest // step) * step)
@@ -94,14 +94,18 @@ def _pair(row: Mapping[str, Any], index: int) -> tuple[npt.NDArray[np.int64], np
     missing = [name for name in ("input_ids", "labels") if name not in row]
     if missing:
         raise DataError(
-            f"row {index} of the batch: found the columns {sorted(row)}; expected input_ids and labels; fix: "
-            "prepare the dataset with a Formatter, and keep both columns"
+            f"row {index} of the batch",
+            f"the columns {sorted(row)}",
+            "input_ids and labels",
+            "prepare the dataset with a Formatter, and keep both columns",
         )
     ids = np.asarray(row["input_ids"], dtype=np.int64)
     labels = np.asarray(row["labels"], dtype=np.int64)
     if ids.shape != labels.shape or ids.ndim != 1:
         raise DataError(
-            f"row {index} of the batch: found input_ids of shape {ids.shape} and labels of shape "
-            f"{labels.shape}; expected two lists of one length; fix: give what the Formatter made, unchanged"
+            f"row {index} of the batch",
+            f"input_ids of shape {ids.shape} and labels of shape {labels.shape}",
+            "two lists of one length",
+            "give what the Formatter made, unchanged",
         )
     return ids, labels

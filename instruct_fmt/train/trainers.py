@@ -54,8 +54,10 @@ def sft_kwargs(fmt: Formatter, packing: bool = False) -> dict[str, Any]:
     longest = fmt.settings.max_length
     if longest is None:
         raise UsageError(
-            "packing: found no max_length; expected one, because TRL cuts every row that is longer than a "
-            "packed sequence; fix: give max_length to compile(), so that longer rows are handled there"
+            "packing",
+            "no max_length",
+            "one, because TRL cuts every row that is longer than a packed sequence",
+            "give max_length to compile(), so that longer rows are handled there",
         )
     # Packing is a step of TRL's preparation, and the only one that touches rows with input_ids and labels.
     return same | {"max_length": longest, "packing_strategy": "bfd", "eval_packing": True}
@@ -79,8 +81,10 @@ def processing_class(fmt: Formatter) -> Any:
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise TokenizerError(
-                "tokenizer: found neither a pad token nor an EOS token; expected one of them for padding; "
-                "fix: set tokenizer.pad_token before compile()"
+                "tokenizer",
+                "neither a pad token nor an EOS token",
+                "one of them for padding",
+                "set tokenizer.pad_token before compile()",
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -68,10 +68,12 @@ def _unreadable(table: pa.Table, error: Exception) -> DataError:
             column.to_pylist(maps_as_pydicts="lossy")
         except (ValueError, OverflowError, pa.ArrowException) as found:
             return DataError(
-                f"column {name!r}: found a value that cannot be read ({found}); expected values that their type "
-                f"{column.type} holds; fix: correct them where the data is made, or leave the column out"
+                f"column {name!r}",
+                f"a value that cannot be read ({found})",
+                f"values that their type {column.type} holds",
+                "correct them where the data is made, or leave the column out",
             )
-    return DataError(f"found a table that cannot be read ({error}); expected a whole one; fix: make it again")
+    return DataError("", f"a table that cannot be read ({error})", "a whole one", "make it again")
 
 
 def filled_nulls(table: pa.Table) -> dict[str, int]:

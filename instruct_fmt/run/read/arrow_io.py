@@ -94,8 +94,10 @@ def _check_one_file(path: Path) -> None:
             second = at + len(_TWO_FILES) // 2
             if _is_parquet(content[max(0, second - _FOOTER) : second]):
                 raise DataError(
-                    f"{path}: found a second file behind the first, at byte {second:,}; expected one; fix: name each "
-                    "file under `datasets`, or put them together with pyarrow.concat_tables"
+                    path,
+                    f"a second file behind the first, at byte {second:,}",
+                    "one",
+                    "name each file under `datasets`, or put them together with pyarrow.concat_tables",
                 )
             at = content.find(_TWO_FILES, second)
 
@@ -141,9 +143,7 @@ def _mapped(path: Path) -> Any:
     try:
         return pa.memory_map(str(path))
     except UnicodeEncodeError:
-        raise DataError(
-            f"{path}: found a name that is not UTF-8; expected one, for an Arrow file; fix: rename the file"
-        ) from None
+        raise DataError(path, "a name that is not UTF-8", "one, for an Arrow file", "rename the file") from None
 
 
 def _check_stream(path: Path, source: Any) -> bool:
@@ -156,8 +156,7 @@ def _check_stream(path: Path, source: Any) -> bool:
     if behind or source.read_at(len(_END), size - len(_END)) != _END:
         found = f"{behind:,} bytes behind the end" if behind else "no mark of the end"
         raise DataError(
-            f"{path}: found {found} of the data; expected a whole Arrow stream; fix: close the writer, and write the "
-            "file again"
+            path, f"{found} of the data", "a whole Arrow stream", "close the writer, and write the file again"
         )
     return bool(unpacked > size)
 
@@ -204,12 +203,16 @@ def check_schema(path: Path, schema: pa.Schema) -> None:
     for field in schema:
         if _fault(pa.schema([pa.field(field.name, field.type)])):
             raise DataError(
-                f"{path}: found the column {field.name!r} of type {shown(str(field.type))}, which `datasets` cannot "
-                "hold; expected text, numbers, lists or structs; fix: convert the column, for example to JSON text"
+                path,
+                f"the column {field.name!r} of type {shown(str(field.type))}, which `datasets` cannot hold",
+                "text, numbers, lists or structs",
+                "convert the column, for example to JSON text",
             )
     raise DataError(
-        f"{path}: found metadata of `datasets` in its schema that cannot be read ({shown(str(error))}); expected what "
-        "`datasets` writes; fix: write the file without it, as `table.replace_schema_metadata(None)` does"
+        path,
+        f"metadata of `datasets` in its schema that cannot be read ({shown(str(error))})",
+        "what `datasets` writes",
+        "write the file without it, as `table.replace_schema_metadata(None)` does",
     )
 
 
@@ -231,8 +234,10 @@ def _check_members(path: Path, kind: pa.DataType, name: str) -> None:
     twice = next((found for found, count in counts.items() if count > 1), None)
     if twice is not None:
         raise DataError(
-            f"{path}: found the field {twice!r} twice in the column {name!r}; expected a name of its own for each "
-            "field; fix: rename one of them in the file"
+            path,
+            f"the field {twice!r} twice in the column {name!r}",
+            "a name of its own for each field",
+            "rename one of them in the file",
         )
     for member in members:
         _check_members(path, member.type, f"{name}.{member.name}" if pa.types.is_struct(kind) else f"{name}[]")
@@ -254,6 +259,8 @@ def reading(path: Path) -> Iterator[None]:
             raise
         kind = path.suffix.lower()
         raise DataError(
-            f"{path}: found data that cannot be read ({shown(str(error).strip(), 200)}); expected a whole {kind} file; "
-            "fix: write the file again"
+            path,
+            f"data that cannot be read ({shown(str(error).strip(), 200)})",
+            f"a whole {kind} file",
+            "write the file again",
         ) from error

@@ -52,7 +52,7 @@ class BadRow:
 
     def error(self) -> DataError:
         """The same as an error."""
-        return DataError(f"{self.where}: found {self.found}; expected {self.expected}; fix: {self.fix}")
+        return DataError(self.where, self.found, self.expected, self.fix)
 
     def rejection(self) -> Rejection:
         """The same as a line of the ledger; its number is that of the row that comes in its place."""
@@ -78,8 +78,10 @@ class BadRows:
             raise bad.error()
         if len(self.found) == _MOST:
             raise DataError(
-                f"{path}: found more than {_MOST:,} rows that cannot be read, the first: {self.found[0].error()}; "
-                f"expected at most {_MOST:,}; fix: check how the file was written"
+                path,
+                f"more than {_MOST:,} rows that cannot be read, the first: {self.found[0].error()}",
+                f"at most {_MOST:,}",
+                "check how the file was written",
             )
         self.found.append(bad)
 
@@ -92,7 +94,7 @@ class BadRows:
 def no_rows(path: Path, bad: BadRows) -> DataError:
     """The error for a file without a row that can be read."""
     first = f" that can be read, the first bad one: {bad.found[0].error()}" if bad.found else ""
-    return DataError(f"{path}: found no rows{first}; expected at least one; fix: check how it was written")
+    return DataError(path, f"no rows{first}", "at least one", "check how it was written")
 
 
 def list_beside(converted: Path) -> Path:

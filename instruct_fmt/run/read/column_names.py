@@ -25,9 +25,7 @@ def named_once(where: str, names: Sequence[str]) -> Sequence[str]:
         if not name.strip():
             wrong = f"a column without a name, number {number}"
         if wrong:
-            raise DataError(
-                f"{where}: found {wrong}; expected a name of its own for each column; fix: rename it in the file"
-            )
+            raise DataError(where, wrong, "a name of its own for each column", "rename it in the file")
     return names
 
 
@@ -45,6 +43,8 @@ def name_fault(name: str) -> str | None:
 def too_many(where: str) -> DataError:
     """The error for too many columns."""
     return DataError(
-        f"{where}: found more than {MOST_COLUMNS:,} columns; expected at most {MOST_COLUMNS:,}; fix: put what changes "
-        "from row to row into one column, as an object or a list"
+        where,
+        f"more than {MOST_COLUMNS:,} columns",
+        f"at most {MOST_COLUMNS:,}",
+        "put what changes from row to row into one column, as an object or a list",
     )

@@ -95,8 +95,10 @@ def unchanged(paths: Sequence[Path]) -> Callable[[], None]:
         for path, found in zip(paths, before, strict=True):
             if identity(path) != found:
                 raise DataError(
-                    f"{path}: found a file that changed while it was read; expected it to stay as it is; fix: wait "
-                    "until it is written, and start again"
+                    path,
+                    "a file that changed while it was read",
+                    "it to stay as it is",
+                    "wait until it is written, and start again",
                 )
 
     return check

@@ -45,7 +45,7 @@ def csv_batches(path: Path, delimiter: str, bad: BadRows) -> tuple[pa.Schema, It
     header_is_no_row = BadRows()
     header = next(_rows(path, delimiter, header_is_no_row), None)
     if header is None:
-        raise DataError(f"{path}: found no rows; expected a header and at least one row; fix: check the file")
+        raise DataError(path, "no rows", "a header and at least one row", "check the file")
     line, names = header
     if len(names) == 1:
         _check_separator(path, line, names[0], delimiter)
@@ -58,8 +58,10 @@ def _check_separator(path: Path, line: int, name: str, delimiter: str) -> None:
     if other:
         kind = {",": ", or name the file .csv", "\t": ", or name the file .tsv"}.get(other, "")
         raise DataError(
-            f"{path}, line {line}: found one column {shown(name)}, with {_SEPARATORS[other]} in its name; expected "
-            f"columns separated by {_SEPARATORS[delimiter]}; fix: write the file with {_SEPARATORS[delimiter]}{kind}"
+            f"{path}, line {line}",
+            f"one column {shown(name)}, with {_SEPARATORS[other]} in its name",
+            f"columns separated by {_SEPARATORS[delimiter]}",
+            f"write the file with {_SEPARATORS[delimiter]}{kind}",
         )
 
 

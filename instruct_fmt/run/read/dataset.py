@@ -73,9 +73,7 @@ def open_dataset(
     3
     """
     if on_bad_row not in get_args(OnBadRow):
-        raise UsageError(
-            f"on_bad_row: found {on_bad_row!r}; expected 'error' or 'reject'; fix: use one of them, or leave it out"
-        )
+        raise UsageError("on_bad_row", f"{on_bad_row!r}", "'error' or 'reject'", "use one of them, or leave it out")
     path = _EMBEDDED[name]() if name in _EMBEDDED else home(name)
     place = "nothing" if not _GLOB.isdisjoint(name) and not path.exists() else place_of(name, path)
     if place == "folder":
@@ -83,9 +81,9 @@ def open_dataset(
     if place == "file":
         return _slice(_file(path, subset, on_bad_row), split, str(path))
     if not _GLOB.isdisjoint(name):
-        raise UsageError(f"{name}: found a pattern; expected one file or folder; fix: name each file under `datasets`")
+        raise UsageError(name, "a pattern", "one file or folder", "name each file under `datasets`")
     if kinds_of(path)[0] in _READERS or path.is_absolute() or name.startswith("."):
-        raise UsageError(f"{name}: found no such file or folder; expected one; fix: correct the path")
+        raise UsageError(name, "no such file or folder", "one", "correct the path")
     return _hub(name, split, subset)
 
 
@@ -93,13 +91,17 @@ def _file(path: Path, subset: str | None, on_bad_row: OnBadRow) -> datasets.Data
     kind, packing = kinds_of(path)
     if kind not in _READERS or (packing and kind in _WHOLE):
         raise UsageError(
-            f"{path}: found a file of kind {kind + packing or '(none)'!r}; expected one of {', '.join(_READERS)}, "
-            f"those of text also with {', '.join(OPENERS)}; fix: convert or rename it"
+            path,
+            f"a file of kind {kind + packing or '(none)'!r}",
+            f"one of {', '.join(_READERS)}, those of text also with {', '.join(OPENERS)}",
+            "convert or rename it",
         )
     if subset is not None and (kind, subset) != (".txt", _DOCUMENT):
         raise UsageError(
-            f"{path}: found the name {subset!r} for a file; expected none, which is for datasets of the Hub, or "
-            f"{_DOCUMENT!r} for a whole .txt file as one row; fix: leave `name` out"
+            path,
+            f"the name {subset!r} for a file",
+            f"none, which is for datasets of the Hub, or {_DOCUMENT!r} for a whole .txt file as one row",
+            "leave `name` out",
         )
     return _read([path], kind, on_bad_row, whole=subset is not None)
 
@@ -108,15 +110,17 @@ def _read(paths: Sequence[Path], kind: str, on_bad_row: OnBadRow, *, whole: bool
     """Files of one kind as one dataset; JSON files share their columns' types, others must agree on them."""
     empty = next((path for path in paths if not path.stat().st_size), None)
     if empty:
-        raise DataError(f"{empty}: found an empty file; expected at least one row; fix: check how it was written")
+        raise DataError(empty, "an empty file", "at least one row", "check how it was written")
     reader = partial(_text, whole=True) if whole else _READERS[kind]
     parts: list[datasets.Dataset] = []
     for group in [paths] if reader is _json else [[path] for path in paths]:
         parts.append(reader(*group, bad=BadRows(on_bad_row)))
         if parts[-1].features != parts[0].features:
             raise DataError(
-                f"{group[0]}: found the columns {shown(parts[-1].features)}; expected those of {paths[0]}, "
-                f"{shown(parts[0].features)}; fix: give both files the same columns, or name each under `datasets`"
+                f"{group[0]}",
+                f"the columns {shown(parts[-1].features)}",
+                f"those of {paths[0]}, {shown(parts[0].features)}",
+                "give both files the same columns, or name each under `datasets`",
             )
     return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 
@@ -172,15 +176,13 @@ def _folder(path: Path, split: str, subset: str | None, on_bad_row: OnBadRow) ->
     if not saved and not (path / "dataset_dict.json").is_file():
         return _data_folder(path, split, subset, on_bad_row)
     if subset is not None:
-        raise UsageError(f"{path}: found the name {subset!r} for a saved dataset; expected none; fix: leave `name` out")
+        raise UsageError(path, f"the name {subset!r} for a saved dataset", "none", "leave `name` out")
     found = _saved(path)
     if isinstance(found, datasets.Dataset):
         return _slice(_whole(found), split, str(path))
     name = split.split("[")[0]
     if name not in found:
-        raise UsageError(
-            f"{path}: found no split {name!r}; expected one of {', '.join(found)}; fix: set `split` to one of them"
-        )
+        raise UsageError(path, f"no split {name!r}", f"one of {', '.join(found)}", "set `split` to one of them")
     return _slice(_whole(found[name]), split.replace(name, "train", 1), str(path))
 
 
@@ -189,8 +191,10 @@ def _saved(path: Path) -> datasets.Dataset | datasets.DatasetDict:
         return datasets.load_from_disk(str(path))
     except _NOT_LOADED as error:
         raise DataError(
-            f"{path}: found a saved dataset that cannot be loaded ({_first_line(error)}); expected what "
-            "`save_to_disk` writes; fix: save it again"
+            path,
+            f"a saved dataset that cannot be loaded ({_first_line(error)})",
+            "what `save_to_disk` writes",
+            "save it again",
         ) from error
 
 
@@ -219,9 +223,7 @@ def _data_folder(path: Path, split: str, subset: str | None, on_bad_row: OnBadRo
 def _many(path: Path, files: Sequence[Path], subset: str | None, on_bad_row: OnBadRow) -> datasets.Dataset:
     kind = kinds_of(files[0])[0]
     if subset is not None and kind != ".txt":
-        raise UsageError(
-            f"{path}: found the name {subset!r} for files of kind {kind!r}; expected .txt files; fix: leave `name` out"
-        )
+        raise UsageError(path, f"the name {subset!r} for files of kind {kind!r}", ".txt files", "leave `name` out")
     return _read(files, kind, on_bad_row, whole=subset is not None)
 
 
@@ -233,8 +235,10 @@ def _slice(dataset: datasets.Dataset, split: str, name: str) -> datasets.Dataset
         ranges = datasets.ReadInstruction.from_spec(split).to_absolute({"train": len(dataset)})
     except (ValueError, AssertionError) as error:
         raise UsageError(
-            f"{name}: found split {split!r} ({error}); expected `train` or a slice of it such as "
-            "`train[:100]`; fix: correct `split`, or leave it out"
+            name,
+            f"split {split!r} ({error})",
+            "`train` or a slice of it such as `train[:100]`",
+            "correct `split`, or leave it out",
         ) from error
     rows = [row for part in ranges for row in range(part.from_, part.to)]
     return dataset.select(rows)
@@ -245,8 +249,10 @@ def _hub(name: str, split: str, subset: str | None) -> datasets.Dataset:
         found = datasets.load_dataset(name, subset, split=split)
     except _NOT_LOADED as error:
         raise DataError(
-            f"{name}: found no dataset that can be loaded ({_first_line(error)}); expected a local file, a "
-            "folder or a dataset of the Hub; fix: check the name, the split and the network"
+            name,
+            f"no dataset that can be loaded ({_first_line(error)})",
+            "a local file, a folder or a dataset of the Hub",
+            "check the name, the split and the network",
         ) from error
     assert isinstance(found, datasets.Dataset)
     return found

@@ -37,8 +37,10 @@ def check_members(folder: Path, kinds: Collection[str]) -> None:
                 count += 1
                 if count > _MOST_FILES:
                     raise UsageError(
-                        f"{folder}: found more than {_MOST_FILES:,} files and folders in it; expected a folder of one "
-                        "dataset; fix: name the folder that holds the data"
+                        folder,
+                        f"more than {_MOST_FILES:,} files and folders in it",
+                        "a folder of one dataset",
+                        "name the folder that holds the data",
                     )
                 hidden = entry.name.startswith((".", "__"))
                 if entry.is_dir(follow_symlinks=False):
@@ -59,8 +61,7 @@ def _check_member(path: Path, entry: os.DirEntry[str]) -> None:
         found = "a link to a folder" if stat.S_ISDIR(mode) else odd_kind(mode) or ""
     if found:
         raise UsageError(
-            f"{path}: found {found} among the data; expected files; fix: remove it, or name each file that you want "
-            "under `datasets`"
+            path, f"{found} among the data", "files", "remove it, or name each file that you want under `datasets`"
         )
 
 
@@ -92,21 +93,20 @@ def split_files(folder: Path, split: str, kinds: Collection[str]) -> list[Path]:
     _check_once(folder, splits, _files(base, ["**"]))
     if not splits.get(split):
         names = ", ".join(name for name, files in splits.items() if files)
-        raise UsageError(
-            f"{folder}: found no split {split!r}; expected one of {names}; fix: set `split` to one of them"
-        )
+        raise UsageError(folder, f"no split {split!r}", f"one of {names}", "set `split` to one of them")
     strange = next((path for path in splits[split] if kinds_of(path)[0] not in kinds), None)
     if strange:
         raise UsageError(
-            f"{strange}: found a file of kind {strange.suffix!r} among the data; expected one of {', '.join(kinds)}; "
-            "fix: convert it, move it, or name each file that you want under `datasets`"
+            strange,
+            f"a file of kind {strange.suffix!r} among the data",
+            f"one of {', '.join(kinds)}",
+            "convert it, move it, or name each file that you want under `datasets`",
         )
     by_kind = {kinds_of(path)[0]: path for path in reversed(splits[split])}
     if len(by_kind) > 1:
         files = " and ".join(os.path.relpath(path, folder) for path in sorted(by_kind.values()))
         raise UsageError(
-            f"{folder}: found files of several kinds ({files}); expected one kind in a folder; "
-            "fix: name each file under `datasets`"
+            folder, f"files of several kinds ({files})", "one kind in a folder", "name each file under `datasets`"
         )
     return splits[split]
 
@@ -122,6 +122,8 @@ def _check_once(folder: Path, splits: Mapping[str, list[Path]], files: list[Path
         if len(names) != 1:
             where = f"in the splits {' and '.join(names)}" if names else f"in no split ({', '.join(splits)})"
             raise UsageError(
-                f"{folder}: found {os.path.relpath(path, folder)} {where}, by its name; expected each file in one; "
-                "fix: rename it, or name each file that you want under `datasets`"
+                folder,
+                f"{os.path.relpath(path, folder)} {where}, by its name",
+                "each file in one",
+                "rename it, or name each file that you want under `datasets`",
             )

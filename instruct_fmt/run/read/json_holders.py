@@ -39,9 +39,10 @@ def check_rows(path: Path, row: Row, names: Iterable[str]) -> None:
     if found:
         query = f".{found[0]}" if found[0].isidentifier() and found[0].isascii() else f"'.[{json.dumps(found[0])}]'"
         raise DataError(
-            f"{path}: found one object with a list of objects under {' and '.join(map(repr, found))}; expected an "
-            f"array of JSON objects or one object per line; fix: write the list alone, as `jq {query}` does, or, if "
-            "the object is one row, put it in `[` and `]`"
+            path,
+            f"one object with a list of objects under {' and '.join(map(repr, found))}",
+            "an array of JSON objects or one object per line",
+            f"write the list alone, as `jq {query}` does, or, if the object is one row, put it in `[` and `]`",
         )
 
 
@@ -58,8 +59,10 @@ def check_columns(path: Path, row: Row) -> None:
     else:
         return
     raise DataError(
-        f"{path}: found one object with {found} ({shown(list(row))}); expected an array of JSON objects or one object "
-        f"per line; fix: {fix}, or, if the object is one row, put it in `[` and `]`"
+        path,
+        f"one object with {found} ({shown(list(row))})",
+        "an array of JSON objects or one object per line",
+        f"{fix}, or, if the object is one row, put it in `[` and `]`",
     )
 
 
@@ -84,15 +87,16 @@ def check_one_object(path: Path) -> None:
     if isinstance(row, dict) and text[end:].lstrip().startswith("{"):
         each = "objects on several lines each" if re.search(r"[\r\n]", text[:end]) else "several objects on one line"
         raise DataError(
-            f"{path}: found {each}; expected an array of JSON objects or one object per line; "
-            "fix: write each on one line, as `jq -c .` does"
+            path, each, "an array of JSON objects or one object per line", "write each on one line, as `jq -c .` does"
         )
     if isinstance(row, dict) and end == len(text):
         check_rows(path, row, row)
         check_columns(path, row)
         raise DataError(
-            f"{path}: found one object on several lines; expected an array of JSON objects or one object per line; "
-            "fix: put `[` before it and `]` behind it"
+            path,
+            "one object on several lines",
+            "an array of JSON objects or one object per line",
+            "put `[` before it and `]` behind it",
         )
 
 

@@ -100,8 +100,10 @@ class _Unpacked(io.RawIOBase):
             block = self._inner.read(len(buffer))
         except _BROKEN as error:
             raise DataError(
-                f"{self._path}: found data that cannot be unpacked ({error}); expected a whole {self._packing} file; "
-                "fix: write the file again, or name it by what it is"
+                self._path,
+                f"data that cannot be unpacked ({error})",
+                f"a whole {self._packing} file",
+                "write the file again, or name it by what it is",
             ) from error
         self._size += len(block)
         if self._size > self._most:
@@ -129,8 +131,10 @@ class _Recoded(io.RawIOBase):
                 self._rest = self._decoder.decode(block, final=not block).encode()
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{self._path}: found bytes that are not {self._encoding.upper()} ({error.reason}), as the first "
-                    "ones say; expected text; fix: save the file as UTF-8"
+                    self._path,
+                    f"bytes that are not {self._encoding.upper()} ({error.reason}), as the first ones say",
+                    "text",
+                    "save the file as UTF-8",
                 ) from None
         given, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
         buffer[: len(given)] = given
@@ -150,8 +154,10 @@ def kinds_of(path: Path) -> tuple[str, str]:
 def bomb(path: Path, most: int) -> DataError:
     """The error for a file that unpacks to more than anybody writes."""
     return DataError(
-        f"{path}: found a file of {path.stat().st_size:,} bytes that unpacks to more than {most:,}; expected at most "
-        f"{_MOST_TIMES} times its size; fix: check how it was written, or unpack it and name the unpacked file"
+        path,
+        f"a file of {path.stat().st_size:,} bytes that unpacks to more than {most:,}",
+        f"at most {_MOST_TIMES} times its size",
+        "check how it was written, or unpack it and name the unpacked file",
     )
 
 
@@ -242,10 +248,7 @@ def _check_plain(path: Path, start: bytes) -> None:
     """Refuse a packed file whose name does not say so: no text begins like this."""
     found = next((suffix for suffix, mark in _MARKS.items() if re.match(mark, start)), None)
     if found:
-        raise DataError(
-            f"{path}: found data packed as {found}; expected text, as the name says; "
-            f"fix: rename it to {path.name}{found}"
-        )
+        raise DataError(path, f"data packed as {found}", "text, as the name says", f"rename it to {path.name}{found}")
 
 
 def _check_marked(path: Path, start: bytes) -> None:
@@ -253,6 +256,8 @@ def _check_marked(path: Path, start: bytes) -> None:
     found = next((name for name, mark in _UNMARKED.items() if re.match(mark, start)), None)
     if found:
         raise DataError(
-            f"{path}: found text that looks like {found} and has no byte order mark; expected UTF-8; "
-            f"fix: save the file as UTF-8, as `iconv -f {found} -t UTF-8` does"
+            path,
+            f"text that looks like {found} and has no byte order mark",
+            "UTF-8",
+            f"save the file as UTF-8, as `iconv -f {found} -t UTF-8` does",
         )

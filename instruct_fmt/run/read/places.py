@@ -52,7 +52,7 @@ def home(name: str) -> Path:
         UsageError: there is no such user, or no name.
     """
     if not name.strip():
-        raise _refused(name, "an empty name", "name a file, a folder or a dataset")
+        raise _refused(repr(name), "an empty name", "name a file, a folder or a dataset")
     try:
         return Path(name).expanduser()
     except RuntimeError:
@@ -73,4 +73,4 @@ def _missing(name: str, path: Path, error: OSError) -> Place:
 
 def _refused(name: str, found: str, fix: str) -> UsageError:
     about = name if len(name) <= 500 else shown(name)
-    return UsageError(f"{about}: found {found}; expected a file or a folder of data; fix: {fix}")
+    return UsageError(about, found, "a file or a folder of data", fix)

@@ -37,8 +37,10 @@ class Unchanged:
         for path, before in self.files.items():
             if identity(path) != before:
                 raise DataError(
-                    f"{path}: found a file that was changed while it was read; expected the same file until the end; "
-                    "fix: prepare again when nothing writes to it, or from a copy"
+                    path,
+                    "a file that was changed while it was read",
+                    "the same file until the end",
+                    "prepare again when nothing writes to it, or from a copy",
                 )
 
 

@@ -89,7 +89,7 @@ class ChatRenderer:
         try:
             return self.template.trace_chat(messages, variables, self.now, owners)
         except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
-            raise row_error(error, _place(owners)) from error
+            raise row_error(error, _place(owners), self.template) from error
 
     def proven(self, scene: Scene, count: int | None = None, *, prompt: bool = False) -> Trace:
         """`trace`, compared with the plain rendering.
@@ -118,7 +118,7 @@ class ChatRenderer:
         try:
             return self.template.plain(values, self.now)
         except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
-            raise row_error(error, "$.messages") from error
+            raise row_error(error, "$.messages", self.template) from error
 
     def _values(self, conversation: Conversation) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
         """Messages and variables as a template sees them."""

@@ -8,9 +8,11 @@ from functools import lru_cache
 
 import jinja2
 
-from instruct_fmt.errors import TemplateError, shown
+from instruct_fmt.errors import TemplateError
 from instruct_fmt.template.label.probes import WORDS
 from instruct_fmt.template.trace.budget import COMPILE_CHARACTERS, COMPILE_STEPS, allowance, compile_budget
+from instruct_fmt.template.trace.environment import TemplateEnvironment
+from instruct_fmt.template.trace.spots import spot_of_syntax_error, syntax_error
 from instruct_fmt.template.trace.traced_template import TracedTemplate
 
 
@@ -24,18 +26,15 @@ def compile_template(text: str) -> TracedTemplate:
     known = next((word for word in WORDS if word in text.casefold()), None)
     if known is not None:
         raise TemplateError(
-            f"the template holds {known!r}, a word that probes say to learn what it does; expected a template that "
-            "treats every text alike; fix: remove the word"
+            "template",
+            f"{known!r} in it, a word that probes say to learn what it does",
+            "a template that treats every text alike",
+            "remove the word",
         )
     try:
         return TracedTemplate(text)
     except jinja2.TemplateSyntaxError as error:
-        lines = text.splitlines() or [""]
-        line = lines[min(error.lineno, len(lines)) - 1].strip()
-        raise TemplateError(
-            f"template line {error.lineno}: {error.message}; found {shown(line)}; "
-            "expected Jinja2 as transformers' chat templates use it; fix: correct the template"
-        ) from error
+        raise syntax_error(error, spot_of_syntax_error(TemplateEnvironment(), text, error), "text") from error
 
 
 @contextmanager
@@ -49,7 +48,9 @@ def tried_out() -> Iterator[None]:
         yield
     if budget.used_up:
         raise TemplateError(
-            f"template: found one that takes more than {COMPILE_STEPS:,} steps, or builds more than "
-            f"{COMPILE_CHARACTERS:,} characters, for a few short rows; expected a template that ends; "
-            "fix: use another template"
+            "template",
+            f"one that takes more than {COMPILE_STEPS:,} steps, or builds more than "
+            f"{COMPILE_CHARACTERS:,} characters, for a few short rows",
+            "a template that ends",
+            "use another template",
         )

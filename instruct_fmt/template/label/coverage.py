@@ -1,4 +1,7 @@
-"""What of a row a template never prints: the texts of an example in, those that left no character behind out."""
+"""What of a row a template never prints: the texts of an example in, those that left no character behind out.
+
+Of a shape with a plan, `unprinted.py` tells the same.
+"""
 
 from __future__ import annotations
 

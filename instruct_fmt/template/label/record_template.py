@@ -52,7 +52,7 @@ class RecordRenderer:
         try:
             return self.template.plain({**self.variables, **values}, self.now)
         except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
-            raise row_error(error, "$") from error
+            raise row_error(error, "$", self.template) from error
 
     def proven(self, values: Mapping[str, Any]) -> Trace:
         """`trace`, compared with the plain rendering.
@@ -63,7 +63,7 @@ class RecordRenderer:
         try:
             trace, plain = self.trace(values), self.plain(values)
         except (jinja2.TemplateError, *PYTHON_ERRORS) as error:
-            raise row_error(error, "$") from error
+            raise row_error(error, "$", self.template) from error
         if plain != trace.text:
             raise text_differs(plain, trace.text)
         return trace

@@ -7,6 +7,7 @@ from instruct_fmt.template.trace.budget import BudgetExceeded
 from instruct_fmt.template.trace.helpers import ClockRead, OriginLost, RaisedByTemplate, TemplateDict
 from instruct_fmt.template.trace.owners import TracedMessage, TracedMessages
 from instruct_fmt.template.trace.traced import Traced
+from instruct_fmt.template.trace.traced_template import TracedTemplate
 
 # What a template may raise besides Jinja's own errors: it runs Python's operators and methods on the row's values.
 PYTHON_ERRORS = (
@@ -30,10 +31,13 @@ _CLASS_NAMES = (
 )
 
 
-def row_error(error: Exception, path: str) -> RowError | TemplateError:
-    """What to raise for an error that came out of a template."""
+def row_error(error: Exception, path: str, template: TracedTemplate) -> RowError | TemplateError:
+    """What to raise for an error that came out of a template, with the place in it that was running."""
+    spot = template.spot_of(error)
     if isinstance(error, ClockRead):
-        return TemplateError(f"{error.message}; found: no clock; expected: a fixed date, the same for every row")
+        here = "template" if spot is None else f"template, {spot}"
+        fix = f"{error.message}" if spot is None else f"{error.message}:\n{spot.shown}"
+        return TemplateError(here, "a clock that nobody set", "a fixed date, the same for every row", fix)
     if isinstance(error, BudgetExceeded):
         return RowError(
             "template-budget", path, str(error), "a template that ends", "use another template for this row"
@@ -52,7 +56,7 @@ def row_error(error: Exception, path: str) -> RowError | TemplateError:
     return RowError(
         "template-raised",
         path,
-        shown(found, 200),
+        f"{shown(found, 200)}{'' if spot is None else f' at {spot} of the template, `{spot.code}`'}",
         "a row that the template accepts",
         "change the row, or use a template that supports it",
     )

@@ -313,7 +313,7 @@ class _SymbolicRecordRenderer(RecordRenderer):
         try:
             return self.symbolic.trace_values({**self.variables, **self.symbols}, self.now)
         except (jinja2.TemplateError, *PYTHON_ERRORS) as error:  # symbols are not always what a template expects
-            raise row_error(error, "$") from error
+            raise row_error(error, "$", self.symbolic) from error
 
 
 class SymbolicRecord:

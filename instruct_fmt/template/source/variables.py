@@ -16,6 +16,7 @@ from jinja2.meta import TrackingCodeGenerator
 from instruct_fmt.errors import TemplateError
 from instruct_fmt.template.trace.environment import TemplateEnvironment
 from instruct_fmt.template.trace.helpers import GenerationBlock
+from instruct_fmt.template.trace.spots import spot_of_syntax_error, syntax_error
 
 SPECIAL_TOKENS = frozenset(
     {
@@ -106,7 +107,7 @@ def find_variables(text: str, name: str) -> Variables:
         return _read(_parse(text, name), text, name)
     except RecursionError as error:
         raise TemplateError(
-            f"template {name} nests too deeply to be read; expected a template of common depth; simplify it"
+            f"template {name}", "one that nests too deeply to be read", "a template of common depth", "simplify it"
         ) from error
 
 
@@ -142,13 +143,7 @@ def _free_names(tree: nodes.Template, text: str, name: str) -> set[str]:
 
 
 def _syntax_error(error: TemplateSyntaxError, text: str, name: str) -> TemplateError:
-    lines = text.splitlines()
-    line = lines[error.lineno - 1].strip() if 0 < error.lineno <= len(lines) else ""
-    at = f": {line[:80]}" if line else ""
-    return TemplateError(
-        f"template {name}, line {error.lineno}: {error.message or 'not valid'}{at}; "
-        "expected Jinja as transformers' chat templates use it; correct the template"
-    )
+    return syntax_error(error, spot_of_syntax_error(_ENVIRONMENT, text, error), name)
 
 
 def _in_order(node: nodes.Node) -> Iterator[nodes.Node]:

@@ -9,6 +9,7 @@ message, makes that message the owner. No template text is edited, and the print
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from instruct_fmt.template.trace.budget import limits
 from instruct_fmt.template.trace.environment import (
     TemplateEnvironment,
 )
+from instruct_fmt.template.trace.helpers import RaisedByTemplate
 from instruct_fmt.template.trace.origins import Run
 from instruct_fmt.template.trace.owners import (
     Owners,
@@ -25,6 +27,7 @@ from instruct_fmt.template.trace.owners import (
     TracedMessages,
     owners_now,
 )
+from instruct_fmt.template.trace.spots import Spot, line_of_raise, spot_in_line
 from instruct_fmt.template.trace.trace import Trace
 from instruct_fmt.template.trace.traced_environment import TracedEnvironment
 from instruct_fmt.template.trace.traced_values import trace_value
@@ -45,6 +48,15 @@ class TracedTemplate:
         self.text = text
         self._traced = (environment or TracedEnvironment()).from_string(text)
         self._plain = TemplateEnvironment().from_string(text)
+
+    def spot_of(self, error: BaseException) -> Spot | None:
+        """Where in the text a render was when it raised; None where that cannot be told."""
+        for template in (self._traced, self._plain):
+            line = line_of_raise(template, error)
+            if line is not None:
+                calls = ("raise_exception",) if isinstance(error, RaisedByTemplate) else ()
+                return spot_in_line(self.text, line, *calls, *_quoted(error), "{%", "{{")
+        return None
 
     def trace_chat(
         self,
@@ -80,6 +92,11 @@ class TracedTemplate:
         """The reference: the same template and values in an ordinary environment."""
         with limits(now):
             return self._plain.render(dict(variables))
+
+
+def _quoted(error: BaseException) -> list[str]:
+    """The names that an error puts in quotes, which may be those of the place."""
+    return re.findall(r"'([A-Za-z_][\w.]*)'", str(error))
 
 
 def _settled(run: Run) -> Run:
