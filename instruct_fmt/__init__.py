@@ -7,6 +7,8 @@
 True
 """
 
+from typing import TYPE_CHECKING
+
 from instruct_fmt.errors import (
     ConfigError,
     DataError,
@@ -21,6 +23,23 @@ from instruct_fmt.errors import (
 from instruct_fmt.formatter import Formatter, compile
 from instruct_fmt.version import __version__
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def open_dataset(name: str, *, split: str = "train", subset: str | None = None, on_bad_row: str = "error") -> "Dataset":
+    """Open a data file, a folder of them, or a name on the Hub, as configurations do.
+
+    See `instruct_fmt.run.read.dataset.open_dataset`.
+
+    >>> open_dataset("embedded", split="train[:3]").num_rows
+    3
+    """
+    from instruct_fmt.run.read.dataset import open_dataset
+
+    return open_dataset(name, split=split, subset=subset, on_bad_row=on_bad_row)  # type: ignore[arg-type]  # checked
+
+
 __all__ = [
     "ConfigError",
     "DataError",
@@ -34,4 +53,5 @@ __all__ = [
     "UsageError",
     "__version__",
     "compile",
+    "open_dataset",
 ]

@@ -186,9 +186,14 @@ REASONS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A row that was left out, and why. The fields are those of `RowError`."""
+    """A row that was left out, and why. The fields are those of `RowError`.
 
-    row: int
+    Attributes:
+        row: its index in the dataset, as `dataset[row]` gives it; None for what is no row at all, whose file and line
+            `path` names.
+    """
+
+    row: int | None
     reason: str
     path: str
     found: str
@@ -196,7 +201,7 @@ class Rejection:
     fix: str
 
     @classmethod
-    def from_error(cls, error: RowError, row: int) -> Rejection:
+    def from_error(cls, error: RowError, row: int | None) -> Rejection:
         return cls(row, error.reason, error.path, error.found, error.expected, error.fix)
 
     def to_error(self) -> RowError:
@@ -204,6 +209,11 @@ class Rejection:
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def in_order(rejection: Rejection) -> int:
+    """The key by which rejections are sorted: what is no row comes first."""
+    return -1 if rejection.row is None else rejection.row
 
 
 def shown(value: object, limit: int = 80) -> str:

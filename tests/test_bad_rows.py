@@ -158,7 +158,7 @@ def test_bad_rows_are_in_the_ledger_and_count(tmp_path: Path) -> None:
         assert (found.report.rows, found.report.emitted, found.report.rejected) == (4, 3, {"bad-row": 1})
         assert found.report.cache == cache
         [rejection] = found.rejected
-        assert (rejection.row, rejection.reason) == (1, "bad-row")
+        assert (rejection.row, rejection.reason) == (None, "bad-row")
         assert rejection.path == f"{tmp_path / 'a.jsonl'}, line 2"
         assert "found 'x'" in str(found.report)
     with pytest.raises(TooManyRejected, match=r"found 1 of 4 rows .*max_rejected=0.2;(?s:.*)line 2: bad-row"):

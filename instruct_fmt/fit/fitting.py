@@ -63,8 +63,11 @@ class Fitting:
             if self.overlength == "error":
                 raise DataError(str(error))
             places = self._shortened(trained, spans, removable, self.max_length)
-            if places is None or not trained[places].any():
+            if places is None:
                 raise error
+            if not trained[places].any():
+                left = f"{len(trained)} tokens, of which the first {self.max_length} hold nothing that is trained"
+                raise RowError("over-length", "$", left, error.expected, error.fix, number)
         elif not trained.any():
             raise RowError("nothing-to-learn", "$", "no trained token", "at least one", "leave the row out")
         return places

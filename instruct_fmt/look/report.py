@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from instruct_fmt.errors import REASONS, Rejection
+from instruct_fmt.errors import REASONS, Rejection, in_order
 from instruct_fmt.types import Unread
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def first_examples(rejections: Iterable[Rejection]) -> dict[str, tuple[Rejection
     for reason, fields in found.items():
         firsts = [rows[0] for rows in fields.values()][:_FIELDS]
         more = [row for rows in fields.values() for row in rows[1:]][: max(0, _EXAMPLES - len(firsts))]
-        examples[reason] = tuple(sorted([*firsts, *more], key=lambda rejection: rejection.row))
+        examples[reason] = tuple(sorted([*firsts, *more], key=in_order))
     return examples
 
 
@@ -195,6 +195,12 @@ class Report:
             ("tokens", f"{self.tokens:,}, {self.trained_tokens:,} trained ({self.trained_share:.1%})"),
             ("turns", self._turns()),
             ("left out", self._left_out()),
+            ("cut", self._some(count("shortened:truncate", 0), "rows cut to max_length, their ends and stops lost")),
+            ("shortened", self._some(count("shortened:truncate_prompt", 0), "rows whose prompt was cut to max_length")),
+            (
+                "silent",
+                self._some(count("turns_silent", 0), "trained turns say nothing: of them the stop alone is trained"),
+            ),
             ("no stop", self._some(count("turns_without_stop", 0), "turns end in no stop")),
             ("EOS", self._some(count("eos_appended", 0), "rows had an EOS appended")),
             ("control", self._some(count("neutralised", 0), "rows held control tokens, encoded as text")),

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.row_encoder import EncodedRow, RowEncoder
-from instruct_fmt.errors import Rejection, RowError
+from instruct_fmt.errors import Rejection, RowError, in_order
 from instruct_fmt.types import Bools, EncodedBatch, Ints, Marked, Unread, add_unread
 
 Numbered = tuple[Ints, pa.Table]
@@ -83,7 +83,7 @@ class Batch:
             fit: the last word on each row that waits: a shorter one, or a `RowError`; None where no row waits.
         """
         others = [block for block in (*self._others, *(self._encode_waiting(fit) if fit else ())) if len(block[0])]
-        self.rejected.sort(key=lambda rejection: rejection.row)
+        self.rejected.sort(key=in_order)
         blocks = [block for block in self._blocks if len(block[0])]
         if others:
             blocks = _merged(blocks, *_sorted(others))

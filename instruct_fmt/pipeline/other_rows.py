@@ -84,7 +84,10 @@ def encode_one(stages: DatasetStages, row: Row) -> list[EncodedRow]:
 def fitted(stages: DatasetStages, number: int, encoder: RowEncoder, marked: Marked, row: EncodedRow) -> EncodedRow:
     """The row within `max_length`, and with something to learn; see `Fitting.kept`."""
     places = stages.stages.fitting.kept(row.trained, lambda: encoder.token_spans(marked), marked.removable, number)
-    return row if places is None else replace(row, ids=row.ids[places], trained=row.trained[places])
+    if places is None:
+        return row
+    counts = {**row.counts, f"shortened:{stages.stages.fitting.overlength}": 1}
+    return replace(row, ids=row.ids[places], trained=row.trained[places], counts=counts)
 
 
 def _read(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, number: int) -> Example | None:

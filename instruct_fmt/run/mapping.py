@@ -6,6 +6,7 @@ In: an Arrow table, a batch or a row, as `datasets` hands them out. Out: a table
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from types import ModuleType
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.common.forks import undivided
-from instruct_fmt.errors import RowError, TooManyRejected
+from instruct_fmt.errors import Rejection, RowError, TooManyRejected
 
 if TYPE_CHECKING:
     from instruct_fmt.formatter import Formatter
@@ -23,6 +24,8 @@ logger = logging.getLogger("instruct_fmt")
 
 # A call of so many rows is judged by itself.
 _ENOUGH = 100
+# So many rejected rows of each reason are logged.
+_TOLD = 5
 # Columns whose value is a list in a single row too.
 _LISTS = ("messages", "conversations", "prompt", "completion", "history", "tools", "documents", "chosen", "rejected")
 
@@ -59,6 +62,8 @@ class Tally:
     def __init__(self) -> None:
         self._rows = self._rejected = 0
         self._unread: set[str] = set()
+        self._told: Counter[str] = Counter()
+        self._skipped = False
         self._lock = Lock()
 
     def add(self, rows: int, rejected: int) -> tuple[int, int]:
@@ -72,6 +77,23 @@ class Tally:
         """Begin anew."""
         with undivided, self._lock:
             self._rows = self._rejected = 0
+
+    def shown(self, rejected: Iterable[Rejection]) -> list[Rejection]:
+        """Those of the rejected rows that are worth a line: the first few of each reason."""
+        with undivided, self._lock:
+            found = []
+            for rejection in rejected:
+                self._told[rejection.reason] += 1
+                if self._told[rejection.reason] <= _TOLD:
+                    found.append(rejection)
+            return found
+
+    def first_skipped(self, turns: int) -> bool:
+        """Whether some turns are the first that are left out of the loss."""
+        with undivided, self._lock:
+            first = turns > 0 and not self._skipped
+            self._skipped |= turns > 0
+            return first
 
     def new(self, unread: Iterable[str]) -> list[str]:
         """Those of the paths that nothing reads that were not told before."""
@@ -88,8 +110,14 @@ def logged(formatter: Formatter, batch: EncodedBatch) -> EncodedBatch:
         TooManyRejected: too many rows were rejected, of this call, or of all calls so far.
     """
     counted = [rejection for rejection in batch.rejected if rejection.reason != "over-length"]
-    for rejection in batch.rejected:
+    for rejection in formatter.tally.shown(batch.rejected):
         logger.warning("dropped, counted from the first row of a batch: %s", rejection.to_error())
+    if formatter.tally.first_skipped(batch.counts["turns_skipped:history"] + batch.counts["turns_skipped:seam"]):
+        logger.warning(
+            "%d of %d turns of a batch are left out of the loss, because as history they read otherwise than the model "
+            'writes them; fix: history="expand" makes a row of each',
+            *(sum(batch.counts[f"turns_skipped:{name}"] for name in ("history", "seam")), batch.counts["turns"]),
+        )
     for path in formatter.tally.new(batch.unread):
         found = batch.unread[path]
         logger.warning("read by nothing: %s, such as %s in row %d of a batch", path, found.example, found.row)
@@ -102,8 +130,8 @@ def logged(formatter: Formatter, batch: EncodedBatch) -> EncodedBatch:
         formatter.tally.reset()
         found_share = f"{len(counted)} of {rows} rows of a batch" if of_call else f"{all_rejected} of {all_rows} rows"
         raise TooManyRejected(
-            f"{found_share} rejected, more than max_rejected={share}; the first: {counted[0].to_error()}; "
-            "fmt.prepare(dataset) lists all of them"
+            f"{found_share} rejected, more than max_rejected={share}; the first: {counted[0].to_error()}; fix: correct "
+            "the rows, or raise max_rejected; fmt.prepare(dataset) judges the whole dataset and lists all of them"
         )
     return batch
 

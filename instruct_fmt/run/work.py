@@ -19,6 +19,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from instruct_fmt.errors import DataError
 from instruct_fmt.run.ledger import write_ledger
 from instruct_fmt.types import EncodedBatch, Unread, add_unread
 
@@ -126,7 +127,7 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
         writing: Future[None] | None = None
         for start in range(part.start, part.stop, job.batch_size):
             table: pa.Table = rows[start : min(start + job.batch_size, part.stop)]
-            batch = source.fmt.encode_batch(table, start)
+            batch = _encoded(job, source, table, start)
             counts.update(batch.counts)
             add_unread(unread, batch.unread.items())
             write_ledger(ledger_file(job.folder, part), batch.rejected)
@@ -139,6 +140,16 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
         if writing is not None:
             writing.result()
     return Done(part, counts, unread)
+
+
+def _encoded(job: Job, source: Source, table: pa.Table, start: int) -> EncodedBatch:
+    """The rows of a batch; an error about one says whose it is, where there are several datasets."""
+    try:
+        return source.fmt.encode_batch(table, start)
+    except DataError as error:
+        if len(job.sources) == 1:
+            raise
+        raise DataError(f"{source.name}, {error}") from error
 
 
 def output_features(dataset: datasets.Dataset, keep_columns: tuple[str, ...]) -> datasets.Features:

@@ -142,12 +142,24 @@ def _understood(name: str | os.PathLike[str]) -> Iterator[None]:
 
 def _path(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
     if str(name) != EMBEDDED:
+        if _is_path(str(name)) and not expanded(name).exists():
+            raise TokenizerError(
+                f"tokenizer {shown(str(name))}",
+                "no such folder",
+                "a folder with a tokenizer.json, or a name on the Hub such as 'Qwen/Qwen3-8B'",
+                "correct the path",
+            )
         if not is_name(str(name)):
             raise TokenizerError(f"tokenizer {shown(str(name))}", "no name of a folder", "one", "correct it")
         return expanded(name) if str(name).startswith("~") else name
     from instruct_fmt import embedded
 
     return embedded.tokenizer_path()
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only be a path: those on the Hub have one slash at most."""
+    return name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or "\\" in name
 
 
 @contextmanager

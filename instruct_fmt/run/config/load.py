@@ -182,6 +182,9 @@ def _unknown(file: str, path: Sequence[str | int], key: str) -> ConfigError:
         return problem(
             file, key, "a key of the whole run", "keys of one dataset", f"move `{path[-1]}` to the top level"
         )
+    if path[0] == path[-1] and path[-1] in DatasetConfig.model_fields:
+        fix = f"write `{path[-1]}` beside the `path` of each dataset"
+        return problem(file, key, "a key of one dataset", "keys of the whole run", fix)
     if near is not None:
         return problem(file, key, "an unknown key", near, f"did you mean `{near}`?")
     known = [name for name in level if name not in ("left_to_trainer", *ALIASES, *DATASET_ALIASES)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -55,8 +55,8 @@ class BadRow:
         return DataError(self.where, self.found, self.expected, self.fix)
 
     def rejection(self) -> Rejection:
-        """The same as a line of the ledger; its number is that of the row that comes in its place."""
-        return Rejection(self.row, REASON, self.where, self.found, self.expected, self.fix)
+        """The same as a line of the ledger; it is no row of the dataset, and has no number there."""
+        return Rejection(None, REASON, self.where, self.found, self.expected, self.fix)
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class BadRows:
         """
         bad = BadRow(str(path), line, found, expected, fix, self.rows)
         if self.on_bad_row == "error":
-            raise bad.error()
+            raise replace(bad, fix=f"{fix}, or leave such rows out with on_bad_row: reject beside its `path`").error()
         if len(self.found) == _MOST:
             raise DataError(
                 path,

@@ -175,7 +175,8 @@ def _add_wrong(path: Path, line: int, error: csv.Error, bad: BadRows) -> None:
     found = f"a row whose quotes do not match ({kind})"
     if "unexpected end" in kind or "field limit" in kind:
         if "field limit" in kind:
-            found = f"a value of more than {_LONGEST_VALUE:,} characters, perhaps of a quote that is not closed"
+            found = f"a value of more than {_LONGEST_VALUE:,} characters, of a quote that is not closed or a large row"
+            raise BadRow(str(path), line, found, "shorter ones", "close the quote, or take the row out").error()
         raise BadRow(str(path), line, found, _QUOTES, _QUOTES_FIX).error()
     bad.add(path, line, found, _QUOTES, _QUOTES_FIX)
 

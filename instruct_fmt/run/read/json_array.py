@@ -142,7 +142,7 @@ def _element(window: _Window, check: Check, bad: BadRows) -> Row | None:
     start, window.position = window.position, end
     if isinstance(value, dict):
         return value
-    found = f"{type(value).__name__} {shown(value)}"
+    found = "null" if value is None else f"{type(value).__name__} {shown(value)}"
     bad.add(window.path, window.line(start), found, EXPECTED, "write each row as an object")
     return None
 

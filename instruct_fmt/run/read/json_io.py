@@ -149,7 +149,9 @@ def _parsed(line: list[bytes], number: int, check: Check) -> Row:
     del raw
     value = DECODER.decode(text)
     if not isinstance(value, dict):
-        raise Refused(f"{type(value).__name__} {shown(value)}", "write each row as an object")
+        raise Refused(
+            "null" if value is None else f"{type(value).__name__} {shown(value)}", "write each row as an object"
+        )
     if brackets > MOST_DEEP:
         check_depth(value)
     check(value)

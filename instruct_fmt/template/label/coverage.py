@@ -140,16 +140,20 @@ def check_silent(messages: Sequence[Mapping[str, Any]], printed: Printed, allow_
                 raise _silent(place, name, value)
 
 
-def check_bare(messages: Sequence[Mapping[str, Any]], turns: Iterable[range], printed: Printed) -> None:
-    """Refuse a trained turn of which nothing but its stop is left, whatever may be dropped: it would teach silence.
+def check_bare(messages: Sequence[Mapping[str, Any]], turns: Iterable[range], printed: Printed) -> int:
+    """Refuse a trained turn of which nothing but its stop is left, though it says something: it would teach silence.
+
+    Returns:
+        How many turns say nothing in the row itself; of those the stop alone is trained.
 
     Raises:
         RowError: ``field-dropped``, with the path of the first field that says something.
     """
     there = {place for place, path in printed if path[:1] != ("role",)}
-    for places in turns:
-        if there.isdisjoint(places):
-            _check_says_nothing(messages, places)
+    bare = [places for places in turns if there.isdisjoint(places)]
+    for places in bare:
+        _check_says_nothing(messages, places)
+    return len(bare)
 
 
 def _check_says_nothing(messages: Sequence[Mapping[str, Any]], places: range) -> None:

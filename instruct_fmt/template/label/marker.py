@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from instruct_fmt.errors import RowError, shown
+from instruct_fmt.errors import RowError, option, shown
 from instruct_fmt.template.label.chat_template import ChatTemplate
 from instruct_fmt.template.label.cures import Cures
 from instruct_fmt.template.label.marked import chosen_turns, from_row, message_name, spans_of, speaks
@@ -48,11 +48,12 @@ class Marker:
         """`mark`, without a look for cures."""
         messages = conversation.messages
         chosen = chosen_turns(conversation, self.policy.train_on)
-        if not chosen:
+        if not chosen and self.policy.train_on != "all":
+            flagged = ", some of them not to be trained by their own flags" if False in conversation.train else ""
             raise RowError(
                 "no-trained-turn",
                 "$.messages",
-                f"the roles {shown([message.get('role') for message in messages])}",
+                f"the roles {shown([message.get('role') for message in messages])}{flagged}",
                 "a message that is to be trained",
                 "leave the row out, or say with train_on what is to be trained",
             )
@@ -125,6 +126,15 @@ class Marker:
         return [range(index, index + 1) for index in chosen]
 
     def _everything(self, conversation: Conversation) -> Marked:
+        if False in conversation.train:
+            raise RowError(
+                "bad-field",
+                f"$.messages[{conversation.train.index(False)}]",
+                'a message that is not to be trained, under train_on="all", which trains the whole text',
+                "no such messages, or turns that are trained one by one",
+                "take its flag out",
+                changes=[option("train_on", "assistant", "trains the model's turns")],
+            )
         row = self.turns(conversation)
         size, last = len(row.index.text), len(conversation.messages) - 1
         text = row.index.text.rstrip()

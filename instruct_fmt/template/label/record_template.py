@@ -148,12 +148,18 @@ class RecordTemplate:
             eos=eos,
             counts={
                 "turns": 1,
+                "turns_silent": int(self._is_silent(record)),
                 "trained_turns": 1,
                 "eos_appended": int(eos),
                 "turns_without_stop": int(not eos and not stopped),
             },
             printed=printed_fields(text, index.pieces),
         )
+
+    def _is_silent(self, record: Record) -> bool:
+        """Whether all answers are empty, so that the stop alone is trained."""
+        answers = [record.values[name] for name in self.answers if name in record.values]
+        return bool(answers) and not any(str(answer).strip() for answer in answers)
 
     def plain(self, record: Record) -> str:
         """The record as plain Jinja renders it."""

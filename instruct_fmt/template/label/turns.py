@@ -375,7 +375,8 @@ class Turns:
             check_unprinted_calls(calls, self.messages)
         printed = printed_fields(self.index.text, self.index.pieces)
         check_silent(self.messages[: self._shown], printed, allowed)
-        check_bare(self.messages, [range(turn.first, turn.index + 1) for turn in turns], printed)
+        members = [range(turn.first, turn.index + 1) for turn in turns]
+        self.counts["turns_silent"] = check_bare(self.messages, members, printed)
         served = self.policy.prompt_mismatch != "as_rendered" and self.policy.train_on != "all"
         seams = [turn for turn in turns if served and speaks(self.messages[turn.index])]
         if self.policy.history == "as_rendered":
