@@ -72,45 +72,53 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
             ``"USER: {instruction}\\nASSISTANT: {output}"``, a path, or None for the tokenizer's own chat template.
         tokenizer: a fast transformers tokenizer, or a name or path for `AutoTokenizer`; ``embedded`` is the small one
             in this package.
-        columns: the template's name of a column → the dataset's.
-        train_on: ``assistant``: every turn of the model's, or the answer column; ``last``: the last one; ``all``:
-            the whole text; or a list of roles (chat) or columns (record).
-        history: what becomes of turns that are not the last, where the template may write them differently.
-            ``auto`` trains those that read the same as when they are generated; ``as_rendered`` trains all; ``last``
-            is ``auto`` for one turn; ``expand`` makes one row of each turn; ``error`` rejects such rows.
-        max_length: the most tokens of a row; None for no limit.
-        overlength: ``drop`` counts and drops, ``truncate_prompt`` shortens the text before the answer, ``truncate``
-            cuts the end off, terminator included, ``error`` stops.
-        boundary: where the ids of a turn begin. ``auto``: behind exactly the ids of its prompt, so that a completion
-            is encoded apart where a token would cross the seam; ``joint`` encodes a row in one piece, as
-            `apply_chat_template` does, whatever crosses; ``split`` always encodes apart.
-        control_tokens: what happens to control tokens in a row's text: ``text`` (the default) encodes them as ordinary
-            text, ``error`` rejects the row, ``allow`` encodes them as tokens. For rows that are a template's output
-            already (`text`, textual `prompt`/`completion`) there is no default: they are rejected until you choose.
-        append_eos: ``auto`` appends EOS behind a last turn that does not end in a stop; ``never`` does not.
-        stop: further stop strings of the model.
-        prompt_mismatch: what happens to a turn that the template asks for otherwise than it writes it: ``as_served``
-            makes the row of the prompt and the completion, ``error`` rejects it, ``as_rendered`` trains what is there.
-        reasoning: ``keep`` leaves it as the row has it, inline or as a field; ``strip`` leaves it out; ``field`` makes
-            a field `reasoning_content` of a block with which a content begins.
+        columns: the template's name of a column → the dataset's. Such as ``{output: response}``.
+        train_on: what is trained: one of these words, or a list of roles (chat) or columns (record). ``assistant``:
+            every turn of the model's, or the answer column; ``last``: the last one; ``all``: the whole text.
+        history: what becomes of turns that are not the last, where the template may write them differently. ``auto``:
+            trains those that read the same as when they are generated; ``as_rendered``: trains all; ``last``: is
+            ``auto`` for one turn; ``expand``: makes one row of each turn; ``error``: rejects such rows.
+        max_length: the most tokens of a row; None for no limit. Such as ``4096``.
+        overlength: what becomes of a row over ``max_length``. ``drop``: counts and drops; ``truncate_prompt``: shortens
+            the text before the answer; ``truncate``: cuts the end off, terminator included; ``error``: stops.
+        boundary: where the ids of a turn begin. Records are always split, unless ``joint``. ``auto``: behind exactly
+            the ids of its prompt, so that a completion is encoded apart where a token would cross the seam; ``joint``:
+            encodes a row in one piece, as ``apply_chat_template`` does, whatever crosses; ``split``: always encodes
+            apart.
+        control_tokens: what happens to control tokens in a row's text; None is ``text``. For rows that are a template's
+            output already (``text``, textual ``prompt``/``completion``) there is no default: they are rejected until
+            you choose. ``text``: encodes them as ordinary text; ``error``: rejects the row; ``allow``: encodes them as
+            tokens.
+        append_eos: whether EOS is appended; True and False are the same. ``auto``: appends EOS behind a last turn that
+            does not end in a stop; ``never``: does not.
+        stop: further stop strings of the model. Such as ``["</answer>"]``.
+        prompt_mismatch: what happens to a turn that the template asks for otherwise than it writes it. ``as_served``:
+            makes the row of the prompt and the completion; ``error``: rejects it; ``as_rendered``: trains what is
+            there.
+        reasoning: what becomes of the model's reasoning. ``keep``: leaves it as the row has it, inline or as a field;
+            ``strip``: leaves it out; ``field``: makes a field ``reasoning_content`` of a block with which a content
+            begins.
         empty_reasoning: what happens to a turn without reasoning whose prompt opens a block of it that the template
-            does not close: ``error`` rejects the row, ``close`` lets the model close the block at once.
-        completion_format: what the model writes where the template cannot tell, such as
-            ``"<think>\\n{reasoning}\\n</think>\\n\\n{content}"``; less what the prompt supplies; the stop is added.
-        max_rejected: the share of rows that may be rejected before `prepare` fails; over-length rows do not count.
-        template_kwargs: template variables.
-        now: the clock that templates see.
-        backend: the tokenizer engine; ``auto`` takes the fastest that is installed and proves equal to `tokenizers`.
-        format: the input format's name; None recognises it by the columns. Textual `prompt` and `completion` are a user
-            message and an assistant message with ``instruction``, or where a chat template was given; a template's
+            does not close. ``error``: rejects the row; ``close``: lets the model close the block at once.
+        completion_format: what the model writes where the template cannot tell; less what the prompt supplies; the stop
+            is added. Such as ``"<think>\\n{reasoning}\\n</think>\\n\\n{content}"``.
+        max_rejected: the share of rows that may be rejected before ``prepare`` fails; over-length rows do not count.
+            Such as ``0.05``.
+        template_kwargs: template variables. Such as ``{enable_thinking: false}``.
+        now: the clock that templates see. Such as ``2025-01-31``.
+        backend: the tokenizer engine. ``auto``: takes the fastest that is installed and proves equal to ``tokenizers``;
+            ``tokenizers``: Hugging Face's; ``gigatoken``: of the extra ``fast``; ``fastokens``: of the extra ``fast``.
+        format: the input format's name; None recognises it by the columns. Textual ``prompt`` and ``completion`` are a
+            user message and an assistant message with ``instruction``, or where a chat template was given; a template's
             output that is ready with ``prompt_completion``, or where there is no template; and an error where the
-            template is the tokenizer's own and nothing was said.
-        system: a system prompt for conversations that have none, and for records under a template that names one.
-        allow_dropped: fields of a trained message, such as ``reasoning_content``, and roles, such as ``system``, that
-            the template may leave out.
-        field_map: names of the dataset's fields, such as ``{"messages": "dialog", "role": "speaker"}``.
-        roles: more names of roles, such as ``{"critic": "user"}``; the same word twice is a role that the template
-            prints as it is. The usual names of each role are known.
+            template is the tokenizer's own and nothing was said. Such as ``instruction``.
+        system: a system prompt for conversations that have none, and for records under a template that names one. Such
+            as ``Be brief.``.
+        allow_dropped: fields of a trained message, such as ``reasoning_content``, roles, such as ``system``, and
+            columns, such as ``label``, that may be left out. Such as ``[reasoning_content]``.
+        field_map: names of the dataset's fields: ours → the dataset's. Such as ``{messages: dialog, role: speaker}``.
+        roles: more names of roles; the same word twice is a role that the template prints as it is. The usual names of
+            each role are known. Such as ``{critic: user}``.
 
     Raises:
         UsageError: an option that cannot work.

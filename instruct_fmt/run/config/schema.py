@@ -92,6 +92,12 @@ class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _key(doc: str, example: str | None = None, *, default: Any = None) -> Any:
+    """A key with its meaning, and an example as YAML writes it."""
+    examples = None if example is None else [yaml.safe_load(example)]
+    return Field(default=default, description=doc, examples=examples)
+
+
 def _keys(names: Iterable[str], *, left_open: bool) -> dict[str, Any]:
     """The keys for some of the options of `compile`, as pydantic makes fields of them.
 
@@ -144,12 +150,14 @@ _OfDataset: type[_Closed] = create_model("_OfDataset", __base__=_Closed, **_keys
 class _Training(_OfDataset):  # type: ignore[misc,valid-type]  # made of the options
     """What both the whole run and one dataset can say about templates and training."""
 
-    template: Template = None
-    train_on_inputs: bool | None = None
-    roles_to_train: Strings | None = None
-    train_on_eos: Annotated[str | None, BeforeValidator(_per_turn)] = None
-    field_messages: str | None = None
-    message_property_mappings: dict[str, str] | None = None
+    template: Template = _key(
+        "A template: a library name, a path, Jinja text or a format string; None for the tokenizer's own.", "alpaca"
+    )
+    train_on_inputs: bool | None = _key("axolotl's: true is `train_on: all`, false is `assistant`.")
+    roles_to_train: Strings | None = _key("axolotl's: the roles for `train_on`.")
+    train_on_eos: Annotated[str | None, BeforeValidator(_per_turn)] = _key("axolotl's: `turn`, which is what happens.")
+    field_messages: str | None = _key("axolotl's: the column of messages, `messages` in `field_map`.")
+    message_property_mappings: dict[str, str] | None = _key("axolotl's: fields of messages, as in `field_map`.")
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> _Training:
@@ -176,24 +184,22 @@ class _Training(_OfDataset):  # type: ignore[misc,valid-type]  # made of the opt
 
 
 class DatasetConfig(_Training):
-    """One dataset.
+    """One dataset; what `Config` has too, holds for this dataset only."""
 
-    Attributes:
-        path: a file, a folder, ``embedded``, or a name on the Hub.
-        name: the configuration on the Hub; with `dataset_info`, the entry.
-        split: a split or a slice of one, such as ``train[:1000]``.
-        on_bad_row: what becomes of a line of a text file that is no row: an error, or a rejected row.
-        dataset_info: a ``dataset_info.json`` as LLaMA-Factory writes it, which gives path, format and names.
-        tags: such a file's names of roles and fields.
-        The others as in `Config`; what is given here holds for this dataset only.
-    """
-
-    path: str | None = None
-    name: str | None = None
-    split: str = "train"
-    on_bad_row: Literal["error", "reject"] = "error"
-    dataset_info: str | None = None
-    tags: dict[str, str] | None = None
+    path: str | None = _key(
+        "A file, a folder, `embedded`, `embedded/records`, or a name on the Hub.", "data/chat.jsonl"
+    )
+    name: str | None = _key("The configuration on the Hub; with `dataset_info`, the entry.")
+    split: str = _key("A split, or a slice of one.", "train[:1000]", default="train")
+    on_bad_row: Literal["error", "reject"] = _key(
+        "What becomes of a row of a file that cannot be read: an error, or left out, listed and counted.",
+        "reject",
+        default="error",
+    )
+    dataset_info: str | None = _key(
+        "A `dataset_info.json` as LLaMA-Factory writes it, whose entry `name` gives path, format and names."
+    )
+    tags: dict[str, str] | None = _key("Such a file's names of roles and fields.", "{user_tag: human}")
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> DatasetConfig:
@@ -205,10 +211,14 @@ class DatasetConfig(_Training):
 
 
 class OutputConfig(_Closed):
-    """Where the result goes: `path` (None: the cache of `datasets`) and `format`."""
+    """Where the result goes; a text is its `path`."""
 
-    path: str | None = None
-    format: Literal["arrow", "parquet"] = "arrow"
+    path: str | None = _key(
+        "The folder, from the current one; None for a place in the cache of `datasets`.", "out/prepared"
+    )
+    format: Literal["arrow", "parquet"] = _key(
+        "`arrow`, which `datasets.load_from_disk` opens, or `parquet`.", "parquet", default="arrow"
+    )
 
 
 _OfRun: type[_Training] = create_model(
@@ -220,20 +230,24 @@ class Config(_OfRun):  # type: ignore[misc,valid-type]  # made of the options
     """A whole run: a tokenizer, one or more datasets, the options of `compile`, and where the result goes.
 
     Attributes:
-        special_tokens: other special tokens for the tokenizer, all of them in its vocabulary.
         left_to_trainer: keys of the file that say something to the trainer alone; no key of a file itself.
     """
 
-    model: str | None = None
-    tokenizer: str | None = None
-    datasets: list[DatasetConfig] = Field(min_length=1)
-    output: OutputConfig = OutputConfig()
-    num_proc: PositiveInt | None = None
-    keep_columns: Strings = Field(default=[])
+    model: str | None = _key("A model, whose tokenizer is taken.", "Qwen/Qwen3-8B")
+    tokenizer: str | None = _key("A tokenizer: a name on the Hub, a folder, or `embedded`.", "embedded")
+    datasets: list[DatasetConfig] = Field(
+        min_length=1, description="One or more datasets; a text is its `path`.", examples=[["embedded"]]
+    )
+    output: OutputConfig = Field(
+        default=OutputConfig(), description="Where the result goes.", examples=["out/prepared"]
+    )
+    num_proc: PositiveInt | None = _key("Worker processes, each for a batch at least.", "4")
+    keep_columns: Strings = _key("Columns of the datasets that are carried along.", "[source]", default=[])
+    special_tokens: dict[str, str] | None = _key(
+        "Other special tokens for the tokenizer, all of them in its vocabulary.", '{eos_token: "<|im_end|>"}'
+    )
 
-    special_tokens: dict[str, str] | None = None
-
-    left_to_trainer: tuple[str, ...] = ()
+    left_to_trainer: tuple[str, ...] = Field(default=(), exclude=True)
 
     @model_validator(mode="after")
     def _has_tokenizer(self) -> Config:
