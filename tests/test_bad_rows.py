@@ -19,12 +19,13 @@ from instruct_fmt.errors import DataError, TooManyRejected, UsageError
 from instruct_fmt.run.config.load import load
 from instruct_fmt.run.manifest import HIT
 from instruct_fmt.run.open import open_sources
-from instruct_fmt.run.prepare import Options, Prepared, prepare_sources
+from instruct_fmt.run.prepare import Prepared, prepare_sources
 from instruct_fmt.run.read import bad_rows as bad_rows_module
 from instruct_fmt.run.read import csv_io, json_io
 from instruct_fmt.run.read import dataset as sources_io
 from instruct_fmt.run.read.bad_rows import bad_rows
 from instruct_fmt.run.read.dataset import open_dataset
+from instruct_fmt.run.run_options import RunOptions
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +144,7 @@ def test_a_file_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def prepared(config: Path, *settings: str) -> Prepared:
     sources = open_sources(load(str(config), settings), config.parent)
-    return prepare_sources(sources, Options(progress=False))
+    return prepare_sources(sources, RunOptions(progress=False))
 
 
 def test_bad_rows_are_in_the_ledger_and_count(tmp_path: Path) -> None:
@@ -227,5 +228,5 @@ def test_two_slices_of_a_file_list_its_bad_rows_once(tmp_path: Path) -> None:
     )
     (tmp_path / "run.yaml").write_text(text)
     config = load(str(tmp_path / "run.yaml"))
-    prepared = prepare_sources(open_sources(config, tmp_path), Options(tmp_path / "out", progress=False))
+    prepared = prepare_sources(open_sources(config, tmp_path), RunOptions(tmp_path / "out", progress=False))
     assert (prepared.report.rows, len(prepared.rejected), len(prepared.dataset)) == (3, 1, 2)

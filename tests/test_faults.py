@@ -30,8 +30,9 @@ from instruct_fmt.run import store
 from instruct_fmt.run.ending import ended_by_exception
 from instruct_fmt.run.exchange import exchange
 from instruct_fmt.run.manifest import FILE_NAME, read
-from instruct_fmt.run.prepare import Options, Source, prepare_sources
+from instruct_fmt.run.prepare import Source, prepare_sources
 from instruct_fmt.run.read import unchanged
+from instruct_fmt.run.run_options import RunOptions
 
 # More parts than workers: two of one row each at a time.
 MANY: dict[str, Any] = {"num_proc": 2, "batch_size": 1}
@@ -155,7 +156,7 @@ def test_the_folder_that_is_read_is_not_replaced(out: Path) -> None:
     with pytest.raises(UsageError, match=r"where dataset is read from; expected a folder of its own"):
         prepare_sources(
             [Source("dataset", FakeEncoder(), datasets.load_from_disk(str(out)).add_column("text", ["y"]))],
-            Options(out, progress=False),
+            RunOptions(out, progress=False),
         )
 
 
@@ -213,7 +214,7 @@ def test_a_damaged_result_in_the_cache_is_named() -> None:
     (Path(first.report.output) / "thesis.txt").write_text("x")
     assert run(data("x")).report.cache == "cache hit"
     with pytest.raises(UsageError, match=r"with 'thesis.txt' in it"):
-        prepare_sources([Source("dataset", FakeEncoder(), data("x"))], Options(progress=False, reuse=False))
+        prepare_sources([Source("dataset", FakeEncoder(), data("x"))], RunOptions(progress=False, reuse=False))
 
 
 def test_data_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ import sys
 import datasets
 import instruct_fmt as ifmt
 from instruct_fmt.run.read.dataset import open_dataset
-from instruct_fmt.run.prepare import Options, Source, prepare_sources
+from instruct_fmt.run.prepare import RunOptions, Source, prepare_sources
 datasets.config.HF_DATASETS_CACHE = sys.argv[1]
 fmt = ifmt.compile(None, "embedded")
 rows = open_dataset("embedded")

@@ -14,7 +14,7 @@ from test_plans import check_same
 import instruct_fmt as ifmt
 from instruct_fmt.template.label.record_template import RecordTemplate
 from instruct_fmt.template.plan.recorder import recording
-from instruct_fmt.template.plan.symbolic_templates import SymbolicRecord
+from instruct_fmt.template.plan.symbolic_record import SymbolicRecord
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Record

@@ -17,7 +17,7 @@ from instruct_fmt import Formatter
 from instruct_fmt.template.plan.planner import Planner
 from instruct_fmt.template.plan.planning import PLANS_OFF, Planning
 from instruct_fmt.template.plan.recorder import recording
-from instruct_fmt.template.plan.symbolic_templates import SymbolicMarker
+from instruct_fmt.template.plan.symbolic_marker import SymbolicMarker
 from instruct_fmt.template.source.load import names, show
 from instruct_fmt.types import Conversation, EncodedBatch, Example
 

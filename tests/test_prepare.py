@@ -28,7 +28,8 @@ from instruct_fmt.look.report import Report
 from instruct_fmt.run import store
 from instruct_fmt.run.digest import data_hash
 from instruct_fmt.run.manifest import Manifest, compare, read
-from instruct_fmt.run.prepare import Options, Prepared, Source, prepare, prepare_sources
+from instruct_fmt.run.prepare import Prepared, Source, prepare, prepare_sources
+from instruct_fmt.run.run_options import RunOptions
 
 FMT = FakeEncoder()
 MISS = "miss: nothing prepared from this before"
@@ -210,7 +211,7 @@ def test_what_changed_in_a_template_is_shown(tmp_path: Path) -> None:
 
 def test_asked_to_prepare_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = [Source("rows", FMT, many())]
-    options = Options(tmp_path / "out", progress=False)
+    options = RunOptions(tmp_path / "out", progress=False)
     prepare_sources(sources, options)
     forced = prepare_sources(sources, dataclasses.replace(options, reuse=False))
     assert forced.report.cache == "miss: made again as asked"
@@ -262,14 +263,14 @@ def test_compare_names_each_part() -> None:
 
 def test_several_datasets_in_one_result(tmp_path: Path) -> None:
     sources = [Source("first", FMT, data("a", "bad")), Source("second", changed(options="2"), data("b", "c"))]
-    found = prepare_sources(sources, Options(tmp_path / "out", progress=False))
+    found = prepare_sources(sources, RunOptions(tmp_path / "out", progress=False))
     assert found.dataset[:]["input_ids"] == [[97], [98], [99]]
     assert json.loads((tmp_path / "out" / "rejected.jsonl").read_text())["dataset"] == "first"
     assert (found.report.name, found.report.rows) == ("first, second", 4)
-    assert prepare_sources(sources, Options(tmp_path / "out", progress=False)).report.cache == "cache hit"
-    swapped = prepare_sources(sources[::-1], Options(tmp_path / "out", progress=False))
+    assert prepare_sources(sources, RunOptions(tmp_path / "out", progress=False)).report.cache == "cache hit"
+    swapped = prepare_sources(sources[::-1], RunOptions(tmp_path / "out", progress=False))
     assert swapped.report.cache == "miss: options, data changed"
-    kept = Options(keep_columns=("number",), progress=False)
+    kept = RunOptions(keep_columns=("number",), progress=False)
     other = Source("other", FMT, data("x").cast_column("number", datasets.Value("string")))
     with pytest.raises(UsageError, match="keep_columns: found different types"):
         prepare_sources([sources[0], other], kept)

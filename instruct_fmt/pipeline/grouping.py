@@ -15,8 +15,8 @@ from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.adapt.columns.find import find_shapes
 from instruct_fmt.adapt.columns.shaped import ShapedRows, column_of
-from instruct_fmt.template.plan.planner import ShapeGroup
 from instruct_fmt.template.plan.shape import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
+from instruct_fmt.template.plan.shape_group import ShapeGroup
 from instruct_fmt.template.trace.origins import TOOLS, Field
 from instruct_fmt.types import Example, Ints, TemplateSource, Text
 

@@ -16,7 +16,7 @@ from instruct_fmt.errors import Rejection
 from instruct_fmt.pipeline.batch import Block, counted
 from instruct_fmt.pipeline.dataset_stages import DatasetStages
 from instruct_fmt.pipeline.unread import of_plans
-from instruct_fmt.template.plan.planner import ShapeGroup
+from instruct_fmt.template.plan.shape_group import ShapeGroup
 from instruct_fmt.types import Bools, Ints, PlannedRows
 
 

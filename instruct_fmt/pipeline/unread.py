@@ -18,7 +18,7 @@ from instruct_fmt.common.names import nearest_name
 from instruct_fmt.common.reasoning import split_reasoning
 from instruct_fmt.errors import UsageError, shown
 from instruct_fmt.template.label.coverage import shown_path, unread
-from instruct_fmt.template.plan.planner import ShapeGroup
+from instruct_fmt.template.plan.shape_group import ShapeGroup
 from instruct_fmt.template.trace.origins import DOCUMENTS, TOOLS, VARIABLES, Field
 from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, TemplateSource, Unread
 

@@ -21,8 +21,8 @@ from instruct_fmt.run.config.dataset_info import resolve, unnamed
 from instruct_fmt.run.config.foreign_templates import FALLBACK
 from instruct_fmt.run.config.problems import Problems
 from instruct_fmt.run.config.schema import Config, DatasetConfig
-from instruct_fmt.run.prepare import Options
 from instruct_fmt.run.read.dataset import open_dataset
+from instruct_fmt.run.run_options import RunOptions
 from instruct_fmt.run.work import Source
 from instruct_fmt.tokenizer.loading import TokenizerReference, load_vocabulary
 
@@ -47,10 +47,10 @@ def open_sources(config: Config, base: Path) -> list[Source]:
     ]
 
 
-def options_of(config: Config) -> Options:
+def options_of(config: Config) -> RunOptions:
     """How to run, as a configuration says it; a relative output path starts from the current folder."""
     path = config.output.path
-    return Options(
+    return RunOptions(
         None if path is None else Path(path),
         config.output.format,
         tuple(config.keep_columns),

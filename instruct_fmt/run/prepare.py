@@ -18,15 +18,16 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from instruct_fmt.errors import DataError, NothingToLearn, Rejection, TooManyRejected, UsageError
-from instruct_fmt.look.report import Report, field_of
-from instruct_fmt.pipeline.unread import named_fields
+from instruct_fmt.errors import DataError, Rejection, UsageError
+from instruct_fmt.look.report import Report
 from instruct_fmt.run import contents, manifest, store
+from instruct_fmt.run.checks import check_named, check_options, check_result
 from instruct_fmt.run.digest import data_hash
 from instruct_fmt.run.ledger import LEDGER_NAME, read_ledger, write_ledger
 from instruct_fmt.run.manifest import HIT, Manifest
 from instruct_fmt.run.read.bad_rows import bad_row_counts, bad_rows, bad_rows_once, mark
 from instruct_fmt.run.read.unchanged import Unchanged
+from instruct_fmt.run.run_options import RunOptions
 from instruct_fmt.run.work import (
     COLUMNS,
     Formatting,
@@ -42,7 +43,7 @@ from instruct_fmt.run.work import (
 from instruct_fmt.run.worker import run_parts
 from instruct_fmt.types import Unread, add_unread
 
-__all__ = ["Options", "Prepared", "Source", "prepare", "prepare_sources"]
+__all__ = ["Prepared", "RunOptions", "Source", "prepare", "prepare_sources"]
 
 _PARTS_PER_WORKER = 4
 _BATCH_BYTES = 12_000_000
@@ -61,32 +62,6 @@ class Prepared:
     dataset: datasets.Dataset
     report: Report
     rejected: list[Rejection]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run; nothing here changes the rows that come out.
-
-    Attributes:
-        output_dir: the folder of the result; None puts it into the cache of `datasets`.
-        output_format: ``arrow`` (opened by `load_from_disk`) or ``parquet``.
-        keep_columns: columns of the dataset to carry along.
-        num_proc: the most worker processes, each for a batch at least; None or 1 encodes in this process.
-        batch_size: rows encoded at a time; None takes as many as are some megabytes.
-        progress: whether to show a progress bar.
-        reuse: whether an earlier result that still holds is taken.
-        verify: whether the content of an earlier result is compared with its checksums, though its files have the size
-            and the time of writing that they had.
-    """
-
-    output_dir: Path | None = None
-    output_format: OutputFormat = "arrow"
-    keep_columns: tuple[str, ...] = ()
-    num_proc: int | None = None
-    batch_size: int | None = None
-    progress: bool = True
-    reuse: bool = True
-    verify: bool = False
 
 
 def prepare(  # noqa: PLR0913 - the options of a run, each by its name
@@ -121,7 +96,7 @@ def prepare(  # noqa: PLR0913 - the options of a run, each by its name
         NothingToLearn: no token of the dataset would be trained.
         UsageError: an argument that cannot work.
     """
-    options = Options(
+    options = RunOptions(
         None if output_dir is None else Path(output_dir),
         output_format,
         tuple(keep_columns),
@@ -133,10 +108,10 @@ def prepare(  # noqa: PLR0913 - the options of a run, each by its name
     return prepare_sources([Source("dataset", fmt, as_dataset(dataset))], options)
 
 
-def prepare_sources(sources: Sequence[Source], options: Options) -> Prepared:
+def prepare_sources(sources: Sequence[Source], options: RunOptions) -> Prepared:
     """The same for several datasets, each with its own formatter, into one result; see `prepare`."""
     asked = None if options.output_dir is None else store.place_of(options.output_dir)
-    _check_options(sources, options, asked)
+    check_options(sources, options, asked)
     read = Unchanged.of(Path(file["filename"]) for source in sources for file in source.dataset.cache_files)
     new = manifest.describe(
         [source.fmt.facts() for source in sources],
@@ -176,48 +151,7 @@ def as_dataset(data: Any) -> datasets.Dataset:
     raise UsageError("dataset", f"{type(data).__name__}", "a datasets.Dataset", fix)
 
 
-def _check_options(sources: Sequence[Source], options: Options, target: Path | None) -> None:
-    for name, value in (("num_proc", options.num_proc), ("batch_size", options.batch_size)):
-        if value is not None and value < 1:
-            raise UsageError(name, value, "1 or more", f"leave {name} out")
-    if options.output_format not in ("arrow", "parquet"):
-        raise UsageError("output_format", f"{options.output_format!r}", "'arrow' or 'parquet'", "use one of them")
-    if clash := set(options.keep_columns) & set(COLUMNS):
-        raise UsageError(
-            "keep_columns",
-            f"{sorted(clash)}",
-            "columns other than the result's own",
-            "rename the dataset's column first",
-        )
-    for source in sources:
-        if not len(source.dataset):
-            raise DataError(source.name, "0 rows", "at least one", "check the path and the split")
-        if missing := [name for name in options.keep_columns if name not in source.dataset.column_names]:
-            raise UsageError(
-                "keep_columns",
-                f"{missing}, not in {source.name}",
-                f"columns among {source.dataset.column_names}",
-                "correct the names",
-            )
-    if target is not None:
-        store.check_target(target)
-        _check_apart(sources, target)
-
-
-def _check_apart(sources: Sequence[Source], target: Path) -> None:
-    """Refuse to replace the folder that a dataset is read from."""
-    for source in sources:
-        for file in source.dataset.cache_files:
-            if target in Path(file["filename"]).resolve().parents:
-                raise UsageError(
-                    "output",
-                    f"{target}, where {source.name} is read from",
-                    "a folder of its own",
-                    "name another folder",
-                )
-
-
-def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Path, read: Unchanged) -> Manifest:
+def _make(sources: Sequence[Source], options: RunOptions, new: Manifest, target: Path, read: Unchanged) -> Manifest:
     features = [output_features(source.dataset, options.keep_columns) for source in sources]
     if any(found != features[0] for found in features):
         raise UsageError(
@@ -239,8 +173,8 @@ def _make(sources: Sequence[Source], options: Options, new: Manifest, target: Pa
         counts, unread = _encode(job, parts, num_proc, options.progress)
         counts.update(bad_row_counts(source.dataset for source in sources))
         ledger = _gather_ledger(job, parts, staging.result)
-        _check_named(sources, counts)
-        _check_result(sources, counts, ledger)
+        check_named(sources, counts)
+        check_result(sources, counts, ledger)
         read.check()
         names = _gather_files(job, parts, staging.result)
         if options.output_format == "arrow":
@@ -306,52 +240,6 @@ def _gather_files(job: Job, parts: list[Part], result: Path) -> list[str]:
         (result / name).parent.mkdir(exist_ok=True)
         path.replace(result / name)
     return names
-
-
-def _check_named(sources: Sequence[Source], counts: Counter[str]) -> None:
-    """Refuse a name for a field of messages that no row of any dataset has."""
-    for source in sources:
-        field_map = source.fmt.settings.field_map
-        for ours in named_fields(field_map):
-            if not counts[f"named:{ours}"] and counts["emitted"]:
-                raise UsageError(
-                    f"field_map[{ours!r}]",
-                    f"{field_map[ours]!r}, which no message of {source.name} has",
-                    "the name of a field",
-                    "correct it, or leave it out",
-                )
-
-
-def _check_result(sources: Sequence[Source], counts: Counter[str], ledger: list[tuple[str, Rejection]]) -> None:
-    report = Report.of("", counts, (rejection for _, rejection in ledger))
-    rejected = sum(report.rejected.values())
-    allowed = min(source.fmt.settings.max_rejected for source in sources)
-    if rejected > allowed * report.rows:
-        error = TooManyRejected(
-            f"found {rejected:,} of {report.rows:,} rows rejected ({rejected / report.rows:.1%}); expected "
-            f"at most max_rejected={allowed:g}; fix: correct the rows below, or raise max_rejected:\n"
-            + _reasons(ledger, several=len(sources) > 1)
-        )
-        error.rejected = [rejection for _, rejection in ledger]
-        raise error
-    if not report.trained_tokens:
-        raise NothingToLearn(
-            f"found no token to train in {report.rows:,} rows ({report.over_length:,} over max_length); "
-            "expected at least one; fix: check train_on, max_length and the columns"
-            + _reasons(ledger, "\n", several=len(sources) > 1)
-        )
-
-
-def _reasons(ledger: list[tuple[str, Rejection]], start: str = "", *, several: bool) -> str:
-    """A line for each reason and field, the most frequent first, with the first such row."""
-    found: dict[tuple[str, str], list[tuple[str, Rejection]]] = {}
-    for name, rejection in ledger:
-        found.setdefault((rejection.reason, field_of(rejection)), []).append((name, rejection))
-    lines = []
-    for (reason, _), rows in sorted(found.items(), key=lambda item: -len(item[1])):
-        name, first = rows[0]
-        lines.append(f"  {reason}: {len(rows):,} rows, such as {f'{name}, ' if several else ''}{first.to_error()}")
-    return start + "\n".join(lines) if lines else ""
 
 
 def _check_opened(target: Path, new: Manifest) -> None:

@@ -10,10 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from threading import RLock
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.label.marker import Marker
@@ -23,9 +21,11 @@ from instruct_fmt.template.plan.plan import Plan
 from instruct_fmt.template.plan.planning import Planning
 from instruct_fmt.template.plan.recorder import Refused, recording
 from instruct_fmt.template.plan.shape import example_shape, leaf_text, leaves
-from instruct_fmt.template.plan.symbolic_templates import SymbolicMarker, SymbolicRecord
+from instruct_fmt.template.plan.shape_group import ShapeGroup, columns_of, getter_of
+from instruct_fmt.template.plan.symbolic_marker import SymbolicMarker
+from instruct_fmt.template.plan.symbolic_record import SymbolicRecord
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
-from instruct_fmt.template.plan.values import Columns, Values
+from instruct_fmt.template.plan.values import Values
 from instruct_fmt.template.trace.budget import allowance, row_budget
 from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Range, Record, Text
 
@@ -38,23 +38,6 @@ MAX_MARKED = 16
 """A conversation of more messages is compared in some of its turns."""
 TURNS_COMPARED = 4
 _ONE = np.zeros(1, np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class ShapeGroup:
-    """Rows of one shape: their places in the batch, their fields as columns, and the way to each as an example."""
-
-    shape: Hashable
-    places: Ints
-    columns: Columns
-    example: Callable[[int], Example]
-
-    def only(self, rows: Ints) -> Columns:
-        """The columns of some of the rows, which ascend."""
-        if len(rows) == len(self.places):
-            return self.columns
-        chosen = pa.array(rows)
-        return {field: column.take(chosen) for field, column in self.columns.items()}
 
 
 @dataclass(slots=True)
@@ -118,9 +101,9 @@ class Planner:
         found = []
         for shape, here in places.items():
             chosen = [examples[place] for place in here]
-            columns = _columns(chosen)
+            columns = columns_of(chosen)
             if columns is not None:
-                found.append(ShapeGroup(shape, np.asarray(here, np.int64), columns, _getter(chosen)))
+                found.append(ShapeGroup(shape, np.asarray(here, np.int64), columns, getter_of(chosen)))
         return found
 
     def group(self, shapes: Sequence[ShapeGroup]) -> list[PlannedRows]:
@@ -255,7 +238,7 @@ class Planner:
 
         The ordinary way renders a long conversation once for each turn; there the text is compared, and some turns.
         """
-        columns = _columns([example])
+        columns = columns_of([example])
         if columns is None or not plan.holds(Values(columns))[0]:
             return False
         rows = plan.render(Values(columns), np.zeros(1, np.int64))
@@ -299,18 +282,3 @@ class Planner:
             if not set(map(in_bytes, ranges)) <= set(planned):
                 return False
         return True
-
-
-def _getter(examples: Sequence[Any]) -> Callable[[int], Example]:
-    return lambda place: examples[place]
-
-
-def _columns(examples: Sequence[Any]) -> Columns | None:
-    """The fields of examples of one shape as columns; None where a text is none that Arrow can hold."""
-    fields = [field for field, _ in leaves(examples[0])]
-    rows = [[leaf_text(value) for _, value in leaves(example)] for example in examples]
-    columns = zip(fields, zip(*rows, strict=True), strict=True)
-    try:
-        return {field: pa.array(list(column), pa.large_string()) for field, column in columns}
-    except UnicodeEncodeError:
-        return None

@@ -1,89 +1,31 @@
-"""Templates that are rendered with symbols in place of a row's values, and the plans that come out.
-
-In: one row of a shape. Out: the `Plan` of all rows of that shape for which its guards hold; None where there is none.
-"""
+"""The turns of a symbolic conversation, proven by kind."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
-
-import jinja2
 
 from instruct_fmt.common.reasoning import BEGINS, REASONING
-from instruct_fmt.template.label.chat_renderer import ChatRenderer, Scene
 from instruct_fmt.template.label.chat_template import ChatTemplate
-from instruct_fmt.template.label.coverage import says_elsewhere
 from instruct_fmt.template.label.marked import speaks
-from instruct_fmt.template.label.marker import Marker
 from instruct_fmt.template.label.policy import Policy
-from instruct_fmt.template.label.record_template import RecordRenderer, RecordTemplate
 from instruct_fmt.template.label.speech import Speech
-from instruct_fmt.template.label.template_errors import PYTHON_ERRORS, row_error
 from instruct_fmt.template.label.turn import Turn, find_turn
 from instruct_fmt.template.label.turns import Turns
-from instruct_fmt.template.plan.make import make_plan
-from instruct_fmt.template.plan.plan import Plan, answered
+from instruct_fmt.template.plan.plan import answered
 from instruct_fmt.template.plan.recorder import BLANKS, PLACEHOLDER, Expression, Guard, Recorder, Refused
-from instruct_fmt.template.plan.shape import leaf_text, leaves, message_shape, with_leaves
-from instruct_fmt.template.plan.symbolic import Symbolic, SymbolicObject, plain_text, symbolic, symbolic_object
-from instruct_fmt.template.plan.symbolic_environment import SymbolicEnvironment
-from instruct_fmt.template.plan.tokens_of_text import TokensOfText
-from instruct_fmt.template.plan.unprinted import unprinted_leaves
-from instruct_fmt.template.trace.origins import TOOLS, Field
-from instruct_fmt.template.trace.owners import SPEAKING, message_of
-from instruct_fmt.template.trace.trace import Trace
-from instruct_fmt.template.trace.traced_template import TracedTemplate
-from instruct_fmt.types import Conversation, Record
-
-
-def _symbol(value: Any, field: Field) -> Any:
-    return symbolic(value, field) if isinstance(value, str) else symbolic_object(value, field)
-
-
-def _shown(value: Any) -> Any:
-    """A symbol as the text that it prints; an empty one as none, which makes emptiness a guard."""
-    if isinstance(value, SymbolicObject):
-        return plain_text(value._text)
-    if isinstance(value, Symbolic):
-        return plain_text(value) if value else ""
-    if isinstance(value, dict):
-        return {name: _shown(item) for name, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, list) else value
-
-
-class _SymbolicRenderer(ChatRenderer):
-    """Renders symbols in place of what messages say."""
-
-    def scene(self, conversation: Conversation) -> Scene:
-        messages, shown = [], []
-        for index, message in enumerate(conversation.messages):
-            values = self._printable(with_leaves(message, index, _symbol))
-            messages.append(message_of(values, index, message["role"] in SPEAKING))
-            shown.append(_shown(values))
-        tools = [symbolic_object(tool, Field(TOOLS, (place,))) for place, tool in enumerate(conversation.tools or ())]
-        variables = {**self.variables, "tools": tools or None, "documents": None}
-        return Scene(messages, variables, shown, variables)
-
-    def _printable(self, values: dict[str, Any]) -> Mapping[str, Any]:
-        """A call as the template needs it; whether it has content is a guard."""
-        content = values.get("content", "")
-        if "tool_calls" not in values or bool(content):
-            return values
-        return self.printable({**values, "content": ""} if "content" in values else values)
-
-    def proven(self, scene: Scene, count: int | None = None, *, prompt: bool = False) -> Trace:
-        return self.trace(scene, count, prompt=prompt)
+from instruct_fmt.template.plan.shape import leaf_text, leaves, message_shape
+from instruct_fmt.template.plan.symbolic import Symbolic
+from instruct_fmt.template.trace.origins import Field
+from instruct_fmt.types import Conversation
 
 
 class _SymbolicSpeech(Speech):
     """A turn whose answers are guards."""
 
-    def __init__(self, row: _KindsOfTurns, members: range) -> None:
+    def __init__(self, row: TurnKinds, members: range) -> None:
         super().__init__(row.messages, members)
         self._recorder, self._symbols = row.recorder, row.scene.messages[members[0]]
 
@@ -136,7 +78,7 @@ class _Proof:
         return [guard._replace(subject=_moved(guard.subject, by)) for guard in self.guards]
 
 
-class _KindsOfTurns(Turns):
+class TurnKinds(Turns):
     """A conversation whose turns are proven by kind.
 
     To prove a turn is to render what is before it, which for every turn of a long conversation would take quadratic
@@ -253,87 +195,3 @@ def _moved(expression: Expression, by: int) -> Expression:
     """The same of a message that is so much further behind."""
     place = expression.field.place
     return expression._replace(field=expression.field._replace(place=place + by)) if place >= 0 else expression
-
-
-class _KindsMarker(Marker):
-    """A marker of symbolic conversations."""
-
-    def __init__(self, template: ChatTemplate, policy: Policy, recorder: Recorder) -> None:
-        super().__init__(template, policy)
-        self._recorder = recorder
-
-    def turns(self, conversation: Conversation) -> Turns:
-        """The conversation, its turns proven by kind."""
-        return _KindsOfTurns(self.template, self.policy, conversation, self._recorder)
-
-
-class SymbolicMarker:
-    """Makes plans of conversations."""
-
-    def __init__(self, marker: Marker, tokens: TokensOfText) -> None:
-        self._marker, self._tokens = marker, tokens
-        self._symbolic: ChatTemplate | None = None
-
-    def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
-        """The plan of conversations of this one's shape."""
-        template, policy = self._marker.template, self._marker.policy
-        if template.renderer.form.parts or policy.train_on == "all":
-            return None
-        if self._symbolic is None:
-            known = template.renderer
-            compiled = TracedTemplate(template.text, SymbolicEnvironment())
-            self._symbolic = template.rendered_by(_SymbolicRenderer(compiled, known.variables, known.now, known.form))
-        roles = [message["role"] in SPEAKING for message in conversation.messages]
-        if any(left and right for left, right in pairwise(roles)):
-            return None  # whether one continues the other depends on more than guards
-        found = _KindsMarker(self._symbolic, policy, recorder).mark_plainly(conversation)
-        if len(found) != 1:
-            return None
-        printed = found[0].printed
-        wordy = {place for place, message in enumerate(conversation.messages) if says_elsewhere(message)}
-        if wordy - {place for place, path in printed if path[:1] != ("role",)}:
-            return None
-        speaking = {place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING}
-        return make_plan(found[0], recorder, speaking | wordy, unprinted_leaves(conversation, printed), self._tokens)
-
-
-@dataclass(frozen=True)
-class _SymbolicRecordRenderer(RecordRenderer):
-    """Renders symbols in place of a record's values.
-
-    Attributes:
-        symbolic: the template, compiled for symbols.
-        symbols: the values.
-    """
-
-    symbolic: TracedTemplate
-    symbols: Mapping[str, Symbolic]
-
-    def proven(self, values: Mapping[str, Any]) -> Trace:
-        try:
-            return self.symbolic.trace_values({**self.variables, **self.symbols}, self.now)
-        except (jinja2.TemplateError, *PYTHON_ERRORS) as error:  # symbols are not always what a template expects
-            raise row_error(error, "$", self.symbolic) from error
-
-
-class SymbolicRecord:
-    """Makes plans of records."""
-
-    def __init__(self, template: RecordTemplate, append_eos: bool, tokens: TokensOfText) -> None:
-        self._template, self._append_eos, self._tokens = template, append_eos, tokens
-        self._compiled: TracedTemplate | None = None
-
-    def plan(self, record: Record, recorder: Recorder) -> Plan | None:
-        """The plan of records of this one's shape."""
-        known = self._template.renderer
-        if self._compiled is None:
-            self._compiled = TracedTemplate(known.template.text, SymbolicEnvironment())
-        symbols = {
-            name: symbolic(value, Field(place, (name,))) for place, (name, value) in enumerate(record.values.items())
-        }
-        renderer = _SymbolicRecordRenderer(known.template, known.variables, known.now, self._compiled, symbols)
-        shown = Record({name: plain_text(value) for name, value in symbols.items()})
-        marked = self._template.rendered_by(renderer).mark(shown, append_eos=self._append_eos)
-        names = list(record.values)
-        answers = [names.index(name) for name in self._template.answers if name in names]
-        return make_plan(marked, recorder, answers, unprinted_leaves(record, marked.printed), self._tokens)

@@ -1,0 +1,67 @@
+"""Templates that are rendered with symbols in place of a row's values, and the plans that come out.
+
+In: one row of a shape. Out: the `Plan` of all rows of that shape for which its guards hold; None where there is none.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from instruct_fmt.template.label.chat_template import ChatTemplate
+from instruct_fmt.template.label.coverage import says_elsewhere
+from instruct_fmt.template.label.marker import Marker
+from instruct_fmt.template.label.policy import Policy
+from instruct_fmt.template.label.turns import Turns
+from instruct_fmt.template.plan.make import make_plan
+from instruct_fmt.template.plan.plan import Plan
+from instruct_fmt.template.plan.recorder import Recorder
+from instruct_fmt.template.plan.symbolic_environment import SymbolicEnvironment
+from instruct_fmt.template.plan.symbolic_renderer import SymbolicRenderer
+from instruct_fmt.template.plan.tokens_of_text import TokensOfText
+from instruct_fmt.template.plan.turn_kinds import TurnKinds
+from instruct_fmt.template.plan.unprinted import unprinted_leaves
+from instruct_fmt.template.trace.owners import SPEAKING
+from instruct_fmt.template.trace.traced_template import TracedTemplate
+from instruct_fmt.types import Conversation
+
+
+class _KindsMarker(Marker):
+    """A marker of symbolic conversations."""
+
+    def __init__(self, template: ChatTemplate, policy: Policy, recorder: Recorder) -> None:
+        super().__init__(template, policy)
+        self._recorder = recorder
+
+    def turns(self, conversation: Conversation) -> Turns:
+        """The conversation, its turns proven by kind."""
+        return TurnKinds(self.template, self.policy, conversation, self._recorder)
+
+
+class SymbolicMarker:
+    """Makes plans of conversations."""
+
+    def __init__(self, marker: Marker, tokens: TokensOfText) -> None:
+        self._marker, self._tokens = marker, tokens
+        self._symbolic: ChatTemplate | None = None
+
+    def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
+        """The plan of conversations of this one's shape."""
+        template, policy = self._marker.template, self._marker.policy
+        if template.renderer.form.parts or policy.train_on == "all":
+            return None
+        if self._symbolic is None:
+            known = template.renderer
+            compiled = TracedTemplate(template.text, SymbolicEnvironment())
+            self._symbolic = template.rendered_by(SymbolicRenderer(compiled, known.variables, known.now, known.form))
+        roles = [message["role"] in SPEAKING for message in conversation.messages]
+        if any(left and right for left, right in pairwise(roles)):
+            return None  # whether one continues the other depends on more than guards
+        found = _KindsMarker(self._symbolic, policy, recorder).mark_plainly(conversation)
+        if len(found) != 1:
+            return None
+        printed = found[0].printed
+        wordy = {place for place, message in enumerate(conversation.messages) if says_elsewhere(message)}
+        if wordy - {place for place, path in printed if path[:1] != ("role",)}:
+            return None
+        speaking = {place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING}
+        return make_plan(found[0], recorder, speaking | wordy, unprinted_leaves(conversation, printed), self._tokens)

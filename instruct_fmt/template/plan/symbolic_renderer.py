@@ -1,0 +1,53 @@
+"""Conversations with symbols in place of what their messages say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from instruct_fmt.template.label.chat_renderer import ChatRenderer, Scene
+from instruct_fmt.template.plan.shape import with_leaves
+from instruct_fmt.template.plan.symbolic import Symbolic, SymbolicObject, plain_text, symbolic, symbolic_object
+from instruct_fmt.template.trace.origins import TOOLS, Field
+from instruct_fmt.template.trace.owners import SPEAKING, message_of
+from instruct_fmt.template.trace.trace import Trace
+from instruct_fmt.types import Conversation
+
+
+def _symbol(value: Any, field: Field) -> Any:
+    return symbolic(value, field) if isinstance(value, str) else symbolic_object(value, field)
+
+
+def _shown(value: Any) -> Any:
+    """A symbol as the text that it prints; an empty one as none, which makes emptiness a guard."""
+    if isinstance(value, SymbolicObject):
+        return plain_text(value._text)
+    if isinstance(value, Symbolic):
+        return plain_text(value) if value else ""
+    if isinstance(value, dict):
+        return {name: _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value
+
+
+class SymbolicRenderer(ChatRenderer):
+    """Renders symbols in place of what messages say."""
+
+    def scene(self, conversation: Conversation) -> Scene:
+        messages, shown = [], []
+        for index, message in enumerate(conversation.messages):
+            values = self._printable(with_leaves(message, index, _symbol))
+            messages.append(message_of(values, index, message["role"] in SPEAKING))
+            shown.append(_shown(values))
+        tools = [symbolic_object(tool, Field(TOOLS, (place,))) for place, tool in enumerate(conversation.tools or ())]
+        variables = {**self.variables, "tools": tools or None, "documents": None}
+        return Scene(messages, variables, shown, variables)
+
+    def _printable(self, values: dict[str, Any]) -> Mapping[str, Any]:
+        """A call as the template needs it; whether it has content is a guard."""
+        content = values.get("content", "")
+        if "tool_calls" not in values or bool(content):
+            return values
+        return self.printable({**values, "content": ""} if "content" in values else values)
+
+    def proven(self, scene: Scene, count: int | None = None, *, prompt: bool = False) -> Trace:
+        return self.trace(scene, count, prompt=prompt)
