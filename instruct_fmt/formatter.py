@@ -58,7 +58,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     max_rejected: float = 0.01,
     template_kwargs: Mapping[str, Any] | None = None,
     now: datetime | None = None,
-    backend: Literal["auto", "tokenizers", "gigatoken", "fastokens"] = "auto",
+    backend: str = "auto",
     format: str | None = None,
     system: str | None = None,
     allow_dropped: Sequence[str] = (),

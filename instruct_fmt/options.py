@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
+from instruct_fmt.common.engines import ENGINES, REFERENCE
 from instruct_fmt.option_kinds import Choice, Count, Form, Kind, Moment, Names, Share, Text, Texts, Trained
 
 _ABOUT = "about"
@@ -215,15 +216,14 @@ class Options:
     now: datetime | None = field(
         default=None, metadata=_said(Moment(), "The clock that templates see.", example="2025-01-31")
     )
-    backend: Literal["auto", "tokenizers", "gigatoken", "fastokens"] = field(
+    backend: str = field(
         default="auto",
         metadata=_said(
             Choice(
                 {
                     "auto": "takes the fastest that is installed and proves equal to `tokenizers`",
-                    "tokenizers": "Hugging Face's",
-                    "gigatoken": "of the extra `fast`",
-                    "fastokens": "of the extra `fast`",
+                    REFERENCE: "Hugging Face's",
+                    **{name: engine.about for name, engine in ENGINES.items()},
                 }
             ),
             "The tokenizer engine.",

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import instruct_fmt as ifmt
-from instruct_fmt.encode import backends
-from instruct_fmt.encode.backends import PROBES, ReferenceBackend, WatchedBackend, choose
+from instruct_fmt.common.engines import ENGINES, Engine
+from instruct_fmt.encode.engines import choose as choose_module
+from instruct_fmt.encode.engines import renewed
+from instruct_fmt.encode.engines.backend import Flat, Texts
+from instruct_fmt.encode.engines.choose import PROBES, choose
+from instruct_fmt.encode.engines.reference import ReferenceBackend
+from instruct_fmt.encode.engines.renewed import Renewed
+from instruct_fmt.encode.engines.watched import CHECK_EVERY, WatchedBackend
 from instruct_fmt.errors import TokenizerError
 from instruct_fmt.tokenizer.loading import load_vocabulary
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
@@ -19,7 +27,7 @@ from instruct_fmt.tokenizer.vocabulary import Vocabulary
 TEXTS = [*PROBES, "", "<|im_start|>user\nHi<|im_end|>", "a" * 3000, "word " * 500, "\n\n", "e\u0301 ﬁ"] * 3
 FAST = [
     pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))
-    for name in backends.FAST
+    for name in ENGINES
 ]
 
 
@@ -28,7 +36,7 @@ def vocabulary() -> Vocabulary:
     return load_vocabulary("embedded")
 
 
-def check_equal(found: backends.Flat, wanted: backends.Flat) -> None:
+def check_equal(found: Flat, wanted: Flat) -> None:
     assert found[0].dtype == np.int32
     assert found[1].dtype == np.int64
     assert found[0].tolist() == wanted[0].tolist()
@@ -52,7 +60,7 @@ def test_fast_engines_give_the_ids_of_the_reference(name: str, vocabulary: Vocab
 def test_fast_engines_are_chosen_by_name(name: str) -> None:
     rows = pa.table({"instruction": ["Say."] * 8, "input": [""] * 8, "output": ["Said."] * 8})
     wanted = ifmt.compile("alpaca", "embedded", backend="tokenizers").encode_batch(rows)
-    found = ifmt.compile("alpaca", "embedded", backend=name).encode_batch(rows)  # type: ignore[arg-type]
+    found = ifmt.compile("alpaca", "embedded", backend=name).encode_batch(rows)
     assert found.counts[f"backend:{name}"] == 8
     assert found.table.equals(wanted.table)
 
@@ -65,7 +73,7 @@ class Wrong:
     def __init__(self, right: ReferenceBackend) -> None:
         self._right = right
 
-    def encode(self, texts: backends.Texts) -> backends.Flat:
+    def encode(self, texts: Texts) -> Flat:
         ids, offsets = self._right.encode(texts)
         return (ids + 1 if any("word" in str(text) for text in texts) else ids), offsets
 
@@ -75,7 +83,7 @@ def test_an_engine_that_differs_is_replaced_loudly(vocabulary: Vocabulary, caplo
     watched = WatchedBackend(Wrong(reference), reference)
     check_equal(watched.encode(["fine"]), reference.encode(["fine"]))
     with caplog.at_level(logging.WARNING, "instruct_fmt"):
-        texts = ["a word"] * backends.CHECK_EVERY
+        texts = ["a word"] * CHECK_EVERY
         check_equal(watched.encode(texts), reference.encode(texts))
     assert "takes over" in caplog.text
     assert watched.name == "tokenizers"
@@ -83,8 +91,9 @@ def test_an_engine_that_differs_is_replaced_loudly(vocabulary: Vocabulary, caplo
 
 def test_an_engine_that_fails_its_probes_is_refused(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
     right = ReferenceBackend(vocabulary.backend)
-    monkeypatch.setitem(backends.FAST, "wrong", lambda definition: Wrong(right))
-    monkeypatch.setattr(backends, "PROBES", ("a word",))
+    monkeypatch.setitem(sys.modules, "wrong", SimpleNamespace(make=lambda definition: Wrong(right)))
+    monkeypatch.setitem(ENGINES, "wrong", Engine("wrong", "wrong"))
+    monkeypatch.setattr(choose_module, "PROBES", ("a word",))
     with pytest.raises(TokenizerError, match="gives other ids"):
         choose("wrong", vocabulary)
 
@@ -92,9 +101,9 @@ def test_an_engine_that_fails_its_probes_is_refused(vocabulary: Vocabulary, monk
 @pytest.mark.parametrize("known", [True, False])
 def test_engines_are_made_anew(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = iter(range(0, 10**12, 50_000_000))
-    monkeypatch.setattr(backends, "anonymous_memory", lambda: next(memory) if known else None)
+    monkeypatch.setattr(renewed, "anonymous_memory", lambda: next(memory) if known else None)
     made: list[int] = []
-    renewed = backends._Renewed(lambda: made.append(1) or len(made))  # type: ignore[func-returns-value]
-    engines = [renewed.get(9_000_000) for _ in range(60)]
+    engine = Renewed(lambda: made.append(1) or len(made))  # type: ignore[func-returns-value]
+    engines = [engine.get(9_000_000) for _ in range(60)]
     assert engines == sorted(engines)
     assert 3 < engines[-1] < 30

@@ -22,7 +22,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "types": ("errors",),
     "common": ("errors", "types"),
     "option_kinds": (*VALUES,),
-    "options": ("option_kinds",),
+    "options": ("option_kinds", "common"),
     "settings": (*VALUES, "options"),
     # the stages, blind to one another
     "tokenizer": (*VALUES,),

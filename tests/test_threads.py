@@ -22,13 +22,12 @@ import pyarrow as pa
 import pytest
 
 import instruct_fmt as ifmt
-from instruct_fmt.common import forks
+from instruct_fmt.common import engines, forks
 from instruct_fmt.common.forks import Undivided
-from instruct_fmt.encode import backends
 
 ENGINES = [
     pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))
-    for name in backends.FAST
+    for name in engines.ENGINES
 ] + ["tokenizers"]
 ROWS: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "Say " + "word " * (n % 40)}, {"role": "assistant", "content": f"{n}!"}]}

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.encode.backends import Backend
 from instruct_fmt.encode.composed import composable, composed
+from instruct_fmt.encode.engines.backend import Backend
 from instruct_fmt.encode.flat import EncodedRows, FlatRows, Tokens, only, stretches_of
 from instruct_fmt.encode.ragged import taken, unfilled
 from instruct_fmt.encode.seam_columns import clean_ends, missing_cuts

@@ -22,9 +22,10 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from instruct_fmt.encode.align import byte_ranges, check_offsets, overlaps
-from instruct_fmt.encode.backends import Backend, ReferenceBackend
 from instruct_fmt.encode.column_encoder import ColumnEncoder
 from instruct_fmt.encode.control import ControlTokens, Occurrence, TokenSpans
+from instruct_fmt.encode.engines.backend import Backend
+from instruct_fmt.encode.engines.reference import ReferenceBackend
 from instruct_fmt.encode.seam_rows import Part, Placed, is_clean
 from instruct_fmt.errors import RowError, option, shown
 from instruct_fmt.tokenizer.vocabulary import Vocabulary

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from instruct_fmt.encode.backends import Backend
+from instruct_fmt.encode.engines.backend import Backend
 from instruct_fmt.encode.flat import Tokens, bytes_of
 from instruct_fmt.encode.ragged import Ragged, offsets_of
 from instruct_fmt.types import Bools, Ints

@@ -12,7 +12,8 @@ from typing import Any
 
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.roles import added_roles, allowed_names
-from instruct_fmt.encode.backends import Backend, choose
+from instruct_fmt.encode.engines.backend import Backend
+from instruct_fmt.encode.engines.choose import choose
 from instruct_fmt.encode.row_encoder import ControlPolicy, RowEncoder
 from instruct_fmt.errors import UsageError
 from instruct_fmt.fit.fitting import Fitting

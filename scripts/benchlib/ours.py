@@ -33,7 +33,7 @@ def ready(job: Job) -> tuple[datasets.Dataset, ifmt.Formatter, float]:
     with suppress(ImportError):  # what the engine loads when it is first used
         importlib.import_module("awkward")
     start = time.perf_counter()
-    fmt = ifmt.compile(job.template, job.tokenizer, backend=job.backend)  # type: ignore[arg-type]
+    fmt = ifmt.compile(job.template, job.tokenizer, backend=job.backend)
     fmt.encode_batch(rows)
     return dataset, fmt, time.perf_counter() - start
 
@@ -102,7 +102,7 @@ def same(job: Job) -> Result:
             facts["planned one by one"] = counts["path:plan"]
     for name in BACKENDS:
         try:
-            other = ifmt.compile(job.template, fmt.tokenizer, backend=name)  # type: ignore[arg-type]
+            other = ifmt.compile(job.template, fmt.tokenizer, backend=name)
             made[f"backend {name}"] = _digest_of(other, dataset, 1000)[0]
         except (TokenizerError, UsageError):
             facts["without"].append(name)
