@@ -16,6 +16,8 @@ from jinja2.parser import Parser
 from instruct_fmt.errors import TemplateError
 
 _WIDTH = 100
+# A text is parsed a second time to find the column; of a longer one the line has to do.
+_PARSED_AGAIN = 100_000
 _AT = re.compile(r" at ([0-9]+)\Z")
 _NAMED = re.compile(r"'([^']+)'")
 
@@ -73,7 +75,7 @@ def spot_of_syntax_error(environment: jinja2.Environment, text: str, error: jinj
     at = _AT.search(error.message or "")
     if at is not None:
         return spot_at(text, min(int(at[1]), max(len(text) - 1, 0)))
-    offset = _offset_of_token(environment, text)
+    offset = _offset_of_token(environment, text) if len(text) <= _PARSED_AGAIN else None
     if offset is not None:
         return spot_at(text, offset)
     return spot_in_line(text, error.lineno, *_NAMED.findall(error.message or ""), "{%", "{{")
