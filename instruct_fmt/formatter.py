@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from instruct_fmt.doctor.findings import Findings
     from instruct_fmt.look.preview import Preview
     from instruct_fmt.pipeline.pipeline import Pipeline
+    from instruct_fmt.pipeline.stages import Stages
     from instruct_fmt.run.mapping import Tally
     from instruct_fmt.run.prepare import Prepared
     from instruct_fmt.tokenizer.loading import TokenizerReference
@@ -216,6 +217,11 @@ class Formatter:
 
         return Pipeline.compiled(self.settings, self.source, self.vocabulary, self._planning)
 
+    @property
+    def stages(self) -> Stages:
+        """What reads, renders, labels and encodes its rows: for whoever looks at formatters."""
+        return self.pipeline.stages
+
     def planned(self, planning: Planning) -> Formatter:
         """The same formatter without the plans that it has made, and with others to come; the output is the same.
 
@@ -256,7 +262,7 @@ class Formatter:
         """What ends a generated turn: the strings, and the ids of those that are one token."""
         from instruct_fmt.types import Stop
 
-        strings = self.pipeline.stages.stops
+        strings = self.stages.stops
         encoded = [self.vocabulary.backend.encode(text, add_special_tokens=False).ids for text in strings]
         return Stop(tuple(strings), tuple(ids[0] for ids in encoded if len(ids) == 1))
 
@@ -349,7 +355,7 @@ class Formatter:
         from instruct_fmt.types import Prompt
 
         row = plain_row(row)
-        stages = self.pipeline.stages.of(list(row), row)
+        stages = self.stages.of(list(row), row)
         example = stages.read(row)
         marked = stages.prompt(example, turn)
         encoded = stages.encoder(type(example)).encode([marked])[0]
@@ -361,7 +367,7 @@ class Formatter:
         from instruct_fmt.adapt.rows.plain import plain_row
 
         row = plain_row(row)
-        stages = self.pipeline.stages.of(list(row), row)
+        stages = self.stages.of(list(row), row)
         return stages.mark(stages.read(row))[-1]
 
     def __call__(self, rows: Any) -> Any:

@@ -203,7 +203,7 @@ def test_a_wrong_plan_is_turned_off_loudly(caplog: pytest.LogCaptureFixture) -> 
     rows = [{"messages": row["messages"][:2]} for row in conversations(PLAIN[:1] * 6)]
     right = _planned(fmt, rows)
     fmt = fmt.planned(Planning())
-    stages, asked = fmt.pipeline.stages.of(list(rows[0])), count()
+    stages, asked = fmt.stages.of(list(rows[0])), count()
 
     def plain(example: Example) -> str:
         return stages.plain(example) + ("!" if next(asked) else "")  # wrong from the second time on
@@ -246,7 +246,7 @@ def test_turns_of_long_conversations_are_proven_by_kind(late: bool) -> None:
 @pytest.mark.parametrize("left_out", [0, -1])
 def test_what_is_trained_of_a_long_conversation_is_compared(left_out: int) -> None:
     row = _long(set())
-    stages = ifmt.compile(LONG, "embedded").pipeline.stages.of(list(row))
+    stages = ifmt.compile(LONG, "embedded").stages.of(list(row))
     example = stages.read(row)
     assert isinstance(example, Conversation)
     with recording() as recorder:

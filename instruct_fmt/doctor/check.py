@@ -51,8 +51,8 @@ def check(fmt: Formatter, dataset: Any = None, rows: int = 200) -> Findings:
 
 
 def _of_template(fmt: Formatter) -> Iterator[Finding]:
-    if fmt.pipeline.stages.chat is not None:
-        yield from _of_chat(fmt, Bench(fmt, fmt.pipeline.stages.chat))
+    if fmt.stages.chat is not None:
+        yield from _of_chat(fmt, Bench(fmt, fmt.stages.chat))
     elif fmt.source.kind == "record":
         yield from _of_record(fmt)
     else:

@@ -122,7 +122,7 @@ def _spread(size: int, count: int) -> list[int]:
 def _count(fmt: Formatter, unlimited: Pipeline, number: int, row: Row, tally: _Tally) -> None:
     """Encode one row without a limit, then see what the limit makes of it, and what the template left out."""
     columns = list(row)
-    tally.formats[fmt.pipeline.stages.of(columns, row).adapter.format] += 1
+    tally.formats[fmt.stages.of(columns, row).adapter.format] += 1
     batch = unlimited.run([row], columns, number)
     tally.counts.update(batch.counts)
     tally.rejected += batch.rejected

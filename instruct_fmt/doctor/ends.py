@@ -104,7 +104,7 @@ def _serving(fmt: Formatter, terminator: str, turn: str) -> Iterator[Finding]:
         )
     if terminator == eos:
         return
-    known = terminator in fmt.pipeline.stages.declared
+    known = terminator in fmt.stages.declared
     level: Level = "note" if known else "warning"
     number = f" (id {ids[0]})" if len(ids) == 1 else ""
     of_eos = "the tokenizer names no EOS" if eos is None else f"tokenizer.eos_token is {shown(eos)}"
@@ -148,7 +148,7 @@ def _stops(fmt: Formatter) -> Finding:
 def check_start(fmt: Formatter, example: Example, marked: Marked) -> Iterator[Finding]:
     """Findings about what the encoded probe begins with."""
     bos, bos_id = fmt.tokenizer.bos_token, fmt.tokenizer.bos_token_id
-    row = fmt.pipeline.stages.encoder(type(example)).encode([marked])[0]
+    row = fmt.stages.encoder(type(example)).encode([marked])[0]
     if not isinstance(row, EncodedRow):
         yield Finding("error", "not-encoded", f"a probe: {row.found}", f"expected {row.expected}", row.fix)
         return

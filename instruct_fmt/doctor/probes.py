@@ -113,11 +113,11 @@ class ProbeRecord:
         Raises:
             UsageError: the trained column cannot be told from the template alone.
         """
-        names = [name for name in fmt.source.columns if name not in fmt.pipeline.stages.variables]
+        names = [name for name in fmt.source.columns if name not in fmt.stages.variables]
         values = {name: f"{WORD}{number}" for number, name in enumerate(names)}
-        template = fmt.pipeline.stages.record_template(None)
+        template = fmt.stages.record_template(None)
         try:
-            marked = template.mark(Record(values), append_eos=fmt.pipeline.stages.append_eos)
+            marked = template.mark(Record(values), append_eos=fmt.stages.append_eos)
             return cls(values, marked, template.prompt(Record(values)).text)
         except RowError as error:
             return cls(values, error, "")
