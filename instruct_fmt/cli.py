@@ -172,7 +172,7 @@ def main() -> None:
         with ended_by_exception():
             _run()
     except OSError as error:  # of writing the output itself
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         if isinstance(error, BrokenPipeError):  # whoever read it has enough of it
             sys.exit(1)
         _complain(told(error)[1])
@@ -182,9 +182,19 @@ def main() -> None:
 def _run() -> None:
     try:
         app()
-    except SystemExit:
-        sys.stdout.flush()
+    except SystemExit as ending:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            if not ending.code:
+                raise
+            _drop_output()  # it was told already
         raise
+
+
+def _drop_output() -> None:
+    """Let nothing more be written, which would fail again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _open_streams() -> None:

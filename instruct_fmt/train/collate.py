@@ -36,7 +36,7 @@ class Collator:
         UsageError: an argument that cannot work.
         DataError: no rows, a row without `input_ids` or `labels`, or with different lengths of the two.
 
-    >>> from instruct_fmt.collate import Collator
+    >>> from instruct_fmt.train import Collator
     >>> pad = Collator(pad_token_id=0)
     >>> rows = [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [8]}]
     >>> pad.arrays(rows)["labels"]
