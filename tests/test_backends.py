@@ -21,6 +21,7 @@ from instruct_fmt.encode.engines.reference import ReferenceBackend
 from instruct_fmt.encode.engines.renewed import Renewed
 from instruct_fmt.encode.engines.watched import CHECK_EVERY, WatchedBackend
 from instruct_fmt.errors import TokenizerError
+from instruct_fmt.template.plan.planning import PLANS_OFF
 from instruct_fmt.tokenizer.loading import load_vocabulary
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
 
@@ -87,6 +88,26 @@ def test_an_engine_that_differs_is_replaced_loudly(vocabulary: Vocabulary, caplo
         check_equal(watched.encode(texts), reference.encode(texts))
     assert "takes over" in caplog.text
     assert watched.name == "tokenizers"
+
+
+@pytest.mark.parametrize("plans", ["plan", "jinja"])
+def test_an_engine_that_goes_wrong_between_two_samples_is_replaced(
+    plans: str, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = ReferenceBackend(vocabulary.backend)
+    monkeypatch.setitem(sys.modules, "wrong", SimpleNamespace(make=lambda definition: Wrong(right)))
+    monkeypatch.setitem(ENGINES, "gigatoken", Engine("wrong", "an engine"))
+    rows = pa.table({"instruction": ["Say."] * 40, "input": [""] * 40, "output": [f"a word {n}" for n in range(40)]})
+    wanted = ifmt.compile("alpaca", "embedded", backend="tokenizers").encode_batch(rows)
+    fmt = ifmt.compile("alpaca", "embedded", backend="gigatoken")
+    if plans == "jinja":
+        fmt = fmt.planned(PLANS_OFF)
+    fmt.encode({"instruction": "Fine " * 500, "input": "", "output": "fine"})
+    with caplog.at_level(logging.WARNING, "instruct_fmt"):
+        found = fmt.encode_batch(rows)
+    assert found.table.equals(wanted.table)
+    assert not found.rejected
+    assert "takes over" in caplog.text
 
 
 def test_an_engine_that_fails_its_probes_is_refused(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,9 @@ FORMATS: tuple[Format, ...] = (
 )
 """All formats for chat templates, in the order in which they are asked whether columns show them."""
 _BY_NAME = {name: format for format in FORMATS for name in (format.name, *format.same)}
-_SHOWN = ("messages", "sharegpt", "alpaca", "prompt_completion", "instruction", "text", RECORD)
-_NAMES = (*_SHOWN, *(format.name for format in FORMATS if format.name not in _SHOWN))
+_SHOWN = (*(format.name for format in FORMATS), RECORD)
+NAMES = (*_BY_NAME, RECORD)
+"""What `format` may be."""
 
 
 def named(format: str, source: TemplateSource) -> Format | None:
@@ -35,7 +36,7 @@ def named(format: str, source: TemplateSource) -> Format | None:
     """
     found = _BY_NAME.get(format)
     if found is None and format != RECORD:
-        raise UsageError(f"unknown format {format!r}{hint(format, _NAMES)}; known: {listed(_NAMES)}")
+        raise UsageError(f"unknown format {format!r}{hint(format, NAMES)}; known: {listed(_SHOWN)}")
     if source.kind == "record":
         if found in (messages.FORMAT, messages.SHAREGPT):
             raise UsageError(

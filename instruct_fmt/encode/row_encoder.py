@@ -26,6 +26,7 @@ from instruct_fmt.encode.column_encoder import ColumnEncoder
 from instruct_fmt.encode.control import ControlTokens, Occurrence, TokenSpans
 from instruct_fmt.encode.engines.backend import Backend
 from instruct_fmt.encode.engines.reference import ReferenceBackend
+from instruct_fmt.encode.engines.watched import WatchedBackend
 from instruct_fmt.encode.seam_rows import Part, Placed, is_clean
 from instruct_fmt.errors import RowError, option, shown
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
@@ -213,15 +214,25 @@ class RowEncoder:
             chosen = [(place, part) for place, part in parts if part.continues == continues]
             if not chosen:
                 continue
-            ids, offsets = backend.encode([part.text for _, part in chosen])
-            for (place, part), left, right in zip(chosen, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-                done[place, part.start] = self._located(part, ids[left:right])
+            for (place, part), placed in zip(chosen, self._batch(backend, [part for _, part in chosen]), strict=True):
+                done[place, part.start] = placed
         by_row: dict[int, list[Part]] = {}
         for place, part in parts:
             by_row.setdefault(place, []).append(part)
         return {
             place: self._whole(rows[place], [done[place, part.start] for part in own]) for place, own in by_row.items()
         }
+
+    def _batch(self, backend: Backend, parts: Sequence[Part]) -> list[Placed | RowError]:
+        """Parts in one call; once more where one shows that the engine went wrong, and the reference took over."""
+        ids, offsets = backend.encode([part.text for part in parts])
+        edges = pairwise(offsets.tolist())
+        found = [self._located(part, ids[left:right]) for part, (left, right) in zip(parts, edges, strict=True)]
+        if isinstance(backend, WatchedBackend):
+            unclear = next((at for at, placed in enumerate(found) if _is_unclear(placed)), None)
+            if unclear is not None and backend.differs(parts[unclear].text):
+                return self._batch(backend, parts)
+        return found
 
     def _whole(self, row: Marked, found: Sequence[Placed | RowError]) -> list[Placed] | RowError:
         """The row from its parts; anew where a normaliser made control tokens of what shows none."""
@@ -322,6 +333,10 @@ def _flags(placed: Placed, ranges: Sequence[Range]) -> Bools:
         if start < part.end and part.start < end
     ]
     return overlaps(placed.starts, placed.ends, byte_ranges(part.text, inside) if placed.in_bytes else inside)
+
+
+def _is_unclear(placed: Placed | RowError) -> bool:
+    return isinstance(placed, RowError) and placed.reason == "offsets"
 
 
 def path_of(row: Marked, at: int) -> str:

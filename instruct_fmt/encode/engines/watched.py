@@ -49,6 +49,17 @@ class WatchedBackend:
                 return self._taken_over(texts, f"differs from tokenizers on {shown(text)}")
         return ids, offsets
 
+    def differs(self, text: str) -> bool:
+        """Whether the engine gives other ids than the reference, which then takes over."""
+        if self._fast is self._reference:
+            return False
+        with foreign_errors():
+            found, expected = self._fast.encode([text])[0], self._reference.encode([text])[0]
+        wrong = not np.array_equal(found, expected)
+        if wrong:
+            self._taken_over([], f"differs from tokenizers on {shown(text)}")
+        return wrong
+
     def _taken_over(self, texts: Texts, why: str) -> Flat:
         logger.warning("backend %s %s; tokenizers takes over", self.name, why)
         self._fast, self.name = self._reference, self._reference.name

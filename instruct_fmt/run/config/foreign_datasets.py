@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from instruct_fmt.adapt.detect import NAMES
 from instruct_fmt.common.names import nearest_name
 from instruct_fmt.errors import UsageError, shown
 from instruct_fmt.run.config.axolotl_types import TYPES, branches
@@ -23,11 +24,6 @@ Raw = dict[str, Any]
 
 # The loaders of `datasets` that take files by name.
 _BUILDERS = ("json", "csv", "parquet", "arrow", "text")
-# What our key `format` takes, and a type may be.
-_FORMATS = (
-    "messages", "openai", "prompt_completion", "prompt-completion", "instruction", "instruct", "prompt_response",
-    "text", "record",
-)  # fmt: skip
 _FIELDS = {
     "field_tools": "tools",
     "field_system": "system",
@@ -102,7 +98,7 @@ def _type(found: Raw, key: str, problems: Problems) -> None:
         _named(found, "field_map", "text", found.pop("field", None), key, problems)
     elif isinstance(value, str) and (value == "sharegpt" or value.startswith("sharegpt.")):
         say(found, "format", "sharegpt", key, problems)
-    elif value in _FORMATS:
+    elif value in NAMES:
         say(found, "format", value, key, problems)
     elif value == "input_output":
         problems.add(
