@@ -93,12 +93,15 @@ def _offset_of_token(environment: jinja2.Environment, text: str) -> int | None:
         except jinja2.TemplateSyntaxError:
             taken.append(None)  # what follows is no token
             raise
+        except ValueError:  # Python's limit on the digits of a number, met one token ahead
+            taken.extend((None, None))
+            raise
 
     try:
         parser = Parser(environment, "")
         parser.stream = TokenStream(counted(environment._tokenize(text, None, None)), None, None)
         parser.parse()
-    except jinja2.TemplateSyntaxError:
+    except (jinja2.TemplateSyntaxError, ValueError):
         return _offset(environment, text, len(taken) - 1)
     return None
 
