@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from instruct_fmt.errors import Rejection
@@ -238,6 +238,9 @@ class Added:
         return bool(self.content.replace("▁", " ").strip())
 
 
+_OF_ROWS = ("trained", "cuts", "seams", "removable", "spoken", "control")
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedRows:
     """Rows of one plan, rendered as columns. Positions are bytes from the start of the row's text.
@@ -252,8 +255,11 @@ class PlannedRows:
         seam_of: for each trained range the turn that it belongs to, or -1; shape (ranges,).
         tails: for each end of each turn the ids of the literal text in front of it, since the last control token; None
             where a field of the row is among it; 2 * turns of them.
+        removable: text of the prompt that `overlength="truncate_prompt"` may cut into; shape (rows, ranges, 2).
+        spoken: what the model's messages wrote; shape (rows, ranges, 2).
         control: where each control token of the template ends; shape (rows, tokens).
         control_ids: their ids; shape (tokens,).
+        ends: ids in front of those of each text, and trained ones behind them, that no text can be written for.
         counts: numbers for the report, for each row.
         unread: fields that the plan does not print: for each, which of the rows say something there.
     """
@@ -265,7 +271,22 @@ class PlannedRows:
     seams: Ints
     seam_of: Ints
     tails: Sequence[tuple[int, ...] | None]
+    removable: Ints
+    spoken: Ints
     control: Ints
     control_ids: Ints
+    ends: tuple[tuple[int, ...], tuple[int, ...]]
     counts: Mapping[str, int]
     unread: Mapping[tuple[int, tuple[str | int, ...]], Bools] = field(default_factory=dict)
+
+    def only(self, rows: Bools) -> PlannedRows:
+        """Some of the rows."""
+        if rows.all():
+            return self
+        return replace(
+            self,
+            places=self.places[rows],
+            texts=self.texts.filter(rows),
+            unread={path: said[rows] for path, said in self.unread.items()},
+            **{name: getattr(self, name)[rows] for name in _OF_ROWS},
+        )

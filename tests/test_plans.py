@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 import instruct_fmt as ifmt
 from instruct_fmt import Formatter
 from instruct_fmt.template.plan.planner import Planner
-from instruct_fmt.template.plan.planning import PLANS_OFF, Planning
+from instruct_fmt.template.plan.planning import EVERY_ROW_CHECKED, PLANS_OFF, Planning
 from instruct_fmt.template.plan.recorder import recording
 from instruct_fmt.template.plan.symbolic_marker import SymbolicMarker
 from instruct_fmt.template.source.load import names, show
@@ -61,7 +63,9 @@ def _planned(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
 
 
 def _counted(batch: EncodedBatch) -> dict[str, int]:
-    return {name: count for name, count in batch.counts.items() if not name.startswith(("path:", "plans:"))}
+    return {
+        name: count for name, count in batch.counts.items() if not name.startswith(("path:", "plans:", "plan_refused:"))
+    }
 
 
 def check_same(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
@@ -70,6 +74,7 @@ def check_same(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
     assert planned.rows.tolist() == ordinary.rows.tolist()
     assert planned.rejected == ordinary.rejected
     assert _counted(planned) == _counted(ordinary)
+    assert planned.unread == ordinary.unread
     assert "plans:wrong" not in planned.counts
     return planned
 
@@ -176,9 +181,9 @@ def test_what_a_template_asks_becomes_a_guard() -> None:
     [
         "m.content | length",
         "m.content[0]",
-        "m.content | upper",
+        "m.content | title",
         "m.content.count('a')",
-        "m.content | tojson",
+        "m.content | tojson(indent=m.content)",
         "m.content | wordcount",
         "m.content < 'b'",
         "m.content in 'abcdef'",
@@ -209,7 +214,7 @@ def test_a_wrong_plan_is_turned_off_loudly(caplog: pytest.LogCaptureFixture) -> 
         return stages.plain(example) + ("!" if next(asked) else "")  # wrong from the second time on
 
     stages.planner = Planner(
-        stages.mark, plain, stages.stages.chat, None, stages.tokens, append_eos=True, planning=Planning()
+        stages.mark_one, plain, stages.stages.chat, None, stages.tokens, append_eos=True, planning=Planning()
     )
     with caplog.at_level(logging.WARNING, "instruct_fmt"):
         batch = fmt.encode_batch(pa.Table.from_pylist(rows))
@@ -295,3 +300,116 @@ def test_tool_rows_run_on_plans(formatters: dict[str, Formatter]) -> None:
     rows = [_tool_row(number, f"What is {number}?", f"word {number}", f"found {number}") for number in range(24)]
     batch = check_same(ifmt.compile("qwen2_5", "embedded"), rows)
     assert batch.counts["path:plan"] == batch.counts["emitted"] == 24
+
+
+@pytest.mark.parametrize("overlength", ["drop", "truncate", "truncate_prompt"])
+@pytest.mark.parametrize("template", ["chatml", "alpaca", "mistral"])
+@settings(max_examples=40, deadline=None)
+@given(
+    contents=st.lists(st.tuples(TEXT, TEXT), min_size=6, max_size=10),
+    max_length=st.integers(1, 60),
+)
+def test_long_rows_are_cut_where_the_ordinary_way_cuts_them(
+    contents: list[tuple[str, str]], max_length: int, template: str, overlength: str
+) -> None:
+    options: dict[str, Any] = {"max_length": max_length, "overlength": overlength, "max_rejected": 1.0}
+    fmt = _cutting(template, json.dumps(options))
+    rows = [{"instruction": one, "input": "", "output": other} for one, other in contents]
+    check_same(fmt, rows)
+    table = pa.Table.from_pylist(rows)
+    planned = fmt.planned(EVERY_ROW_CHECKED).encode_batch(table)
+    ordinary = fmt.planned(PLANS_OFF).encode_batch(table)
+    assert planned.table.equals(ordinary.table)
+    assert (planned.rejected, _counted(planned)) == (ordinary.rejected, _counted(ordinary))
+
+
+@lru_cache(maxsize=64)
+def _cutting(template: str, options: str) -> Formatter:
+    return ifmt.compile(template, "embedded", **json.loads(options))
+
+
+def test_a_cut_falls_between_characters_and_runs_on_plans() -> None:
+    turns = [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": "👩👧🏽é中" * 20}]
+    rows = [{"messages": turns}] * 8
+    for overlength in ("truncate", "truncate_prompt"):
+        for size in range(20, 40):
+            fmt = ifmt.compile("chatml", "embedded", max_length=size, overlength=overlength, max_rejected=1.0)
+            batch = check_same(fmt, rows)
+            if overlength == "truncate" and batch.table.num_rows:
+                assert batch.counts["path:plan"] == batch.table.num_rows
+                text = fmt.tokenizer.decode(batch.table["input_ids"][0].as_py())
+                assert "\ufffd" not in text
+
+
+THINKING = """{%- for m in messages -%}
+<|im_start|>{{ m.role }}
+{% if m.role == 'assistant' and m.reasoning_content and loop.last %}<think>
+{{ m.reasoning_content }}
+</think>
+
+{% endif %}{{ m.content }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif -%}"""
+
+
+def _turns(contents: list[tuple[str, str]], number: int) -> dict[str, Any]:
+    """A conversation, every second one with reasoning, every third with a system message, every fifth ends open."""
+    turns: list[dict[str, str]] = [{"role": "system", "content": contents[0][1]}] if number % 3 == 0 else []
+    for question, answer in contents:
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        if number % 2:
+            turns[-1]["reasoning_content"] = question
+    return {"messages": [*turns, {"role": "user", "content": "Thanks."}] if number % 5 == 4 else turns}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_length": 60, "overlength": "drop"},
+        {"max_length": 60, "overlength": "truncate"},
+        {"max_length": 60, "overlength": "truncate_prompt"},
+        {"train_on": "last"},
+        {"train_on": ["assistant", "user"]},
+    ],
+    ids=str,
+)
+@settings(max_examples=15, deadline=None)
+@given(contents=st.lists(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3), min_size=8, max_size=12))
+def test_rows_of_each_turn(contents: list[list[tuple[str, str]]], options: dict[str, Any]) -> None:
+    rows = [_turns(turns, number) for number, turns in enumerate(contents)]
+    for template in (THINKING, "chatml"):
+        fmt = _cutting(template, json.dumps({"history": "expand", "max_rejected": 1.0, **options}))
+        check_same(fmt, rows)
+        planned, ordinary = (
+            fmt.planned(planning).encode_batch(pa.Table.from_pylist(rows))
+            for planning in (EVERY_ROW_CHECKED, PLANS_OFF)
+        )
+        assert planned.table.equals(ordinary.table)
+        assert planned.rows.tolist() == ordinary.rows.tolist()
+        assert (planned.rejected, planned.unread, _counted(planned)) == (
+            ordinary.rejected,
+            ordinary.unread,
+            _counted(ordinary),
+        )
+
+
+def test_rows_of_each_turn_run_on_plans() -> None:
+    contents = [(f"Question {number}?", f"Answer {number}.") for number in range(3)]
+    rows = [_turns(contents, number) for number in (1, 2, 3, 4) for _ in range(8)]
+    batch = check_same(ifmt.compile(THINKING, "embedded", history="expand"), rows)
+    assert batch.counts["path:plan"] == batch.counts["emitted"] == 3 * 32
+    one = ifmt.compile(THINKING, "embedded", history="expand").encode_rows(rows[:1])
+    assert one.table.num_rows == 3
+
+
+def test_a_turn_without_a_plan_takes_its_row_along() -> None:
+    """The second turn of one row holds a control token: all three of its rows are made the ordinary way, in order."""
+    contents = [(f"Question {number}?", f"Answer {number}.") for number in range(3)]
+    rows = [_turns(contents, 2) for _ in range(8)]
+    rows[4] = _turns([contents[0], ("What is <|im_end|>?", "A marker."), contents[2]], 2)
+    fmt = ifmt.compile(THINKING, "embedded", history="expand", control_tokens="text")
+    batch = check_same(fmt, rows)
+    assert (batch.counts["path:plan"], batch.counts["path:jinja"]) == (21, 3)
+    assert batch.rows.tolist() == [number for number in range(8) for _ in range(3)]

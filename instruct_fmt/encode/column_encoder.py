@@ -8,7 +8,7 @@ Their way is `row_encoder.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,12 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instruct_fmt.encode.composed import composable, composed
-from instruct_fmt.encode.engines.backend import Backend
-from instruct_fmt.encode.flat import EncodedRows, FlatRows, Tokens, only, stretches_of
-from instruct_fmt.encode.ragged import taken, unfilled
+from instruct_fmt.encode.engines.backend import Backend, Flat
+from instruct_fmt.encode.flat import EncodedRows, FlatRows, Tokens, bytes_of, only, stretches_of
+from instruct_fmt.encode.ragged import offsets_of, taken, unfilled
 from instruct_fmt.encode.seam_columns import clean_ends, missing_cuts
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
 from instruct_fmt.types import Bools, Ints, PlannedRows
+
+BLANK = ord(" ")
+# Whether a blank of its own stands in front of a stretch depends on where that begins, and so on those before it.
+DUMMY_ROUNDS = 4
 
 
 class ColumnEncoder:
@@ -31,13 +35,16 @@ class ColumnEncoder:
     Args:
         vocabulary: the tokenizer.
         backend: the engine.
-        guarded: whether rows must not write control tokens.
+        continued: the engine of a part that continues a row.
+        free: added tokens that the model's messages may write; None where rows may write all of them.
     """
 
-    def __init__(self, vocabulary: Vocabulary, backend: Backend, *, guarded: bool) -> None:
-        self.vocabulary, self.backend = vocabulary, backend
-        self._guarded = guarded
-        self._continues = vocabulary.continuation is vocabulary.backend  # the engine of a text is that of its parts
+    def __init__(
+        self, vocabulary: Vocabulary, backend: Backend, continued: Backend, free: Collection[int] | None
+    ) -> None:
+        self.vocabulary, self.backend, self._continued = vocabulary, backend, continued
+        self._free = None if free is None else np.array(sorted(free), np.int64)
+        self._has_empty = vocabulary.has_empty or vocabulary.dummies is not None
         self.able = vocabulary.has_lengths
 
     def encode(self, groups: Sequence[PlannedRows]) -> EncodedRows:
@@ -45,16 +52,16 @@ class ColumnEncoder:
         found, rows = [], FlatRows.of(groups)
         while len(rows.places):
             tokens = self._placed(rows)
-            if self._guarded:
+            if self._free is not None:
                 tokens = self._only(tokens, self._as_written(tokens))
             clean = np.zeros(0, np.bool_)
             if len(tokens.rows.seams.values):
-                clean = clean_ends(tokens, self.vocabulary.lengths, self.backend)
+                clean = clean_ends(tokens, self.vocabulary.lengths, self.backend, self._continued)
             cuts, crossed = missing_cuts(tokens.rows.seams, tokens.rows.cuts, clean)
             found.append(self._encoded(self._only(tokens, ~crossed), clean[~crossed[tokens.rows.seams.rows]]))
             again = np.flatnonzero(crossed)
             rows = replace(tokens.rows.take(again), cuts=cuts.take(again))
-        return EncodedRows.merged(found) if found else EncodedRows.none()
+        return EncodedRows.merged(found).between(rows.ends) if found else EncodedRows.none()
 
     def _encoded(self, tokens: Tokens, clean: Bools) -> EncodedRows:
         """Rows whose last turns stand behind the ids of their prompts."""
@@ -64,9 +71,9 @@ class ColumnEncoder:
         first, behind = _tokens_of(tokens, turns)
         filled = first < behind
         trained = _flags(first[filled], behind[filled], len(tokens.ids))
-        if self.vocabulary.has_empty:
-            trained &= self.vocabulary.lengths(tokens.ids) > 0
-        learns = np.zeros(len(rows.places), np.bool_)
+        if self._has_empty:
+            trained &= tokens.sizes > 0
+        learns = np.array([bool(behind) for _, behind in rows.ends])[rows.groups]
         learns[rows.trained.rows[filled]] = True
         apart = (np.diff(rows.cuts.offsets) > 0) & (np.diff(rows.seams.offsets) > 0)
         encoded = EncodedRows(tokens.ids, trained, tokens.offsets, rows.places, rows.groups, left_out, apart)
@@ -80,23 +87,66 @@ class ColumnEncoder:
             cuts = rows.cuts.values + starts[rows.cuts.rows]
             edges = np.append(np.sort(np.concatenate([starts[:-1], cuts])), starts[-1])
             pieces = pieces + rows.cuts.offsets
-        ids, offsets = self.backend.encode(stretches_of(rows.texts, edges))
-        sums = self._sums(ids, int(starts[-1]))
+        ids, offsets = self._ids(stretches_of(rows.texts, edges), pieces)
+        sizes = self._sizes(rows, ids, offsets, pieces)
+        sums = _sums(sizes, int(starts[-1]))
         fits = np.diff(sums[offsets]) == np.diff(edges)
         right = np.logical_and.reduceat(fits, pieces[:-1]) & self._unchanged(rows)
-        if self.vocabulary.has_empty and len(rows.seams.values):  # an id of no byte has no place
+        if self._has_empty and len(rows.seams.values):  # an id of no byte has no place
             nothing = np.flatnonzero(np.diff(sums) == 0)
             right[np.searchsorted(offsets[pieces], nothing, side="right") - 1] = False
-        if not self._continues:  # a part of a row wants an engine of its own
-            right &= np.diff(rows.cuts.offsets) == 0
-        return self._only(Tokens(rows, ids, offsets[pieces], sums[1:]), right)
+        return self._only(Tokens(rows, ids, offsets[pieces], sizes, sums[1:]), right)
 
-    def _sums(self, ids: npt.NDArray[np.int32], size: int) -> Ints:
-        """The bytes in front of each id, and behind the last; `size` is how many they should be."""
-        sums = unfilled(len(ids) + 1, np.int32 if 2 * size <= np.iinfo(np.int32).max else np.int64)
-        sums[0] = 0
-        np.cumsum(self.vocabulary.lengths(ids), out=sums[1:], dtype=sums.dtype)
-        return sums
+    def _ids(self, stretches: pa.Array, pieces: Ints) -> Flat:
+        """The ids of stretches; `pieces` are the numbers of those that begin a row, and how many there are."""
+        if self._continued is self.backend or len(pieces) == len(stretches) + 1:
+            return self.backend.encode(stretches)
+        begins = np.zeros(len(stretches), np.bool_)
+        begins[pieces[:-1]] = True
+        found = [
+            engine.encode(stretches.filter(pa.array(mask)))
+            for engine, mask in ((self.backend, begins), (self._continued, ~begins))
+        ]
+        ids = np.concatenate([ids for ids, _ in found])
+        offsets = offsets_of(np.concatenate([np.diff(offsets) for _, offsets in found]))
+        order = np.empty(len(stretches), np.int64)
+        order[np.concatenate([np.flatnonzero(begins), np.flatnonzero(~begins)])] = np.arange(len(stretches))
+        places, offsets = taken(offsets, order)
+        return ids[places], offsets
+
+    def _sizes(self, rows: FlatRows, ids: npt.NDArray[np.int32], offsets: Ints, pieces: Ints) -> Ints:
+        """The bytes that each id stands for, less the blanks that the engine writes of its own.
+
+        Args:
+            rows: the rows.
+            ids, offsets: the ids of stretches.
+            pieces: the numbers of the stretches that begin a row, and how many there are.
+        """
+        sizes, dummies = self.vocabulary.lengths(ids), self.vocabulary.dummies
+        if dummies is None or not len(ids):
+            return sizes
+        begins = np.zeros(len(offsets) - 1, np.bool_)
+        begins[pieces[:-1]] = offsets[pieces[:-1]] < offsets[pieces[:-1] + 1]
+        added, stops = np.zeros(len(ids) + 1, np.bool_), np.zeros(len(ids) + 1, np.bool_)
+        added[self.vocabulary.shown(ids)], stops[offsets[1:]] = True, True
+        behind = np.flatnonzero(added[:-1] & np.repeat(begins, np.diff(offsets))) + 1
+        first, behind = offsets[:-1][begins], behind[~stops[behind]]
+        places = np.concatenate([first, behind])
+        kinds = np.repeat([0, 1], [len(first), len(behind)])[~added[places]]
+        places = places[~added[places]]
+        more = np.array(dummies, np.int64)  # by where, and by whether a blank follows
+        extra, data = more[kinds, 0], bytes_of(rows.texts)[0]
+        found: Ints = sizes.astype(np.int64)
+        for _ in range(DUMMY_ROUNDS):
+            found = sizes.astype(np.int64)
+            found[places] -= extra
+            at = np.concatenate([[0], np.cumsum(found)])[places]
+            blank = data[np.minimum(at, max(len(data) - 1, 0))] == BLANK
+            better = more[kinds, blank.astype(np.int64)]
+            if np.array_equal(better, extra):
+                break
+            extra = better
+        return found
 
     def _only(self, tokens: Tokens, right: Bools) -> Tokens:
         """The rows that are right."""
@@ -104,11 +154,11 @@ class ColumnEncoder:
             return tokens
         chosen = np.flatnonzero(right)
         places, offsets = taken(tokens.offsets, chosen)
-        rows, ids = tokens.rows.take(chosen), tokens.ids[places]
-        return Tokens(rows, ids, offsets, self._sums(ids, int(rows.starts[-1]))[1:])
+        rows, ids, sizes = tokens.rows.take(chosen), tokens.ids[places], tokens.sizes[places]
+        return Tokens(rows, ids, offsets, sizes, _sums(sizes, int(rows.starts[-1]))[1:])
 
     def _as_written(self, tokens: Tokens) -> Bools:
-        """Rows whose control tokens are the template's own: these ids at these places, and no others."""
+        """Rows whose control tokens are the template's own, these ids at these places, and such as a row may write."""
         rows = tokens.rows
         found = self.vocabulary.shown(tokens.ids)
         at, ids = tokens.ends[found], tokens.ids[found]
@@ -116,12 +166,26 @@ class ColumnEncoder:
         wanted = rows.control.values[:, 1]
         if np.array_equal(at, wanted_at) and np.array_equal(ids, wanted):
             return np.ones(len(rows.places), np.bool_)
-        counts = np.searchsorted(found, tokens.offsets)
-        right: Bools = np.diff(counts) == np.diff(rows.control.offsets)
-        for row in np.flatnonzero(right).tolist():
-            here, there = slice(*counts[row : row + 2]), slice(*rows.control.offsets[row : row + 2])
-            right[row] = np.array_equal(at[here], wanted_at[there]) and np.array_equal(ids[here], wanted[there])
+        right = np.ones(len(rows.places), np.bool_)
+        place = np.minimum(np.searchsorted(at, wanted_at), max(len(at) - 1, 0))
+        there = (at[place] == wanted_at) & (ids[place] == wanted) if len(at) else np.zeros(len(wanted), np.bool_)
+        right[rows.control.rows[~there]] = False
+        others = np.ones(len(at), np.bool_)
+        others[place[there]] = False
+        others[others] = ~self._may_write(tokens, at[others], ids[others])
+        right[np.searchsorted(tokens.offsets, found[others], side="right") - 1] = False
         return right
+
+    def _may_write(self, tokens: Tokens, at: Ints, ids: npt.NDArray[np.int32]) -> Bools:
+        """For each of some control tokens, which end here, whether it is one that a row may write, where it may."""
+        assert self._free is not None
+        spoken = tokens.rows.spoken.values + tokens.rows.starts[tokens.rows.spoken.rows][:, None]
+        if not len(spoken):
+            return np.zeros(len(at), np.bool_)
+        starts = at - self.vocabulary.lengths(ids)
+        number = np.maximum(np.searchsorted(spoken[:, 0], starts, side="right") - 1, 0)
+        inside: Bools = (spoken[number, 0] <= starts) & (at <= spoken[number, 1])
+        return inside & np.isin(ids, self._free)
 
     def _unchanged(self, rows: FlatRows) -> Bools:
         """Rows that no normaliser changes so that byte lengths agree by accident: longer here, shorter there."""
@@ -138,6 +202,14 @@ class ColumnEncoder:
             found = rows.texts.take(pa.array(suspects)).to_pylist()
             right[suspects] = [normalizer.normalize_str(text) == text for text in found]
         return right
+
+
+def _sums(sizes: Ints, size: int) -> Ints:
+    """The bytes in front of each id, and behind the last; `size` is how many they should be."""
+    sums = unfilled(len(sizes) + 1, np.int32 if 2 * size <= np.iinfo(np.int32).max else np.int64)
+    sums[0] = 0
+    np.cumsum(sizes, out=sums[1:], dtype=sums.dtype)
+    return sums
 
 
 def _tokens_of(tokens: Tokens, turns: Bools) -> tuple[Ints, Ints]:

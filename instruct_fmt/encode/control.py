@@ -78,6 +78,11 @@ class ControlTokens:
         inside = any(left <= start and end <= right for left, right, _ in touched)
         return inside and all(speaks for _, _, speaks in touched) and token[0] not in self._structural
 
+    @property
+    def free(self) -> frozenset[int]:
+        """The ids of the tokens that the model's messages may write."""
+        return frozenset(id for content, id in self._ids.items() if content not in self._structural)
+
     def found(self, text: str) -> list[tuple[int, int]]:
         """The control tokens that a text shows: where each ends, and its id."""
         return [(match.end(), self._ids[match[0]]) for match in self.pattern.finditer(text)]

@@ -6,7 +6,7 @@ In: `PlannedRows`, a few groups of them. Out: `FlatRows`, `Tokens`, `EncodedRows
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ class EncodedRows:
         ids: int32.
         trained: one flag for each id.
         offsets: int64, an entry more than rows.
-        places: the rows' places in their batch, ascending.
+        places: the rows' places in their batch, ascending; the rows of one place, in the order of their groups.
         groups: for each row the number of its group.
         left_out: for each row how many of its turns are left out because its ids do not break at their ends.
         apart: for each row whether its last turn is encoded apart from its prompt.
@@ -51,6 +51,30 @@ class EncodedRows:
             self.apart[rows],
         )
 
+    def keeping(self, kept: Bools) -> EncodedRows:
+        """The same rows with some of their ids; one flag for each."""
+        counts = np.concatenate([[0], np.cumsum(kept)])
+        return replace(self, ids=self.ids[kept], trained=self.trained[kept], offsets=counts[self.offsets])
+
+    def between(self, ends: Sequence[tuple[Sequence[int], Sequence[int]]]) -> EncodedRows:
+        """The same rows with the ids of their group in front, and others behind, which are trained."""
+        if not any(before or behind for before, behind in ends):
+            return self
+        before, behind = (np.array([len(pair[side]) for pair in ends])[self.groups] for side in (0, 1))
+        sizes = np.diff(self.offsets)
+        offsets = offsets_of(before + sizes + behind)
+        ids, trained = np.zeros(offsets[-1], np.int32), np.zeros(offsets[-1], np.bool_)
+        places = np.arange(len(self.ids)) + np.repeat(offsets[:-1] + before - self.offsets[:-1], sizes)
+        ids[places], trained[places] = self.ids, self.trained
+        for number, (front, back) in enumerate(ends):
+            rows = np.flatnonzero(self.groups == number)
+            for at, id in enumerate(front):
+                ids[offsets[rows] + at] = id
+            for at, id in enumerate(back):
+                place = offsets[rows + 1] - len(back) + at
+                ids[place], trained[place] = id, True
+        return replace(self, ids=ids, trained=trained, offsets=offsets)
+
     @classmethod
     def none(cls) -> EncodedRows:
         """No rows."""
@@ -73,7 +97,7 @@ class EncodedRows:
             np.concatenate([part.left_out for part in parts]),
             np.concatenate([part.apart for part in parts]),
         )
-        return found.take(np.argsort(found.places, kind="stable"))
+        return found.take(np.lexsort((found.groups, found.places)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +108,9 @@ class FlatRows:
         trained: ranges, and the turn of each.
         seams: ends of turns, and the number of the tail in front of each; -1 where a field of the row is in it.
         control: where control tokens end, and their ids.
+        spoken: what the model's messages wrote.
         tails: the ids of literal texts.
+        ends: for each group the ids that are put in front of a row's, and those behind, which are trained.
     """
 
     texts: pa.Array
@@ -92,9 +118,11 @@ class FlatRows:
     cuts: Ragged
     seams: Ragged
     control: Ragged
+    spoken: Ragged
     places: Ints
     groups: Ints
     tails: tuple[tuple[int, ...], ...]
+    ends: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 
     @classmethod
     def of(cls, groups: Sequence[PlannedRows]) -> FlatRows:
@@ -115,9 +143,11 @@ class FlatRows:
             Ragged.of([rows.cuts for rows in groups]),
             Ragged.of(seams),
             Ragged.of(control),
+            Ragged.of([rows.spoken for rows in groups]),
             places,
             np.repeat(np.arange(len(groups)), [len(rows.places) for rows in groups]),
             tuple(tails),
+            tuple(rows.ends for rows in groups),
         )
         return found if len(groups) == 1 else found.take(np.argsort(places, kind="stable"))
 
@@ -128,9 +158,11 @@ class FlatRows:
             self.cuts.take(rows),
             self.seams.take(rows),
             self.control.take(rows),
+            self.spoken.take(rows),
             self.places[rows],
             self.groups[rows],
             self.tails,
+            self.ends,
         )
 
     @property
@@ -141,11 +173,12 @@ class FlatRows:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Rows with their ids, and where each id ends in the buffer of texts, in bytes."""
+    """Rows with their ids: the bytes that each id stands for, and where it ends in the buffer of texts."""
 
     rows: FlatRows
     ids: npt.NDArray[np.int32]
     offsets: Ints
+    sizes: Ints
     ends: Ints
 
 

@@ -28,6 +28,7 @@ from instruct_fmt.encode.engines.backend import Backend
 from instruct_fmt.encode.engines.reference import ReferenceBackend
 from instruct_fmt.encode.engines.watched import WatchedBackend
 from instruct_fmt.encode.seam_rows import Part, Placed, is_clean
+from instruct_fmt.encode.spans import Characters, spans_of_bytes
 from instruct_fmt.errors import RowError, option, shown
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
 from instruct_fmt.types import Bools, Ints, Marked, Range
@@ -85,7 +86,8 @@ class RowEncoder:
             else ReferenceBackend(vocabulary.continuation)
         )
         self._stretches: dict[tuple[str, bool], Sequence[int]] = {}
-        self.planned = ColumnEncoder(vocabulary, backend, guarded=control != "allow")
+        free = None if control == "allow" else self.control.free
+        self.planned = ColumnEncoder(vocabulary, backend, self._continued, free)
 
     @property
     def backend(self) -> str:
@@ -99,26 +101,32 @@ class RowEncoder:
             for row, found in zip(rows, results, strict=True)
         ]
 
-    def token_spans(self, row: Marked) -> TokenSpans:
-        """The ids of a row with the characters of each, its ends included; for policies that look at characters."""
+    def characters(self, row: Marked) -> Characters:
+        """The characters of each id of a row, its ends included; for policies that look at them.
+
+        Raises:
+            RowError: the row cannot be encoded.
+        """
         found = self._placed_rows([row])[0]
         if isinstance(found, RowError):
             raise found
-        ids: list[int] = []
-        starts: list[int] = []
-        ends: list[int] = []
-        for placed in found:
-            spans = self._part_spans(placed.part)
-            ids += spans.ids
-            starts += [start + placed.part.start for start in spans.starts]
-            ends += [end + placed.part.start for end in spans.ends]
-        prefix, suffix = self._ends(row, ids)
-        size = len(row.text)
-        return TokenSpans(
-            [*prefix, *ids, *suffix],
-            [*[0] * len(prefix), *starts, *[size] * len(suffix)],
-            [*[0] * len(prefix), *ends, *[size] * len(suffix)],
+        parts = [self._characters(placed) for placed in found]
+        prefix, suffix = self._ends(row, found[0].ids[: len(self.vocabulary.prefix)].tolist())
+        before, behind = np.zeros(len(prefix), np.int64), np.full(len(suffix), len(row.text))
+        return Characters(
+            np.concatenate([before, *(part.starts for part in parts), behind]),
+            np.concatenate([before, *(part.ends for part in parts), behind]),
         )
+
+    def _characters(self, placed: Placed) -> Characters:
+        """The characters of a part's ids, from the row's start."""
+        part = placed.part
+        if placed.in_bytes:
+            found = spans_of_bytes(part.text.encode(), placed.ends - placed.starts)
+        else:
+            spans = self._part_spans(part)
+            found = Characters(np.asarray(spans.starts, np.int64), np.asarray(spans.ends, np.int64))
+        return Characters(found.starts + part.start, found.ends + part.start)
 
     # rows as parts
 

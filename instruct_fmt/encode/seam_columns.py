@@ -17,13 +17,16 @@ from instruct_fmt.encode.ragged import Ragged, offsets_of
 from instruct_fmt.types import Bools, Ints
 
 
-def clean_ends(tokens: Tokens, sizes: Callable[[npt.NDArray[np.int32]], Ints], backend: Backend) -> Bools:
+def clean_ends(
+    tokens: Tokens, sizes: Callable[[npt.NDArray[np.int32]], Ints], backend: Backend, continued: Backend
+) -> Bools:
     """For each end of each turn whether it is clean; see `seam.is_clean`.
 
     Args:
         tokens: the rows.
         sizes: the bytes that ids stand for.
         backend: the engine.
+        continued: the engine of a part that continues a row.
     """
     rows, ends = tokens.rows, tokens.ends
     at, tail = rows.seams.values[:, 0] + rows.starts[rows.seams.rows], rows.seams.values[:, 1]
@@ -36,9 +39,10 @@ def clean_ends(tokens: Tokens, sizes: Callable[[npt.NDArray[np.int32]], Ints], b
     for number, ids in enumerate(rows.tails):
         chosen = np.flatnonzero(clean & known & (tail == number))
         clean[chosen] = _ends_in(tokens, before[chosen], begin[chosen], ids)
-    chosen = np.flatnonzero(clean & ((tail < 0) | ~known))
-    if len(chosen):
-        clean[chosen] = _alone(tokens, first[chosen], at[chosen], before[chosen], backend)
+    for engine, here in ((backend, (tail < 0) & known), (continued, ~known)):
+        chosen = np.flatnonzero(clean & here)
+        if len(chosen):
+            clean[chosen] = _alone(tokens, first[chosen], at[chosen], before[chosen], engine)
     return clean
 
 

@@ -15,7 +15,7 @@ from instruct_fmt.types import Bools, Ints, Range
 Overlength = Literal["drop", "truncate_prompt", "truncate", "error"]
 
 
-def truncate(starts: Sequence[int], max_length: int) -> Ints:
+def truncate(starts: Ints, max_length: int) -> Ints:
     """The first `max_length` tokens, fewer where the cut would fall inside a character.
 
     What ends an answer stays only if the whole answer does, because the cut removes everything behind it.
@@ -27,18 +27,21 @@ def truncate(starts: Sequence[int], max_length: int) -> Ints:
 
 
 def truncate_prompt(
-    starts: Sequence[int], ends: Sequence[int], trained: Bools, removable: Sequence[Range], max_length: int
+    starts: Ints, ends: Ints, trained: Bools, removable: Sequence[Range], max_length: int
 ) -> Ints | None:
     """Every token but the oldest ones inside `removable` text, as many as are too much; None if that is not enough.
 
     Headers, terminators and answers stay, so the format is that of any other row. Whole characters are removed.
     """
     excess = len(starts) - max_length
-    free = [
-        place
-        for place, (start, end) in enumerate(zip(starts, ends, strict=True))
-        if not trained[place] and any(left <= start and end <= right and start < end for left, right in removable)
-    ]
+    inside = ~trained & (starts < ends)
+    if len(removable):
+        edges = np.asarray(sorted(removable), np.int64)
+        at = np.searchsorted(edges[:, 0], starts, side="right") - 1
+        inside &= (at >= 0) & (ends <= edges[np.maximum(at, 0), 1])
+    else:
+        inside[:] = False
+    free = np.flatnonzero(inside)
     if len(free) < excess:
         return None
     while excess < len(free) and starts[free[excess]] == starts[free[excess - 1]]:

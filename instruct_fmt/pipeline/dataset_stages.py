@@ -6,7 +6,7 @@ In: a formatter's stages and the names of columns. Out: examples of rows, marked
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,9 @@ class DatasetStages:
         self.adapter: Adapter = make_adapter(columns, sample, self.source, stages.asked)
         self.tokens = TokensOfText(
             *stages.vocabulary.written_ends,
+            stages.vocabulary.prefix,
+            [] if stages.vocabulary.eos_id is None else [stages.vocabulary.eos_id],
+            self._written,
             ControlTokens(stages.vocabulary, ()).found,
             stages.vocabulary.ids_of,
             lambda id: stages.vocabulary.backend.id_to_token(id) or "",
@@ -62,6 +65,12 @@ class DatasetStages:
         self.planner = self._planner()
         if self.source.text:
             self.encoder(self.kind)
+
+    def _written(self, marked: Marked) -> Sequence[object]:
+        """The control tokens that a row wrote and must not."""
+        if self.settings.control_tokens == "allow":
+            return ()
+        return self.encoder(self.kind).control.written_by_row(marked)
 
     @property
     def kind(self) -> type[Conversation | Record]:
@@ -134,7 +143,7 @@ class DatasetStages:
 
     def _planner(self) -> Planner:
         return Planner(
-            self.mark,
+            self.mark_one,
             self.plain,
             self.stages.chat,
             self.record_template if self.source.kind == "record" else None,
@@ -142,6 +151,13 @@ class DatasetStages:
             append_eos=self.stages.append_eos,
             planning=self.stages.planning,
         )
+
+    def mark_one(self, example: Example) -> Marked:
+        """An example's only text; with `history="expand"`, that of its last turn."""
+        if isinstance(example, Conversation) and self.stages.marker.policy.history == "expand":
+            with allowance(row_budget(example)):
+                return self.stages.marker.mark_last(example)
+        return self.mark(example)[0]
 
     def plain(self, example: Example) -> str:
         """The example as plain Jinja renders it; only for those that have a plan.

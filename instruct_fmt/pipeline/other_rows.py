@@ -71,8 +71,7 @@ def encode_one(stages: DatasetStages, row: Row) -> list[EncodedRow]:
     """
     example = stages.read(row)
     encoder = stages.encoder(type(example))
-    planned = stages.planner.one(example)
-    found = [planned] if planned is not None else stages.mark(example)
+    found = stages.planner.some(example) or stages.mark(example)
     rows = []
     for marked, encoded in zip(found, encoder.encode(found), strict=True):
         if isinstance(encoded, RowError):
@@ -83,7 +82,7 @@ def encode_one(stages: DatasetStages, row: Row) -> list[EncodedRow]:
 
 def fitted(stages: DatasetStages, number: int, encoder: RowEncoder, marked: Marked, row: EncodedRow) -> EncodedRow:
     """The row within `max_length`, and with something to learn; see `Fitting.kept`."""
-    places = stages.stages.fitting.kept(row.trained, lambda: encoder.token_spans(marked), marked.removable, number)
+    places = stages.stages.fitting.kept(row.trained, lambda: encoder.characters(marked), marked.removable, number)
     if places is None:
         return row
     counts = {**row.counts, f"shortened:{stages.stages.fitting.overlength}": 1}

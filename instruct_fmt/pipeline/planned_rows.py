@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.flat import EncodedRows, only
-from instruct_fmt.errors import Rejection
+from instruct_fmt.encode.spans import characters_of_bytes, spans_of_bytes
+from instruct_fmt.errors import Rejection, RowError
+from instruct_fmt.fit.fitting import Fitting
 from instruct_fmt.pipeline.batch import Block, counted
 from instruct_fmt.pipeline.dataset_stages import DatasetStages
 from instruct_fmt.pipeline.unread import of_plans
@@ -33,30 +36,90 @@ def run_planned(stages: DatasetStages, shapes: Sequence[ShapeGroup], numbers: In
     groups = stages.planner.group(shapes) if encoder is not None and encoder.planned.able else []
     if encoder is None or not groups:
         return Block(numbers[:0], empty_table(), Counter(), left, tried)
-    for group in groups:
-        tried[group.places] = True
-    rows, rejected = _fitted(stages, encoder.planned.encode(groups), numbers, left)
-    left[rows.places] = False
+    wanted = _times([group.places for group in groups], len(numbers))
+    tried |= wanted > 0
+    encoded = encoder.planned.encode(groups)
+    whole = _times([encoded.places], len(numbers)) == wanted  # a row of several turns comes out with all of them
+    fitted = _fitted(stages, only(encoded, whole[encoded.places]), groups, numbers)
+    gone = [place for place, _ in fitted.rejected]
+    whole = tried & (_times([fitted.rows.places, np.array(gone, np.int64)], len(numbers)) == wanted)
+    left = ~whole
+    rows = only(fitted.rows, whole[fitted.rows.places])
     table = table_of(rows.ids, rows.trained, rows.offsets)
-    unread = list(of_plans(groups, shapes, stages.settings.columns, numbers))
-    counts = _counts(rows, groups, encoder.backend)
+    unread = list(of_plans(groups, shapes, stages.settings.columns, numbers, left))
+    counts = _counts(rows, groups, encoder.backend) + fitted.counts
+    rejected = [rejection for place, rejection in fitted.rejected if whole[place]]
     return Block(numbers[rows.places], table, counts, left, tried, rejected, unread)
 
 
-def _fitted(
-    stages: DatasetStages, rows: EncodedRows, numbers: Ints, left: Bools
-) -> tuple[EncodedRows, list[Rejection]]:
-    """The rows that are short enough. The others are rejected, or left to be shortened one by one."""
+def _times(places: Sequence[Ints], size: int) -> Ints:
+    """How many rows of the output each place of the batch has."""
+    return np.bincount(np.concatenate(places), minlength=size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """Rows that are short enough, those that are left out with their places in the batch, and what was counted."""
+
+    rows: EncodedRows
+    rejected: list[tuple[int, Rejection]]
+    counts: Counter[str]
+
+
+def _fitted(stages: DatasetStages, rows: EncodedRows, groups: Sequence[PlannedRows], numbers: Ints) -> _Fitted:
+    """The rows within `max_length`, cut where that is asked for; others are rejected, or lack: they go one by one."""
     fitting, sizes = stages.stages.fitting, np.diff(rows.offsets)
     long = fitting.is_long(sizes)
     if not long.any():
-        return rows, []
-    rejected: list[Rejection] = []
-    if fitting.overlength == "drop":
-        left[rows.places[long]] = False
-        found = zip(numbers[rows.places[long]].tolist(), sizes[long].tolist(), strict=True)
-        rejected = [Rejection.from_error(fitting.too_long(size), number) for number, size in found]
-    return only(rows, ~long), rejected
+        return _Fitted(rows, [], Counter())
+    unwritten = stages.stages.vocabulary.dummies is not None or any(any(group.ends) for group in groups)
+    if fitting.overlength in ("error", "drop") or unwritten:  # ids that stand for no text of the row
+        rejected = []
+        if fitting.overlength == "drop":
+            gone = zip(rows.places[long].tolist(), sizes[long].tolist(), strict=True)
+            rejected = [
+                (place, Rejection.from_error(fitting.too_long(size), int(numbers[place]))) for place, size in gone
+            ]
+        return _Fitted(only(rows, ~long), rejected, Counter())
+    return _cut(stages, rows, groups, numbers)
+
+
+def _cut(stages: DatasetStages, rows: EncodedRows, groups: Sequence[PlannedRows], numbers: Ints) -> _Fitted:
+    """The rows, those that are too long without the ids that `overlength` takes out of them."""
+    fitting, long = stages.stages.fitting, stages.stages.fitting.is_long(np.diff(rows.offsets))
+    vocabulary, kept, stays = stages.stages.vocabulary, np.ones(len(rows.ids), np.bool_), ~long
+    rejected: list[tuple[int, Rejection]] = []
+    for place in np.flatnonzero(long).tolist():
+        here = slice(rows.offsets[place], rows.offsets[place + 1])
+        group = groups[rows.groups[place]]
+        index = int(np.searchsorted(group.places, rows.places[place]))
+        number = int(numbers[rows.places[place]])
+        try:
+            found = _kept(fitting, rows.trained[here], vocabulary.lengths(rows.ids[here]), group, index)
+        except RowError as error:
+            rejected.append((int(rows.places[place]), Rejection.from_error(error, number)))
+            continue
+        stays[place] = True
+        kept[here] = False
+        kept[rows.offsets[place] + found] = True
+    cut = int(np.count_nonzero(long & stays))
+    counts = Counter({f"shortened:{fitting.overlength}": cut} if cut else {})
+    return _Fitted(only(rows.keeping(kept), stays), rejected, counts)
+
+
+def _kept(fitting: Fitting, trained: Bools, sizes: Ints, group: PlannedRows, index: int) -> Ints:
+    """The places of the ids that stay of a row that is too long.
+
+    Raises:
+        RowError: none do.
+    """
+    text = group.texts[index].as_py().encode()
+    number = characters_of_bytes(text)
+    removable = number[group.removable[index]].tolist()
+    filled = [(start, end) for start, end in removable if start < end]
+    places = fitting.kept(trained, lambda: spans_of_bytes(text, sizes), filled, 0)
+    assert places is not None
+    return places
 
 
 def _counts(rows: EncodedRows, groups: Sequence[PlannedRows], backend: str) -> Counter[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from instruct_fmt.common.reasoning import split_reasoning
 from instruct_fmt.errors import UsageError, shown
 from instruct_fmt.template.label.coverage import shown_path, unread
 from instruct_fmt.template.plan.shape_group import ShapeGroup
+from instruct_fmt.template.plan.unprinted import THOUGHT
 from instruct_fmt.template.trace.origins import DOCUMENTS, TOOLS, VARIABLES, Field
-from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, TemplateSource, Unread
+from instruct_fmt.types import Bools, Conversation, Example, Ints, Marked, PlannedRows, TemplateSource, Unread
 
 _BESIDE: Mapping[int, str] = {TOOLS: "tools", DOCUMENTS: "documents", VARIABLES: "chat_template_kwargs"}
 # Fields of messages that another name may be given to.
@@ -49,7 +51,7 @@ def of_row(
 
 
 def _inline_reasoning(example: Example, rows: Sequence[Marked]) -> Iterator[tuple[str, str]]:
-    """A block of reasoning inside a content of which the rest is printed; rows with one have no plan."""
+    """A block of reasoning inside a content of which the rest is printed; plans tell it by `_unprinted_thoughts`."""
     for place, message in enumerate(example.messages if isinstance(example, Conversation) else ()):
         content = message.get("content")
         split = split_reasoning(content) if isinstance(content, str) and message["role"] == "assistant" else None
@@ -75,23 +77,32 @@ def of_table(beside: Beside, table: pa.Table, first_row: int) -> Iterator[tuple[
 
 
 def of_plans(
-    groups: Iterable[PlannedRows], shapes: Sequence[ShapeGroup], columns: Mapping[str, str], numbers: Ints
+    groups: Iterable[PlannedRows], shapes: Sequence[ShapeGroup], columns: Mapping[str, str], numbers: Ints, left: Bools
 ) -> Iterator[tuple[str, Unread]]:
-    """The same for rows that have plans; `numbers` are the numbers of all rows in the dataset."""
+    """The same for rows that have plans; `numbers` are the numbers of all rows in the dataset, `left` those that go
+    another way all the same."""
     for group in groups:
         if not group.unread:
             continue
         example = _example_at(shapes, int(group.places[0]))
         said: dict[str, Any] = {}
         for field, mask in group.unread.items():
-            path = _path(example, Field(*field), columns)
+            path = _path(example, _named(field), columns)
             said[path] = said.get(path, False) | mask
-        for path, mask in said.items():
-            first = int(group.places[int(np.argmax(mask))])
-            of_path = [field for field in group.unread if _path(example, Field(*field), columns) == path]
-            values = (_value(_example_at(shapes, first), field) for field in of_path)
+        for path, found in said.items():
+            mask = found & ~left[group.places]
+            if not mask.any():
+                continue
+            at = int(np.argmax(mask))
+            first = _example_at(shapes, int(group.places[at]))
+            fields = [
+                field
+                for field, mask in group.unread.items()
+                if mask[at] and _path(example, _named(field), columns) == path
+            ]
+            values = (_value(first, field) for field in sorted(fields, key=partial(_order, first)))
             value = next((value for value in values if value), "")
-            yield path, Unread(int(np.count_nonzero(mask)), int(numbers[first]), shown(value))
+            yield path, Unread(int(np.count_nonzero(mask)), int(numbers[group.places[at]]), shown(value))
 
 
 def check_named(example: Example, field_map: Mapping[str, str]) -> list[str]:
@@ -154,12 +165,35 @@ def _example_at(shapes: Sequence[ShapeGroup], place: int) -> Example:
     raise LookupError(place)
 
 
-def _value(example: Example, field: tuple[int, Sequence[str | int]]) -> Any:
+def _named(field: tuple[int, tuple[str | int, ...]]) -> Field:
+    """A field as a report names it: reasoning inside of a content is of the content."""
     place, path = field
+    return Field(place, path[:-1] if path[-1] == THOUGHT else path)
+
+
+def _value(example: Example, field: tuple[int, tuple[str | int, ...]]) -> Any:
+    place, path = field
+    if path[-1] == THOUGHT:
+        split = split_reasoning(str(_value(example, _named(field))))
+        return split[0].strip() if split is not None else None
     if not isinstance(example, Conversation):
         return next(iter(_at(getattr(example, "values", {}), path)), None)
     start: Any = example.messages[place] if place >= 0 else example.tools
     return next(iter(_at(start, path)), None)
+
+
+def _order(example: Example, field: tuple[int, tuple[str | int, ...]]) -> list[int]:
+    """Where a field of a row stands among its others."""
+    place, path = field
+    order = [place]
+    value: Any = None
+    if isinstance(example, Conversation):
+        value = example.messages[place] if place >= 0 else example.tools
+    for step in path:
+        order.append(list(value).index(step) if isinstance(value, dict) and step in value else -1)
+        order[-1] = step if isinstance(step, int) else order[-1]
+        value = next(iter(_at(value, (step,))), None)
+    return order
 
 
 def _at(value: Any, path: Sequence[str | int]) -> list[Any]:

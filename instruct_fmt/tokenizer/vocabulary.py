@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,18 @@ MAX_TOKEN, MAX_ID = 1000, 2**26
 FEW_IDS = 20_000
 """So many are looked up by NumPy in less time than Arrow needs to be asked."""
 LETTER = "a"
+
+
+class Dummies(NamedTuple):
+    """Where an engine writes a blank that a text does not have, such as SentencePiece's dummy prefix.
+
+    Attributes:
+        first: in front of a text, and in front of one that begins with a blank.
+        behind: the same behind an added token.
+    """
+
+    first: tuple[bool, bool]
+    behind: tuple[bool, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +178,20 @@ class Vocabulary:
         if all(without_prefix(state) == state for state in map(_state, steps)):
             return self.backend
         return build(without_prefix(self.spec))
+
+    @cached_property
+    def dummies(self) -> Dummies | None:
+        """Where the engine writes a blank that the text does not have; None where it never does."""
+        if self.continuation is self.backend or not self.has_lengths:
+            return None
+        token = next((token.content for token in self.added if token.visible), None)
+
+        def more(before: str, text: str) -> bool:
+            ids = np.array(self.ids_of(before + text), np.int32)
+            return int(self.lengths(ids).sum()) > len((before + text).encode())
+
+        behind = (more(token, LETTER), more(token, " " + LETTER)) if token else (False, False)
+        return Dummies((more("", LETTER), more("", " " + LETTER)), behind)
 
     def ids_of(self, text: str) -> list[int]:
         """The ids of the beginning of a text."""

@@ -60,6 +60,13 @@ def unread(example: Example, printed: Collection[tuple[int, Any]], mentioned: Co
     ]
 
 
+def unread_inside(value: Any, field: Field, printed: Collection[tuple[str | int, ...]]) -> list[Leaf]:
+    """The texts inside an object of which only some paths are printed."""
+    known = {(field.place, path) for path in printed}
+    prefixes = {(field.place, path[:size]) for path in printed for size in range(len(path) + 1)}
+    return [leaf for leaf in _texts(value, *field) if not is_printed(leaf.field, known, prefixes)]
+
+
 def is_printed(field: Field, known: Collection[Any], prefixes: Collection[Any]) -> bool:
     """Whether the field, something inside it, or something that holds it is printed."""
     place, path = field

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from instruct_fmt.errors import RowError, option, shown
 from instruct_fmt.template.label.chat_template import ChatTemplate
@@ -107,8 +108,7 @@ class Marker:
         skipped: Counter[str] = Counter()
         for members in self._groups(conversation, chosen):
             try:
-                row = self._conversation(_until(conversation, members[-1]), members)
-                rows.append(replace(row, counts={**row.counts, "turns": 1}))  # the others have rows of their own
+                rows.append(self._turn_of_its_own(until(conversation, members[-1]), members))
             except RowError as error:
                 if error.reason not in UNSERVED or (not rows and members[-1] == chosen[-1]):
                     raise
@@ -116,6 +116,26 @@ class Marker:
         turns = rows[-1].counts["turns"] + skipped.total()
         rows[-1] = replace(rows[-1], counts={**rows[-1].counts, **skipped, "turns": turns})
         return rows
+
+    def _turn_of_its_own(self, conversation: Conversation, members: Sequence[int]) -> Marked:
+        """The row of a turn that the conversation ends with; the other turns have rows of their own."""
+        row = self._conversation(conversation, members)
+        return replace(row, counts={**row.counts, "turns": 1})
+
+    def mark_last(self, conversation: Conversation) -> Marked:
+        """The row that `history="expand"` makes of the last trained turn of a conversation that ends with it.
+
+        Raises:
+            RowError: as `mark`; its fix was not tried.
+        """
+        groups = self._groups(conversation, chosen_turns(conversation, self.policy.train_on))
+        return self._turn_of_its_own(conversation, groups[-1])
+
+    def ends(self, conversation: Conversation) -> list[int]:
+        """The messages that the rows of `history="expand"` end with; none where two of the model's are side by side."""
+        chosen = chosen_turns(conversation, self.policy.train_on)
+        roles = [speaks(message) for message in conversation.messages]
+        return [] if any(left and right for left, right in pairwise(roles)) else chosen
 
     def _groups(self, conversation: Conversation, chosen: Sequence[int]) -> list[range]:
         """The turns of chosen messages."""
@@ -165,6 +185,6 @@ class Marker:
         return Marked(trace.text, (), spans_of(trace, (), message_name), from_row=from_row(trace, messages))
 
 
-def _until(conversation: Conversation, index: int) -> Conversation:
+def until(conversation: Conversation, index: int) -> Conversation:
     """The conversation up to a message."""
     return replace(conversation, messages=conversation.messages[: index + 1], train=conversation.train[: index + 1])

@@ -9,7 +9,7 @@ from dataclasses import replace
 from instruct_fmt.template.plan.plan import Place, Plan
 from instruct_fmt.template.plan.recorder import PLACEHOLDER, Expression, Recorder
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
-from instruct_fmt.template.plan.unprinted import Unprinted
+from instruct_fmt.template.plan.unprinted import Unprinted, inside_tools
 from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Marked, Range
 
@@ -26,10 +26,17 @@ def make_plan(
         unread: fields of the shape that are not printed.
         tokens: what to know about the tokenizer.
     """
-    ends = tokens.ends(marked)
-    if recorder.refused or not _whole(marked, recorder) or ends is None:
+    if tokens.written(marked):
+        recorder.refused.append("a control token that the row must not write")
+    elif not _whole(marked, recorder):
+        recorder.refused.append("text of the row whose expression was lost")
+    if recorder.refused:
         return None
-    symbolic, marked = marked, with_ends(marked, *ends)
+    ends, end_ids = tokens.ends(marked)
+    if end_ids[0] and PLACEHOLDER.match(marked.text):
+        recorder.refused.append("a row that may write BOS itself")
+        return None
+    symbolic, marked, by = marked, with_ends(marked, *ends), len(ends[0])
     expressions = recorder.expressions()
     parts: list[str | Expression] = []
     places: dict[int, Place] = {}
@@ -49,7 +56,9 @@ def make_plan(
     if seams and tokens.crosses(marked.text, seams[-1][0], control):
         cuts = (*cuts, seams[-1][0])
     edges = {edge for part in (*marked.trained, *seams) for edge in part} | set(cuts) | {end for end, _ in control}
+    edges |= {edge + by for part in symbolic.removable for edge in part}
     if not parts or any(edge not in places for edge in edges):
+        recorder.refused.append("a range that ends inside a field")
         return None
     return Plan(
         tuple(parts),
@@ -60,9 +69,13 @@ def make_plan(
         tuple(places[edge] for seam in seams for edge in seam),
         tuple(_inside(part, seams) for part in marked.trained),
         tuple(tails),
+        tuple((places[left + by], places[right + by]) for left, right in symbolic.removable),
+        tuple((places[left + by], places[right + by]) for left, right, says in symbolic.from_row if says),
         tuple((places[end], id) for end, id in control),
         ends,
+        end_ids,
         tuple(unread),
+        inside_tools(parts),
         tuple(_segments(symbolic.text, expressions)),
         symbolic,
     )
@@ -132,6 +145,13 @@ def _literal(text: str, start: int, parts: list[str | Expression], places: dict[
 
 def _whole(marked: Marked, recorder: Recorder) -> bool:
     """Whether all text of the row is whole placeholders that are known: nothing lost its expression on the way."""
-    known = recorder.expressions()
-    found = {(match.start(), match.end()) for match in PLACEHOLDER.finditer(marked.text) if match[0] in known}
-    return found == {(start, end) for start, end, _ in marked.from_row}
+    known, inside = recorder.expressions(), 0
+    for start, end, _ in marked.from_row:
+        text = marked.text[start:end]
+        if any(match not in known for match in PLACEHOLDER.findall(text)):
+            return False
+        inside += len(PLACEHOLDER.findall(text))
+        literals = [part for part in PLACEHOLDER.split(text) if part]
+        if not all(any(part in literal for literal in recorder.literals) for part in literals):
+            return False
+    return inside == len(PLACEHOLDER.findall(marked.text))

@@ -6,9 +6,8 @@ for, their texts, and what of them is trained, without a Python object for each 
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -16,25 +15,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.template.plan.recorder import BLANKS, Expression, Guard
-from instruct_fmt.template.plan.unprinted import Unprinted
-from instruct_fmt.template.plan.values import Values, asked, says_something, unread_in
+from instruct_fmt.template.plan.recorder import Expression, Guard
+from instruct_fmt.template.plan.steps import BLANKS, answer
+from instruct_fmt.template.plan.unprinted import THOUGHT, InsideTool, Unprinted
+from instruct_fmt.template.plan.values import (
+    Values,
+    asked,
+    says_something,
+    unread_in,
+    unread_inside_tool,
+    unread_thought,
+)
 from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Bools, Ints, Marked, PlannedRows, Span
 
 Place = tuple[int, int]
-
-
-# The same for a single text.
-_STRIP: Mapping[str, Callable[[str, str], str]] = {"both": str.strip, "left": str.lstrip, "right": str.rstrip}
-_ANSWER: Mapping[str, Callable[[str, str], bool]] = {
-    "contains": lambda text, value: value in text,
-    "starts": str.startswith,
-    "ends": str.endswith,
-    "matches": lambda text, value: re.search(value, text) is not None,
-    "equals": str.__eq__,
-    "filled": lambda text, value: bool(text),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +47,13 @@ class Plan:
         seam_of: for each trained range the turn that it belongs to, or -1.
         tails: for each end of those turns the ids in front of it, since the last control token; None where they are
             the row's.
+        removable: ranges that a row may lose.
+        said: what the model's messages wrote.
         control: places where the template's control tokens end, and their ids.
         ends: what is written in front of each text and behind it, for BOS and EOS.
+        end_ids: the ids of BOS and EOS where they cannot be written.
         unread: fields of the shape that are not printed.
+        inside_tools: tools that are not printed as a whole.
         segments: where in the symbolic render each literal and each expression begins, without the ends.
         marked: the symbolic render, for what does not depend on the row.
     """
@@ -67,9 +66,13 @@ class Plan:
     seams: tuple[Place, ...]
     seam_of: tuple[int, ...]
     tails: tuple[tuple[int, ...] | None, ...]
+    removable: tuple[tuple[Place, Place], ...]
+    said: tuple[tuple[Place, Place], ...]
     control: tuple[tuple[Place, int], ...]
     ends: tuple[str, str]
+    end_ids: tuple[tuple[int, ...], tuple[int, ...]]
     unread: tuple[Unprinted, ...]
+    inside_tools: tuple[InsideTool, ...]
     segments: tuple[tuple[int, str | Expression], ...]
     marked: Marked
 
@@ -92,20 +95,35 @@ class Plan:
         starts = np.zeros((len(self.parts) + 1, size), np.int64)
         for number, part in enumerate(self.parts):
             starts[number + 1] = starts[number] + (len(part.encode()) if isinstance(part, str) else values.sizes(part))
-        edges = _at([edge for part in self.trained for edge in part], starts)
         return PlannedRows(
             places,
             texts,
-            edges.reshape(size, len(self.trained), 2),
+            _ranges(self.trained, starts),
             _at(self.cuts, starts),
             _at(self.seams, starts).reshape(size, len(self.seams) // 2, 2),
             np.array(self.seam_of, np.int64),
             self.tails,
+            _ranges(self.removable, starts),
+            _ranges(self.said, starts),
             _at([place for place, _ in self.control], starts),
             np.array([id for _, id in self.control], np.int64),
+            self.end_ids,
             self.marked.counts,
-            {found.field: said for found in self.unread if (said := unread_in(values, found)).any()},
+            {(field.place, field.path): said for field, said in self._unread(values, texts).items()},
         )
+
+    def _unread(self, values: Values, texts: pa.Array) -> dict[Field, Bools]:
+        """For each field that is not printed, which rows say something there."""
+        found: dict[Field, Bools] = {}
+        for one in self.unread:
+            place, path = one.field
+            thought = path[-1] == THOUGHT
+            said = unread_thought(values, Field(place, path[:-1]), texts) if thought else unread_in(values, one)
+            if said.any():
+                found[one.field] = said
+        for tool in self.inside_tools:
+            found |= unread_inside_tool(values, tool)
+        return found
 
     def fill(self, texts: Mapping[Field, str]) -> Marked | None:
         """`holds` and `render` for a single row, without columns; None where the plan does not hold."""
@@ -114,7 +132,7 @@ class Plan:
         if not all(texts[field].strip(BLANKS) for field in self.spoken):
             return None
         symbols = [start for start, _ in self.segments]
-        printed = [part if isinstance(part, str) else _text(part, texts) for _, part in self.segments]
+        printed = [part if isinstance(part, str) else part.of(texts[part.field]) for _, part in self.segments]
         edges = [0, *accumulate(map(len, printed))]
 
         def at(place: int) -> int:
@@ -138,18 +156,16 @@ class Plan:
         )
 
 
-def _text(expression: Expression, texts: Mapping[Field, str]) -> str:
-    text = texts[expression.field]
-    for side, characters in expression.strips:
-        text = _STRIP[side](text, characters)
-    return text
-
-
 def answered(guard: Guard, texts: Mapping[Field, str]) -> bool:
     """Whether a row has the field that a guard asks for, and gives the answer that it was made with."""
     if guard.subject.field not in texts:
         return False
-    return _ANSWER[guard.question](_text(guard.subject, texts), guard.value) == guard.answer
+    return answer(guard.question, guard.subject.of(texts[guard.subject.field]), guard.value) == guard.answer
+
+
+def _ranges(ranges: Sequence[tuple[Place, Place]], starts: Ints) -> Ints:
+    """Where ranges are in each row, in bytes; shape (rows, ranges, 2)."""
+    return _at([edge for part in ranges for edge in part], starts).reshape(starts.shape[1], len(ranges), 2)
 
 
 def _at(places: Sequence[Place], starts: Ints) -> Ints:

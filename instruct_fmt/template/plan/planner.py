@@ -14,26 +14,29 @@ from threading import RLock
 import numpy as np
 
 from instruct_fmt.errors import RowError, TemplateError
-from instruct_fmt.template.label.marker import Marker
+from instruct_fmt.template.label.marker import Marker, until
 from instruct_fmt.template.label.record_template import RecordTemplate
 from instruct_fmt.template.plan.make import with_ends
 from instruct_fmt.template.plan.plan import Plan
 from instruct_fmt.template.plan.planning import Planning
-from instruct_fmt.template.plan.recorder import Refused, recording
+from instruct_fmt.template.plan.recorder import Recorder, Refused, recording, refuse
 from instruct_fmt.template.plan.shape import example_shape, leaf_text, leaves
 from instruct_fmt.template.plan.shape_group import ShapeGroup, columns_of, getter_of
 from instruct_fmt.template.plan.symbolic_marker import SymbolicMarker
 from instruct_fmt.template.plan.symbolic_record import SymbolicRecord
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
+from instruct_fmt.template.plan.turn_rows import told_once, turn_groups
 from instruct_fmt.template.plan.values import Values
 from instruct_fmt.template.trace.budget import allowance, row_budget
 from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Range, Record, Text
 
 logger = logging.getLogger("instruct_fmt")
 
-MAX_PLANS_OF_SHAPE = 8
+MAX_PLANS_OF_SHAPE = 16
 MAX_SHAPES = 512
 MAX_SHAPES_SEEN = 16 * MAX_SHAPES
+MAX_FAILED = 6
+"""So many rows of a shape whose plans were refused, and it has no more."""
 MAX_MARKED = 16
 """A conversation of more messages is compared in some of its turns."""
 TURNS_COMPARED = 4
@@ -62,7 +65,8 @@ class Planner:
     """Makes plans and finds rows for them. Threads may share it.
 
     Args:
-        mark: marks one example the ordinary way; each new plan is compared with it.
+        mark: marks one example the ordinary way; each new plan is compared with it. With `history="expand"`, the row of
+            its last turn.
         plain: renders one example and nothing else; a sample of the rows of each plan is compared with it.
         chat: the chat template's marker, or None.
         record: the record template, or None.
@@ -73,7 +77,7 @@ class Planner:
 
     def __init__(
         self,
-        mark: Callable[[Example], list[Marked]],
+        mark: Callable[[Example], Marked],
         plain: Callable[[Example], str],
         chat: Marker | None,
         record: RecordTemplate | None,
@@ -83,11 +87,13 @@ class Planner:
         planning: Planning,
     ) -> None:
         self._mark, self._plain, self._marker, self._planning = mark, plain, chat, planning
-        self._chat = SymbolicMarker(chat, tokens) if chat is not None and chat.policy.history != "expand" else None
+        self._chat = SymbolicMarker(chat, tokens) if chat is not None else None
+        self._expands = chat is not None and chat.policy.history == "expand"
         self._record = SymbolicRecord(record, append_eos, tokens) if record is not None else None
         self._plans: dict[Hashable, list[_Known]] = {}
         self._seen: Counter[Hashable] = Counter()
         self._given_up: set[Hashable] = set()
+        self._failed: Counter[Hashable] = Counter()
         self._lock = RLock()
         self.counts: Counter[str] = Counter()
 
@@ -107,11 +113,21 @@ class Planner:
         return found
 
     def group(self, shapes: Sequence[ShapeGroup]) -> list[PlannedRows]:
-        """Groups of rows with a plan; rows that are in none have none."""
-        return [group for shape in shapes for group in self._of_shape(shape)]
+        """Groups of rows with a plan; rows that are in none have none, those that are in several make a row in each."""
+        of_shape = self._of_turns if self._expands else self._of_shape
+        return [group for shape in shapes for group in of_shape(shape)]
 
-    def one(self, example: Example) -> Marked | None:
-        """The marked text of a single row, by a plan; None where there is none for it."""
+    def some(self, example: Example) -> list[Marked] | None:
+        """The marked texts of a single row, by plans; None where there is none for it."""
+        if not self._expands:
+            one = self._one(example)
+            return None if one is None else [one]
+        ends = self._ends(example)
+        found = [self._one(until(example, end)) for end in ends] if isinstance(example, Conversation) else []
+        whole = [marked for marked in found if marked is not None]
+        return whole if whole and len(whole) == len(ends) else None
+
+    def _one(self, example: Example) -> Marked | None:
         shape = example_shape(example)
         if shape is None or isinstance(example, Text):
             return None
@@ -133,6 +149,25 @@ class Planner:
         """What was counted since the last call."""
         counts, self.counts = self.counts, Counter()
         return counts
+
+    def _ends(self, example: Example) -> list[int]:
+        return self._marker.ends(example) if self._marker is not None and isinstance(example, Conversation) else []
+
+    def _of_turns(self, rows: ShapeGroup) -> list[PlannedRows]:
+        """Rows of each turn of conversations, of those that have plans for all of their turns."""
+        ends = self._ends(rows.example(0))
+        if not ends:
+            return []
+        left, turns = np.arange(len(rows.places)), list[list[PlannedRows]]()
+        for group in turn_groups(rows, ends)[::-1]:
+            found = self._of_shape(group.part(left)) if len(left) else []
+            left = np.flatnonzero(np.isin(rows.places, [place for rows in found for place in rows.places.tolist()]))
+            turns.insert(0, found)
+        if not len(left):
+            return []
+        whole = rows.places[left]
+        chosen = [[group.only(np.isin(group.places, whole)) for group in groups] for groups in turns]
+        return told_once(rows, ends, [[group for group in groups if len(group.places)] for groups in chosen])
 
     def _of_shape(self, rows: ShapeGroup) -> list[PlannedRows]:
         """Let the plans of a shape take their rows; make new ones while enough are left."""
@@ -170,37 +205,47 @@ class Planner:
             return known
 
     def _new(self, rows: ShapeGroup, waiting: Ints) -> _Known | None:
-        """A plan from one row, compared with the ordinary way on that row."""
-        shape = rows.shape
+        """A plan from one of the rows, compared with the ordinary way on that row.
+
+        What refuses one row's plan may be nothing to another: the next one is tried once there are twice as many rows.
+        """
+        shape, least = rows.shape, self._planning.min_rows
         if len(self._seen) > MAX_SHAPES_SEEN:
             self._seen.clear()
         self._seen[shape] += len(waiting)
-        example = rows.example(int(waiting[0]))
-        long = isinstance(example, Conversation) and len(example.messages) > MAX_MARKED
-        least = self._planning.min_rows
-        enough = least is not None and self._seen[shape] >= (1 if long else least)
-        if not enough or shape in self._given_up or len(self._plans) >= MAX_SHAPES:
-            return None
-        plan = self._traced(example)
-        if plan is None or not self.agrees(plan, example):
+        while least is not None and shape not in self._given_up and len(self._plans) < MAX_SHAPES:
+            failed = self._failed[shape]
+            example = rows.example(int(waiting[failed * len(waiting) // MAX_FAILED]))
+            long = isinstance(example, Conversation) and len(example.messages) > MAX_MARKED
+            if self._seen[shape] < (1 if long else least) * 2**failed:
+                break
+            with recording() as recorder:
+                plan = self._traced(example, recorder)
+            if plan is not None and self.agrees(plan, example):
+                self.counts["plans:made"] += 1
+                self._seen[shape] = 0
+                return _Known(plan, self._planning)
             self.counts["plans:refused"] += 1
-            self._given_up.add(shape)
-            return None
-        self.counts["plans:made"] += 1
-        self._seen[shape] = 0
-        return _Known(plan, self._planning)
+            self.counts[f"plan_refused:{recorder.why}"] += 1
+            self._failed[shape] += 1
+            if self._failed[shape] == MAX_FAILED:
+                self._given_up.add(shape)
+        return None
 
-    def _traced(self, example: Example) -> Plan | None:
+    def _traced(self, example: Example, recorder: Recorder) -> Plan | None:
         if isinstance(example, Text):
             return None
-        with recording() as recorder, allowance(row_budget(example)):
+        with allowance(row_budget(example)):
             try:
                 if isinstance(example, Conversation) and self._chat is not None:
                     return self._chat.plan(example, recorder)
                 if isinstance(example, Record) and self._record is not None:
                     return self._record.plan(example, recorder)
-            except (RowError, TemplateError, Refused):
-                return None
+                refuse("rows of a kind that the template does not take")
+            except RowError as error:
+                recorder.refused[:] = [f"a row that is rejected: {error.reason}"]
+            except (TemplateError, Refused) as error:
+                refuse(str(error))
         return None
 
     def _still_agrees(self, known: _Known, rows: ShapeGroup, chosen: Ints) -> bool:
@@ -222,7 +267,7 @@ class Planner:
     def _expected(self, plan: Plan, example: Example) -> str | None:
         """The text of a row without a plan: as plain Jinja prints it, or put together from its turn's parts."""
         try:
-            return self._mark(example)[0].text if plan.marked.counts.get("assembled") else self._plain(example)
+            return self._mark(example).text if plan.marked.counts.get("assembled") else self._plain(example)
         except RowError:
             return None
 
@@ -246,12 +291,9 @@ class Planner:
         if isinstance(example, Conversation) and len(example.messages) > MAX_MARKED:
             return self._agrees_in_some_turns(plan, example, text, rows)
         try:
-            expected = self._mark(example)
+            found = self._mark(example)
         except RowError:
             return False
-        if len(expected) != 1:
-            return False
-        found = expected[0]
         wanted = with_ends(found, *plan.ends)
         ranges = [[len(wanted.text[:edge].encode()) for edge in part] for part in wanted.trained]
         same = text == wanted.text and rows.trained[0].tolist() == ranges

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from instruct_fmt.template.plan.steps import Step, stepped
 from instruct_fmt.template.trace.origins import Field
-
-# What str.strip() strips, spelled out: engines differ in what they call a blank.
-BLANKS = "".join(map(chr, [*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)])) + (
-    "\u2028\u2029\u202f\u205f\u3000"
-)
-
 
 PLACEHOLDER = re.compile("\ue0f0[\ue100-\ue1ff]{2}\ue0f1")
 
 
 class Expression(NamedTuple):
-    """A field, less what was stripped from it: (side, characters) in order."""
+    """A field, and the steps from its text to what is meant."""
 
     field: Field
-    strips: tuple[tuple[str, str], ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    def then(self, name: str, *args: Hashable) -> Expression:
+        """It, a step further."""
+        return self._replace(steps=(*self.steps, Step(name, args)))
+
+    def of(self, text: str) -> str:
+        """Its value where the field says `text`."""
+        for step in self.steps:
+            text = stepped(text, step)
+        return text
 
 
 class Guard(NamedTuple):
-    """A question about an expression and its answer: ``filled``, ``contains``, ``starts``, ``ends``,
-    ``matches`` or ``equals``."""
+    """A question about an expression (see `steps.py`), and its answer."""
 
     question: str
     subject: Expression
-    value: str
+    value: Any
     answer: bool
 
 
@@ -44,15 +48,38 @@ class Recorder:
     guards: dict[Guard, None] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     placeholders: dict[Expression, str] = field(default_factory=dict)
+    literals: set[str] = field(default_factory=set)
     _expressions: dict[str, Expression] = field(default_factory=dict)
+    _actual: dict[str, str] = field(default_factory=dict)
 
-    def placeholder(self, expression: Expression) -> str:
+    def placeholder(self, expression: Expression, actual: str) -> str:
+        """What stands for an expression in texts; `actual` is its value in the row that answers questions."""
         if expression not in self.placeholders:
             high, low = divmod(len(self.placeholders), 256)
             placeholder = f"\ue0f0{chr(0xE100 + high)}{chr(0xE100 + low)}\ue0f1"
             self.placeholders[expression] = placeholder
             self._expressions[placeholder] = expression
+            self._actual[placeholder] = actual
         return self.placeholders[expression]
+
+    def actual(self, text: str) -> str:
+        """A text of placeholders and literals as it is in the row that answers questions."""
+        try:
+            return PLACEHOLDER.sub(lambda match: self._actual[match[0]], text)
+        except KeyError:
+            raise Refused("a text of another row") from None
+
+    def expression(self, placeholder: str) -> Expression:
+        """What a placeholder stands for."""
+        try:
+            return self._expressions[placeholder]
+        except KeyError:
+            raise Refused("a text of another row") from None
+
+    @property
+    def why(self) -> str:
+        """What was refused first; where nothing was, the plan gave something else than Jinja."""
+        return self.refused[0] if self.refused else "it differs from Jinja"
 
     def expressions(self) -> Mapping[str, Expression]:
         """Placeholder → what it stands for."""

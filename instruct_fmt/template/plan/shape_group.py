@@ -29,6 +29,12 @@ class ShapeGroup:
         chosen = pa.array(rows)
         return {field: column.take(chosen) for field, column in self.columns.items()}
 
+    def part(self, rows: Ints) -> ShapeGroup:
+        """Some of the rows, which ascend, as a group of their own."""
+        if len(rows) == len(self.places):
+            return self
+        return ShapeGroup(self.shape, self.places[rows], self.only(rows), lambda place: self.example(int(rows[place])))
+
 
 def getter_of(examples: Sequence[Any]) -> Callable[[int], Example]:
     return lambda place: examples[place]

@@ -10,22 +10,26 @@ import jinja2
 from jinja2 import nodes
 from jinja2.compiler import Frame
 from jinja2.nodes import EvalContext
-from jinja2.runtime import Context
+from jinja2.runtime import Context, Macro
 from jinja2.tests import test_iterable, test_sequence
 
+from instruct_fmt.template.plan.outlined import (
+    LETTERS,
+    LOOKS_INSIDE,
+    OUTLINED,
+    for_all_letters,
+    impure,
+    looks_inside,
+    outline,
+    outline_call,
+    outline_filter,
+    outlined,
+)
 from instruct_fmt.template.plan.recorder import refuse
-from instruct_fmt.template.plan.symbolic import Symbolic, SymbolicObject, actual_of, is_symbolic
-from instruct_fmt.template.trace import traced as tr
-from instruct_fmt.template.trace.helpers import tojson
-from instruct_fmt.template.trace.traced_environment import TracedEnvironment, TracedGenerator, passed
-
-
-def _json(value: Any, *args: Any, **kwargs: Any) -> str:
-    if type(value) is SymbolicObject and not args and not kwargs:
-        return value._text
-    if is_symbolic([value, args, kwargs]):
-        refuse("JSON of what is no single object, or in a form of its own")
-    return tr.coarse(tojson(value, *args, **kwargs), [value, args, kwargs])
+from instruct_fmt.template.plan.symbolic import Symbolic, actual_of, length_of, letters
+from instruct_fmt.template.plan.symbolic_json import symbolic_json
+from instruct_fmt.template.plan.symbolic_object import SymbolicList, SymbolicObject, is_symbolic, length_inside
+from instruct_fmt.template.trace.traced_environment import BOUND_ALONG, TracedEnvironment, TracedGenerator, passed
 
 
 class _Generator(TracedGenerator):
@@ -51,7 +55,7 @@ class _Generator(TracedGenerator):
 def _in(value: Any, container: Any) -> bool:
     if isinstance(value, Symbolic) and isinstance(container, str):
         refuse("whether a text is in another")
-        return value._actual in actual_of(container)
+        return actual_of(value) in actual_of(container)
     return value in container
 
 
@@ -65,7 +69,8 @@ def _refused(value: Any) -> Any:
 _SAFE = frozenset(
     [
         *("trim", "string", "replace", "list", "items", "dictsort", "map", "selectattr", "rejectattr", "select"),
-        *("reject", "first", "last", "attr", "batch", "slice", "length", "count", "_assigned"),
+        *("reject", "first", "last", "attr", "batch", "slice", "length", "count", "safe", "_assigned", "_charged"),
+        *("upper", "lower", "capitalize"),
     ]
 )
 
@@ -79,14 +84,25 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def filtered(*args: Any, **kwargs: Any) -> Any:
         value, *others = (arg for arg in args if not isinstance(arg, EvalContext | jinja2.Environment | Context))
         others = [*others[:1], *kwargs.values()] if name == "replace" else [*others, *kwargs.values()]
-        counted = name in ("length", "count") and isinstance(value, Symbolic)
-        if counted or (name not in _SAFE | _HANDING_ON and is_symbolic(value)):
+        if name in ("length", "count") and is_symbolic(value):
+            return _length(value)
+        if isinstance(value, SymbolicObject | SymbolicList):
+            printed = outline_filter(name, function, args, kwargs)
+            if printed is not None:
+                return printed
+        if name not in _SAFE | _HANDING_ON and is_symbolic(value):
             refuse(f"filter {name}")
         if name not in _HANDING_ON and is_symbolic(others):
             refuse(f"filter {name} with a value of the row")
         return function(*args, **kwargs)
 
     return filtered
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, Symbolic):
+        return length_of(value)
+    return length_inside(value) if isinstance(value, SymbolicObject | SymbolicList) else len(value)
 
 
 class SymbolicEnvironment(TracedEnvironment):
@@ -98,10 +114,18 @@ class SymbolicEnvironment(TracedEnvironment):
         super().__init__()
         for name, function in list(self.filters.items()):
             self.filters[name] = _checked(name, function)
-        self.filters["tojson"] = _json
+        self.filters.update({"tojson": symbolic_json, LETTERS: letters})
+        self.globals.update({LOOKS_INSIDE: looks_inside, OUTLINED: outline})
+        self._impure: frozenset[str] = frozenset()
         self.tests["in"] = _in
         self.tests["sequence"] = lambda value: isinstance(value, str | dict) or test_sequence(value)
         self.tests["iterable"] = lambda value: isinstance(value, str | dict) or test_iterable(value)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        self._impure = impure(tree)
+        for_all_letters(tree)
+        return outlined(tree).set_environment(self)  # type: ignore[return-value]  # the tree itself
 
     def runtime_names(self) -> Mapping[str, Any]:
         return {**super().runtime_names(), "_in": _in, "_refused": _refused}
@@ -121,4 +145,8 @@ class SymbolicEnvironment(TracedEnvironment):
         literal = isinstance(owner, str) and not isinstance(owner, Symbolic)
         if literal and __obj.__name__ != "join" and is_symbolic(passed(args, kwargs)):
             refuse(f"{__obj.__name__} with a value of the row")
+        if isinstance(__obj, Macro) and str(__obj.name) not in self._impure:
+            printed = outline_call(__obj, args, {name: kwargs[name] for name in kwargs if name not in BOUND_ALONG})
+            if printed is not None:
+                return printed
         return super().call(__context, __obj, *args, **kwargs)

@@ -14,12 +14,13 @@ from instruct_fmt.template.label.policy import Policy
 from instruct_fmt.template.label.turns import Turns
 from instruct_fmt.template.plan.make import make_plan
 from instruct_fmt.template.plan.plan import Plan
-from instruct_fmt.template.plan.recorder import Recorder
+from instruct_fmt.template.plan.recorder import PLACEHOLDER, Recorder
+from instruct_fmt.template.plan.steps import THOUGHTS
 from instruct_fmt.template.plan.symbolic_environment import SymbolicEnvironment
 from instruct_fmt.template.plan.symbolic_renderer import SymbolicRenderer
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.plan.turn_kinds import TurnKinds
-from instruct_fmt.template.plan.unprinted import unprinted_leaves
+from instruct_fmt.template.plan.unprinted import THOUGHT, Unprinted, unprinted_leaves
 from instruct_fmt.template.trace.owners import SPEAKING
 from instruct_fmt.template.trace.traced_template import TracedTemplate
 from instruct_fmt.types import Conversation
@@ -45,9 +46,10 @@ class SymbolicMarker:
         self._symbolic: ChatTemplate | None = None
 
     def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
-        """The plan of conversations of this one's shape."""
+        """The plan of conversations of this one's shape; with `history="expand"`, of the row of the last turn."""
         template, policy = self._marker.template, self._marker.policy
-        if template.renderer.form.parts or policy.train_on == "all":
+        if policy.train_on == "all":
+            recorder.refused.append('train_on="all"')
             return None
         if self._symbolic is None:
             known = template.renderer
@@ -55,13 +57,26 @@ class SymbolicMarker:
             self._symbolic = template.rendered_by(SymbolicRenderer(compiled, known.variables, known.now, known.form))
         roles = [message["role"] in SPEAKING for message in conversation.messages]
         if any(left and right for left, right in pairwise(roles)):
-            return None  # whether one continues the other depends on more than guards
-        found = _KindsMarker(self._symbolic, policy, recorder).mark_plainly(conversation)
-        if len(found) != 1:
+            # Whether one continues the other depends on more than guards.
+            recorder.refused.append("messages of the model's in a row")
             return None
-        printed = found[0].printed
+        marker = _KindsMarker(self._symbolic, policy, recorder)
+        found = marker.mark_last(conversation) if policy.history == "expand" else marker.mark_plainly(conversation)[0]
+        printed = found.printed
         wordy = {place for place, message in enumerate(conversation.messages) if says_elsewhere(message)}
         if wordy - {place for place, path in printed if path[:1] != ("role",)}:
+            recorder.refused.append("a message whose words are in other fields")
             return None
         speaking = {place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING}
-        return make_plan(found[0], recorder, speaking | wordy, unprinted_leaves(conversation, printed), self._tokens)
+        unread = [*unprinted_leaves(conversation, printed), *_unprinted_thoughts(found.text, recorder)]
+        return make_plan(found, recorder, speaking | wordy, unread, self._tokens)
+
+
+def _unprinted_thoughts(text: str, recorder: Recorder) -> list[Unprinted]:
+    """Blocks of reasoning inside of contents that are left out of a text, of which the rest is printed."""
+    known = recorder.expressions()
+    there = {known[placeholder] for placeholder in PLACEHOLDER.findall(text) if placeholder in known}
+    printed = {(found.field, found.steps[0]) for found in there if found.steps}
+    thoughts = [found for found in recorder.placeholders if found.steps == (THOUGHTS,)]
+    contents = [found.field for found in thoughts if (found.field, THOUGHTS) not in printed]
+    return [Unprinted(field._replace(path=(*field.path, THOUGHT))) for field in contents]

@@ -7,10 +7,12 @@ from typing import Any
 
 from instruct_fmt.template.label.chat_renderer import ChatRenderer, Scene
 from instruct_fmt.template.plan.shape import with_leaves
-from instruct_fmt.template.plan.symbolic import Symbolic, SymbolicObject, plain_text, symbolic, symbolic_object
+from instruct_fmt.template.plan.symbolic import Symbolic, plain_text, symbolic, with_block
+from instruct_fmt.template.plan.symbolic_object import SymbolicObject, symbolic_object, text_of
 from instruct_fmt.template.trace.origins import TOOLS, Field
 from instruct_fmt.template.trace.owners import SPEAKING, message_of
 from instruct_fmt.template.trace.trace import Trace
+from instruct_fmt.template.trace.traced import runs_of, with_runs
 from instruct_fmt.types import Conversation
 
 
@@ -18,10 +20,16 @@ def _symbol(value: Any, field: Field) -> Any:
     return symbolic(value, field) if isinstance(value, str) else symbolic_object(value, field)
 
 
+def _in_parts(content: str, index: int) -> list[dict[str, str]]:
+    """The content as a list of parts: each run is of the text of the first."""
+    field = Field(index, ("content", 0, "text"))
+    return [{"type": "text", "text": with_runs(content, tuple(run._replace(field=field) for run in runs_of(content)))}]
+
+
 def _shown(value: Any) -> Any:
     """A symbol as the text that it prints; an empty one as none, which makes emptiness a guard."""
     if isinstance(value, SymbolicObject):
-        return plain_text(value._text)
+        return plain_text(text_of(value))
     if isinstance(value, Symbolic):
         return plain_text(value) if value else ""
     if isinstance(value, dict):
@@ -36,6 +44,10 @@ class SymbolicRenderer(ChatRenderer):
         messages, shown = [], []
         for index, message in enumerate(conversation.messages):
             values = self._printable(with_leaves(message, index, _symbol))
+            content = values.get("content")
+            if isinstance(content, Symbolic):
+                content = with_block(content) if message["role"] in SPEAKING else content
+                values = {**values, "content": _in_parts(content, index) if self.form.parts else content}
             messages.append(message_of(values, index, message["role"] in SPEAKING))
             shown.append(_shown(values))
         tools = [symbolic_object(tool, Field(TOOLS, (place,))) for place, tool in enumerate(conversation.tools or ())]

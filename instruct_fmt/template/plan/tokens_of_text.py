@@ -16,6 +16,8 @@ class TokensOfText:
     Attributes:
         before: what to write in front of a text for BOS; None where that cannot be written.
         behind: what to write behind a text for EOS; None where that cannot be written.
+        bos, eos: their ids.
+        written: finds the control tokens that a row wrote and must not.
         control: finds the control tokens of a text: where each ends, and its id.
         encode: the ids of a text that begins with an added token, or of the beginning of a row.
         name: the text of an added token.
@@ -24,6 +26,9 @@ class TokensOfText:
 
     before: str | None
     behind: str | None
+    bos: Sequence[int]
+    eos: Sequence[int]
+    written: Callable[[Marked], Sequence[object]]
     control: Callable[[str], Sequence[tuple[int, int]]]
     encode: Callable[[str], Sequence[int]]
     name: Callable[[int], str]
@@ -51,8 +56,18 @@ class TokensOfText:
         alone, whole = self.after(before[1], text[before[0] : cut]), self.after(before[1], around)
         return list(whole[: len(alone)]) != list(alone)
 
-    def ends(self, marked: Marked) -> tuple[str, str] | None:
-        """What to write in front of this text and behind it; None where that cannot be written."""
-        before = self.before if marked.bos and not (self.before and marked.text.startswith(self.before)) else ""
-        behind = self.behind if marked.eos else ""
-        return None if before is None or behind is None else (before, behind)
+    def ends(self, marked: Marked) -> tuple[tuple[str, str], tuple[tuple[int, ...], tuple[int, ...]]]:
+        """What to write in front of this text and behind it; and the ids of what cannot be written."""
+        bos = marked.bos and not (self.before and marked.text.startswith(self.before))
+        before, behind = self.before if bos else "", self.behind if marked.eos else ""
+        missing = self.before is None and marked.bos and not self._begins_with_bos(marked.text)
+        return (before or "", behind or ""), (
+            tuple(self.bos) if missing else (),
+            tuple(self.eos) if behind is None else (),
+        )
+
+    def _begins_with_bos(self, text: str) -> bool:
+        """Whether the template writes BOS itself."""
+        at = PLACEHOLDER.search(text)
+        literal = text[: at.start()] if at else text
+        return tuple(self.encode(literal)[: len(self.bos)]) == tuple(self.bos)

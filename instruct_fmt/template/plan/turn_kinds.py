@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from instruct_fmt.common.reasoning import BEGINS, REASONING
+from instruct_fmt.common.reasoning import opener as block_opener
 from instruct_fmt.template.label.chat_template import ChatTemplate
 from instruct_fmt.template.label.marked import speaks
 from instruct_fmt.template.label.policy import Policy
@@ -15,9 +16,10 @@ from instruct_fmt.template.label.speech import Speech
 from instruct_fmt.template.label.turn import Turn, find_turn
 from instruct_fmt.template.label.turns import Turns
 from instruct_fmt.template.plan.plan import answered
-from instruct_fmt.template.plan.recorder import BLANKS, PLACEHOLDER, Expression, Guard, Recorder, Refused
+from instruct_fmt.template.plan.recorder import PLACEHOLDER, Expression, Guard, Recorder, Refused
 from instruct_fmt.template.plan.shape import leaf_text, leaves, message_shape
-from instruct_fmt.template.plan.symbolic import Symbolic
+from instruct_fmt.template.plan.steps import BLANKS
+from instruct_fmt.template.plan.symbolic import Symbolic, asks, plain_text
 from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Conversation
 
@@ -37,21 +39,29 @@ class _SymbolicSpeech(Speech):
         return text  # arguments are printed whole, or in no plan
 
     def opens(self, opener: str) -> bool:
-        content = self._symbols.get("content", "")
-        found = bool(content.lstrip().startswith(opener))
-        if found:
+        content = self._symbol().lstrip()
+        found = content.startswith(opener)
+        if found and _is_one(content):
             raise Refused("a content that opens a block of reasoning")
-        return False
+        return found
 
     def opens_block(self) -> bool:
-        content = self._symbols.get("content", "").lstrip()
-        if not isinstance(content, Symbolic):
-            return False
-        if re.search(BEGINS, content._actual):
+        content = self._symbol().lstrip()
+        if not _is_one(content):
+            return block_opener(plain_text(content)) is not None
+        if asks(content, "matches", BEGINS):
             raise Refused("a content that may open a block of reasoning")
-        assert content._node is not None
-        self._recorder.guards[Guard("matches", content._node, BEGINS, False)] = None
         return False
+
+    def _symbol(self) -> str:
+        """The content, as a template that asked for its text would get it."""
+        content = self._symbols.get("content") or ""
+        return str(content[0]["text"]) if isinstance(content, list) else content
+
+
+def _is_one(text: str) -> TypeGuard[Symbolic]:
+    """Whether a text is one expression, of which nothing is known but answers."""
+    return PLACEHOLDER.fullmatch(plain_text(text)) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +164,7 @@ class TurnKinds(Turns):
         """Messages that are left out, because this row says nothing there: so must the plan's other rows."""
         found = super()._unprinted()
         fields = [Field(place, ("content",)) for place in found]
-        blank = [Expression(field, (("both", BLANKS),)) for field in fields if field in self._texts]
+        blank = [Expression(field).then("strip", "both", BLANKS) for field in fields if field in self._texts]
         self.recorder.guards.update({Guard("filled", content, "", False): None for content in blank})
         for content in self.recorder.placeholders:
             place, path = content.field
@@ -188,7 +198,7 @@ class TurnKinds(Turns):
 
 def _takes_words(expression: Expression) -> bool:
     """Whether more than blanks is stripped from a field."""
-    return any(set(characters) - set(BLANKS) for _, characters in expression.strips)
+    return any(step.name == "strip" and set(str(step.args[1])) - set(BLANKS) for step in expression.steps)
 
 
 def _moved(expression: Expression, by: int) -> Expression:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from instruct_fmt.common.reasoning import REASONING
-from instruct_fmt.template.label.coverage import is_printed
+from instruct_fmt.template.label.coverage import is_printed, unread_inside
+from instruct_fmt.template.plan.recorder import Expression
 from instruct_fmt.template.plan.shape import leaves
-from instruct_fmt.template.trace.origins import Field
+from instruct_fmt.template.trace.origins import TOOLS, Field
 from instruct_fmt.types import Conversation, Printed, Record
+
+THOUGHT = "<reasoning>"
+"""In a path: the block of reasoning with which a content begins."""
+
+REMEMBERED = 4096
+"""So many tools are remembered with what is not printed of them."""
 
 
 class Unprinted(NamedTuple):
     """A field that no row of a shape has in its text; where it says which call a result answers, those calls."""
 
     field: Field
-    calls: tuple[Field, ...]
+    calls: tuple[Field, ...] = ()
 
 
 def unprinted_leaves(example: Conversation | Record, printed: Printed) -> list[Unprinted]:
@@ -40,6 +48,44 @@ def unprinted_leaves(example: Conversation | Record, printed: Printed) -> list[U
         ]
         found.append(Unprinted(field, tuple(calls)))
     return found
+
+
+class InsideTool:
+    """What is not printed of a tool of which a template prints members, or parts that run as a whole.
+
+    Args:
+        field: the tool.
+        parts: the expressions that are printed of it.
+    """
+
+    def __init__(self, field: Field, parts: Sequence[Expression]) -> None:
+        self.field = field
+        first = [part.steps[0] for part in parts]
+        self._members = [(*field.path, *step.args[0]) for step in first if step.name == "member"]
+        self._made = [step.args[0] for step in first if step.name == "made"]
+        self._known: dict[str, tuple[Field, ...]] = {}
+
+    def of(self, text: str) -> tuple[Field, ...]:
+        """The fields that are not printed of the tool with this JSON."""
+        if text not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            printed = frozenset(self._members).union(*(made.printed(text) for made in self._made))
+            self._known[text] = tuple(leaf.field for leaf in unread_inside(json.loads(text), self.field, printed))
+        return self._known[text]
+
+
+def inside_tools(parts: Sequence[str | Expression]) -> tuple[InsideTool, ...]:
+    """The tools of a plan that are not printed as a whole."""
+    tools: dict[Field, list[Expression]] = {}
+    for part in parts:
+        if isinstance(part, Expression) and part.field.place == TOOLS:
+            tools.setdefault(part.field, []).append(part)
+    return tuple(
+        InsideTool(field, found)
+        for field, found in tools.items()
+        if all(part.steps and part.steps[0].name in ("member", "made") for part in found)
+    )
 
 
 def _has_first(fields: Collection[Field], field: Field) -> bool:

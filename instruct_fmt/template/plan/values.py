@@ -8,24 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.template.plan.recorder import BLANKS, Expression, Guard
-from instruct_fmt.template.plan.unprinted import Unprinted
+from instruct_fmt.template.plan.recorder import Expression, Guard
+from instruct_fmt.template.plan.steps import BLANKS, THOUGHTS, answers, stepped_column
+from instruct_fmt.template.plan.unprinted import InsideTool, Unprinted
 from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Bools, Ints
 
 Columns = Mapping[Field, pa.Array]
-
-
-_TRIM = {"both": pc.utf8_trim, "left": pc.utf8_ltrim, "right": pc.utf8_rtrim}
-
-
-_ASK = {
-    "contains": lambda column, value: pc.match_substring(column, value),
-    "starts": lambda column, value: pc.starts_with(column, value),
-    "ends": lambda column, value: pc.ends_with(column, value),
-    "matches": lambda column, value: pc.match_substring_regex(column, value),
-    "equals": lambda column, value: pc.equal(column, pa.scalar(value, pa.large_string())),
-}
 
 
 class Values:
@@ -39,12 +28,12 @@ class Values:
 
     def text(self, expression: Expression) -> pa.Array:
         """The values of an expression, large_string."""
-        if not expression.strips:
+        if not expression.steps:
             return self._columns[expression.field]
         if expression not in self._texts:
-            *before, (side, characters) = expression.strips
+            *before, last = expression.steps
             inner = self.text(Expression(expression.field, tuple(before)))
-            self._texts[expression] = _TRIM[side](inner, characters)
+            self._texts[expression] = stepped_column(inner, last)
         return self._texts[expression]
 
     def mentions(self, expression: Expression, value: str) -> bool:
@@ -65,7 +54,7 @@ class Values:
 
 def says_something(values: Values, field: Field) -> Bools:
     """For each row whether a field holds more than blanks."""
-    return values.sizes(Expression(field, (("both", BLANKS),))) > 0
+    return values.sizes(Expression(field).then("strip", "both", BLANKS)) > 0
 
 
 def unread_in(values: Values, found: Unprinted) -> Bools:
@@ -76,11 +65,29 @@ def unread_in(values: Values, found: Unprinted) -> Bools:
     return said
 
 
+def unread_thought(values: Values, content: Field, texts: pa.Array) -> Bools:
+    """For each row whether the reasoning inside a content says something that its text does not."""
+    thoughts, said = values.text(Expression(content, (THOUGHTS,))), np.zeros(values.rows, np.bool_)
+    for row in np.flatnonzero(pc.binary_length(thoughts).to_numpy(zero_copy_only=False)).tolist():
+        said[row] = thoughts[row].as_py() not in texts[row].as_py()
+    return said
+
+
+def unread_inside_tool(values: Values, tool: InsideTool) -> dict[Field, Bools]:
+    """For each field inside a tool that is not printed, which rows have it."""
+    encoded = values.text(Expression(tool.field)).dictionary_encode()
+    numbers = encoded.indices.to_numpy()
+    found: dict[Field, list[int]] = {}
+    for number, text in enumerate(encoded.dictionary.to_pylist()):
+        for field in tool.of(text):
+            found.setdefault(field, []).append(number)
+    return {field: np.isin(numbers, these) for field, these in found.items()}
+
+
 def asked(guard: Guard, values: Values) -> Bools:
     """For each row whether a guard's question has the answer that it had when the plan was made."""
     if guard.question == "filled":
         return np.equal(values.sizes(guard.subject) > 0, guard.answer)
     if guard.question == "contains" and not values.mentions(guard.subject, guard.value):
         return np.full(values.rows, not guard.answer)
-    answers: Bools = _ASK[guard.question](values.text(guard.subject), guard.value).to_numpy(zero_copy_only=False)
-    return np.equal(answers, guard.answer)
+    return np.equal(answers(guard.question, values.text(guard.subject), guard.value), guard.answer)

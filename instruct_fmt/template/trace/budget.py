@@ -8,7 +8,7 @@ rendered with all that is before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -110,7 +110,11 @@ class Budget:
             return known[1]
         if depth > MAX_DEPTH:
             raise BudgetExceeded(f"a value nested more than {MAX_DEPTH} deep")
-        inside = (*dict.keys(value), *dict.values(value)) if isinstance(value, dict) else value
+        inside: Iterable[Any] = value
+        if isinstance(value, dict):  # a subclass may take such questions for the template's
+            inside = (*dict.keys(value), *dict.values(value))
+        elif isinstance(value, list):
+            inside = list.__iter__(value)
         weight = 1 + sum([self.weigh(item, depth + 1) for item in inside])
         if weight > _LIGHT:
             self._weights[id(value)] = value, weight

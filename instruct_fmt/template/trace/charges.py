@@ -22,8 +22,9 @@ def paid(value: Any) -> Any:
     if isinstance(value, str):
         budget().build(str.__len__(value))
     elif isinstance(value, _CONTAINERS):
-        budget().step(len(value))
-        budget().build(PLACE * len(value))
+        size = items_in(value)
+        budget().step(size)
+        budget().build(PLACE * size)
         made(value)
     return value
 
@@ -32,6 +33,13 @@ def made(value: Any) -> Any:
     """A list, tuple or mapping that is new."""
     budget().hold(value)
     return value
+
+
+def items_in(value: Sized) -> int:
+    """How much is in a container, whatever a subclass takes that question for."""
+    if isinstance(value, dict):
+        return dict.__len__(value)
+    return list.__len__(value) if isinstance(value, list) else len(value)
 
 
 def looked_at(value: Any) -> Any:
@@ -131,7 +139,7 @@ def charge_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
         charge_method(owner, name, args, kwargs)
     elif isinstance(owner, list | tuple | dict):
         now = budget()
-        now.step(len(owner) if name not in ("get", "items", "keys", "values") else 1)
+        now.step(items_in(owner) if name not in ("get", "items", "keys", "values") else 1)
         for arg in args:
             now.look(arg)
         if name in ("count", "index"):

@@ -115,7 +115,7 @@ def _leaves(value: object) -> list[object]:
             elif isinstance(item, Namespace):
                 left.append(object.__getattribute__(item, "_Namespace__attrs"))
             else:
-                left.extend(item)
+                left.extend(list.__iter__(item) if isinstance(item, list) else item)
     return found
 
 

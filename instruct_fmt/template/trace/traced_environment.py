@@ -25,6 +25,8 @@ from instruct_fmt.template.trace.traced import Traced, with_runs
 
 # Methods of a literal whose result may hold an argument that comes from the row.
 _TAKING_TEXT = frozenset({"center", "join", "ljust", "replace", "rjust", "translate"})
+BOUND_ALONG = frozenset({"_loop_vars", "_block_vars"})
+"""Variables that Jinja passes along in a call."""
 
 
 def _print(value: Any) -> Traced:
@@ -150,4 +152,4 @@ class TracedEnvironment(TemplateEnvironment):
 
 def passed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
     """What a template passes in a call, less the variables that Jinja passes along."""
-    return [*args, *(value for name, value in kwargs.items() if name not in ("_loop_vars", "_block_vars"))]
+    return [*args, *(value for name, value in kwargs.items() if name not in BOUND_ALONG)]
