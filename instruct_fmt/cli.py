@@ -20,6 +20,7 @@ import typer
 from instruct_fmt.common.told_errors import told
 from instruct_fmt.errors import RowError, UsageError
 from instruct_fmt.run.ending import ended_by_exception
+from instruct_fmt.version import __version__
 
 if TYPE_CHECKING:
     from instruct_fmt.run.config.schema import Config
@@ -207,9 +208,18 @@ def _open_streams() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"instruct_fmt {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.", envvar=DEBUG)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     if debug:
         os.environ[DEBUG] = "1"

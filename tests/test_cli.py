@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from instruct_fmt.cli import app
 from instruct_fmt.embedded import sample_path, tokenizer_path
+from instruct_fmt.version import __version__
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ROW = {"instruction": "Say hello.", "input": "", "output": "Hello!"}
@@ -241,6 +242,10 @@ def test_templates() -> None:
 def test_help_is_quick() -> None:
     code = "import sys, instruct_fmt.cli; print({'datasets', 'transformers', 'pandas', 'yaml'} & {*sys.modules})"
     assert process("-c", code).stdout.strip() == "set()"
+
+
+def test_the_version_is_told() -> None:
+    assert process("-m", "instruct_fmt", "--version").stdout == f"instruct_fmt {__version__}\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")

@@ -66,6 +66,11 @@ CONDITIONS = st.one_of(
     st.tuples(TEXTS, CONSTANTS).map(lambda of: f"({of[0]}) == {of[1]}"),
     st.tuples(TEXTS, st.integers(0, 9)).map(lambda of: f"({of[0]}) | length > {of[1]}"),
     TEXTS.map(lambda of: f"({of})"),
+    st.tuples(TEXTS, st.sampled_from([":1", ":3", "-2:", "1:", "0", "-1"]), CONSTANTS).map(
+        lambda of: f"({of[0]})[{of[1]}] == {of[2]}"
+    ),
+    st.tuples(st.integers(0, 9), CONSTANTS).map(lambda of: f"c[(c | length) - {of[0]}:] == {of[1]}"),
+    TEXTS.map(lambda of: f"({of}) == messages[-1].content"),
     st.just("c is string and c.isdigit()"),
 )
 
@@ -118,6 +123,8 @@ THOUGHT = [(f"Question {number}?", f"<think>\nHm {number}.\n</think>\n\nIt is {n
         "('ab' ~ c)[1:]",
         "c | upper | trim",
         "c if not c.isdigit() else 'n'",
+        "c if c[0] != '$' and c[-1] == '.' else c",
+        "c if c[:3] == 'Que' and c[(c | length) - 1:] == '?' else c ~ '!'",
     ],
 )
 def test_what_templates_do_with_text_has_plans(expression: str, contents: list[tuple[str, str]]) -> None:
@@ -217,6 +224,12 @@ LOOPS = {
     "{{ k }}={{ v if v is string else v | tojson }};{% endfor %}",
     "json": '{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}',
     "indented": "{{ {'name': call.function.name, 'arguments': call.function.arguments} | tojson(indent=2) }}",
+    "first": "{% set n = namespace(first=true) %}{% for k, v in call.function.arguments | dictsort %}"
+    "{{ '' if n.first else ',' }}{% set n.first = false %}{{ k }}={{ v | string }}{% endfor %}"
+    "{{ ' none' if n.first else '' }}",
+    "gathered": "{% set n = namespace(all=[]) %}{% for k, v in call.function.arguments.items() %}"
+    "{% set n.all = n.all + [k ~ '=' ~ v | string] %}{% endfor %}({{ n.all | join(', ') }})",
+    "printed": "{{ call.function.arguments }}",
     "macro": "{% macro show(a) %}{% for k in a | dictsort %}{{ k[0] }}:{{ k[1] | string }},{% endfor %}{% endmacro %}"
     "{{ show(call.function.arguments) }}",
 }
@@ -303,6 +316,40 @@ def test_members_of_tools_have_plans() -> None:
     tools = [[_tool("look", f"Looks {number}.", {"x": {"type": "string"}}, ["x"])] for number in range(12)]
     batch = check_same(_tooled(), [{**_calling({"x": 1}, "Well."), "tools": one} for one in tools])
     assert batch.counts["path:plan"] == batch.counts["emitted"] == 12
+
+
+ANSWERED = """{%- for m in messages -%}
+<|im_start|>{{ m.role }}
+{% if m.role == 'tool' %}{% for call in messages[loop.index0 - 1].tool_calls %}
+{%- if call.id == m.tool_call_id %}{{ call.function.name }}: {% endif %}{% endfor %}{% endif %}
+{{- m.content or '' }}{% for call in m.tool_calls or [] %}{{ call | tojson }}{% endfor %}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif -%}"""
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.lists(st.tuples(st.sampled_from(["1", "2", ""]), st.sampled_from(["1", "2"])), min_size=6, max_size=10))
+def test_two_texts_of_a_row_compared(rows: list[tuple[str, str]]) -> None:
+    check_same(_comparing(), _answered(rows))
+
+
+def test_two_texts_of_a_row_compared_have_plans() -> None:
+    batch = check_same(_comparing(), _answered([("1", "1"), ("1", "2")] * 6))
+    assert batch.counts["path:plan"] == batch.counts["emitted"] == 12
+
+
+def _answered(rows: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    given = [_calling({"x": number}, "Well.") for number in range(len(rows))]
+    for row, (asked, answered) in zip(given, rows, strict=True):
+        row["messages"][1]["tool_calls"][0]["id"] = asked
+        row["messages"][2]["tool_call_id"] = answered
+    return given
+
+
+@lru_cache(maxsize=1)
+def _comparing() -> Formatter:
+    return ifmt.compile(ANSWERED, "embedded", max_rejected=1.0)
 
 
 # refusals and counts

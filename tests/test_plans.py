@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 import instruct_fmt as ifmt
 from instruct_fmt import Formatter
-from instruct_fmt.template.plan.planner import Planner
 from instruct_fmt.template.plan.planning import EVERY_ROW_CHECKED, PLANS_OFF, Planning
 from instruct_fmt.template.plan.recorder import recording
 from instruct_fmt.template.plan.symbolic_marker import SymbolicMarker
@@ -203,19 +202,19 @@ def test_what_is_not_modelled_is_refused(expression: str) -> None:
     assert batch.counts["path:plan"] == 0
 
 
-def test_a_wrong_plan_is_turned_off_loudly(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_plan_is_turned_off_loudly(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     fmt = ifmt.compile("chatml", "embedded")
     rows = [{"messages": row["messages"][:2]} for row in conversations(PLAIN[:1] * 6)]
     right = _planned(fmt, rows)
     fmt = fmt.planned(Planning())
     stages, asked = fmt.stages.of(list(rows[0])), count()
+    right_way = stages.plain
 
     def plain(example: Example) -> str:
-        return stages.plain(example) + ("!" if next(asked) else "")  # wrong from the second time on
+        return right_way(example) + ("!" if next(asked) else "")  # wrong from the second time on
 
-    stages.planner = Planner(
-        stages.mark_one, plain, stages.stages.chat, None, stages.tokens, append_eos=True, planning=Planning()
-    )
+    monkeypatch.setattr(stages, "plain", plain)
+    stages.planner = stages.new_planner()
     with caplog.at_level(logging.WARNING, "instruct_fmt"):
         batch = fmt.encode_batch(pa.Table.from_pylist(rows))
     assert batch.table.equals(right.table)

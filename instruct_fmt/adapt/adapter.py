@@ -28,7 +28,7 @@ from instruct_fmt.adapt.beside import Beside
 from instruct_fmt.adapt.extras import find_extras
 from instruct_fmt.adapt.fields import known_fields
 from instruct_fmt.adapt.formats import Given
-from instruct_fmt.adapt.rows import prompt_completion, record
+from instruct_fmt.adapt.rows import record
 from instruct_fmt.adapt.system import NAMES
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Example, TemplateSource, Text
@@ -99,10 +99,7 @@ def make_adapter(columns: Sequence[str], sample: Row | None, source: TemplateSou
         read, of_record = record.adapter(source, columns, asked)
         return Adapter(detect.RECORD, of_record, Beside.of(columns, read, asked.allow_dropped))
     fields = known_fields(columns, asked.columns, asked.field_map)
-    format = detect.recognise(fields) if named is None else named
-    if named is prompt_completion.INSTRUCTION:
-        format = detect.of_instructions(fields)
-    detect.check_used(format, fields)
+    format = detect.format_of(fields, named)
     given = Given(fields, asked, source, named.name if named else None)
     name = format.name if named else format.shown(format, given, sample)
     read, reader = format.make(given)

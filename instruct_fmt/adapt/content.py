@@ -15,7 +15,7 @@ from instruct_fmt.errors import RowError, shown
 # Roles that carry results: their content may be structured data, which templates write as JSON.
 RESULT_ROLES = frozenset(name for name, role in TABLE.items() if role == "tool")
 
-_TEXT_TYPES = frozenset({"text", "input_text", "output_text"})
+TEXT_TYPES = frozenset({"text", "input_text", "output_text"})
 _TEXT_KEYS = ("text", "value", "content")
 _MEDIA = ("image", "audio", "video", "file", "document")
 
@@ -57,7 +57,7 @@ def _is_part(part: object) -> bool:
     if not isinstance(part, Mapping):
         return False
     kind = part.get("type")
-    return isinstance(kind, str) and (kind in _TEXT_TYPES or _media(part, kind) is not None)
+    return isinstance(kind, str) and (kind in TEXT_TYPES or _media(part, kind) is not None)
 
 
 def part_text(part: object, path: Path) -> str:
@@ -71,7 +71,7 @@ def part_text(part: object, path: Path) -> str:
     if not isinstance(part, Mapping):
         raise bad_field(path, part, "a part such as {'type': 'text', 'text': …}", "convert the part")
     kind = part.get("type")
-    is_text = isinstance(kind, str) and kind in _TEXT_TYPES
+    is_text = isinstance(kind, str) and kind in TEXT_TYPES
     media = None if is_text else _media(part, kind)
     if media:
         raise RowError(

@@ -52,6 +52,19 @@ def named(format: str, source: TemplateSource) -> Format | None:
     return found
 
 
+def format_of(fields: Fields, named: Format | None) -> Format:
+    """The format of a dataset's rows: the one that the user named, or the one that the columns show.
+
+    Raises:
+        UsageError: no format fits, or names are given for fields that it does not have.
+    """
+    format = recognise(fields) if named is None else named
+    if named is prompt_completion.INSTRUCTION:
+        format = of_instructions(fields)
+    check_used(format, fields)
+    return format
+
+
 def recognise(fields: Fields) -> Format:
     """The format that the columns show, for a chat template.
 

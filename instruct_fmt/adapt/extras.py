@@ -18,7 +18,7 @@ from instruct_fmt.errors import RowError
 from instruct_fmt.types import Conversation, Message
 
 _MEDIA = ("images", "audios", "videos")
-_SYSTEM_ROLES = ("system", "developer")
+SYSTEM_ROLES = ("system", "developer")
 # Variables that the formatter sets itself.
 
 
@@ -88,7 +88,7 @@ class Extras:
         prompt = "" if value is None else _system_text(value, path)
         if not prompt and self.default_system is None:
             return None
-        own = next((message for message in messages if message["role"] in _SYSTEM_ROLES), None)
+        own = next((message for message in messages if message["role"] in SYSTEM_ROLES), None)
         if own is None:
             return (at(path), prompt) if prompt else ("system=", self.default_system or "")
         if prompt and own.get("content") != prompt:

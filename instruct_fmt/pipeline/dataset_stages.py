@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from instruct_fmt.template.label.coverage import unread_words
 from instruct_fmt.template.label.ready_text import mark_text
 from instruct_fmt.template.label.record_template import RecordTemplate
 from instruct_fmt.template.plan.planner import Planner
+from instruct_fmt.template.plan.symbolic_text import SymbolicText
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.trace.budget import allowance, row_budget
 from instruct_fmt.types import Conversation, Example, Marked, Record, Text
@@ -62,7 +64,7 @@ class DatasetStages:
             lambda id: stages.vocabulary.backend.id_to_token(id) or "",
             stages.settings.boundary,
         )
-        self.planner = self._planner()
+        self.planner = self.new_planner()
         if self.source.text:
             self.encoder(self.kind)
 
@@ -71,6 +73,11 @@ class DatasetStages:
         if self.settings.control_tokens == "allow":
             return ()
         return self.encoder(self.kind).control.written_by_row(marked)
+
+    @property
+    def _text_stops(self) -> Sequence[str]:
+        """The stops that ready text may end with: where control tokens are text, so is a stop in it."""
+        return self.stages.stops if self.stages.control(Text) == "allow" else ()
 
     @property
     def kind(self) -> type[Conversation | Record]:
@@ -108,9 +115,7 @@ class DatasetStages:
             RowError: it cannot be rendered, or its mask cannot be proven; the path is the dataset's.
         """
         if isinstance(example, Text):
-            # Where control tokens are text, so is a stop in it.
-            stops = self.stages.stops if self.stages.control(Text) == "allow" else ()
-            return [mark_text(example, stops, append_eos=self.stages.append_eos)]
+            return [mark_text(example, self._text_stops, append_eos=self.stages.append_eos)]
         with allowance(row_budget(example)):
             return self._mark(example)
 
@@ -141,12 +146,14 @@ class DatasetStages:
             return self.record_template.prompt(example)
         return Marked(example.prompt, (), (), from_row=((0, len(example.prompt), False),), bos=True)
 
-    def _planner(self) -> Planner:
+    def new_planner(self) -> Planner:
+        """A planner without plans."""
         return Planner(
             self.mark_one,
             self.plain,
             self.stages.chat,
             self.record_template if self.source.kind == "record" else None,
+            SymbolicText(self._text_stops, self.stages.append_eos, replace(self.tokens, written=lambda _: ())),
             self.tokens,
             append_eos=self.stages.append_eos,
             planning=self.stages.planning,
@@ -165,7 +172,8 @@ class DatasetStages:
         Raises:
             RowError: the template refuses it or exceeds its budget.
         """
-        assert isinstance(example, Conversation | Record)
+        if isinstance(example, Text):
+            return example.prompt + example.completion
         with allowance(row_budget(example)):
             if isinstance(example, Conversation):
                 return self.stages.marker.template.plain(example)

@@ -14,11 +14,11 @@ import pyarrow as pa
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.adapt.columns.find import find_shapes
-from instruct_fmt.adapt.columns.shaped import ShapedRows, column_of
+from instruct_fmt.adapt.columns.shaped import Planned, ShapedRows, column_of
 from instruct_fmt.template.plan.shape import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
 from instruct_fmt.template.plan.shape_group import ShapeGroup
 from instruct_fmt.template.trace.origins import TOOLS, Field
-from instruct_fmt.types import Example, Ints, TemplateSource, Text
+from instruct_fmt.types import Example, Ints, TemplateSource
 
 Read = Callable[[Mapping[str, Any]], Example]
 
@@ -32,7 +32,7 @@ def shape_groups(table: pa.Table, source: TemplateSource, asked: Asked, read: Re
         asked: what the user says about the rows.
         read: reads a row.
     """
-    for rows in find_shapes(table, source, asked, roles=PLANNED_ROLES, calls_shape=calls_shape):
+    for rows in find_shapes(table, source, asked, Planned(PLANNED_ROLES, calls_shape)):
         group = _group(rows, partial(_example, table, rows.places, read))
         if group is not None:
             yield group
@@ -43,7 +43,7 @@ def _group(rows: ShapedRows, example: Callable[[int], Example]) -> ShapeGroup | 
     first = example(0)
     shape = example_shape(first)
     columns: dict[Field, pa.Array] = {}
-    for field, _ in leaves(first) if shape is not None and not isinstance(first, Text) else ():
+    for field, _ in leaves(first) if shape is not None else ():
         objects = rows.tools if field.place == TOOLS else rows.calls.get(field.place)
         path = field.path if field.place == TOOLS else field.path[1:]
         if objects is not None and (field.place == TOOLS or field.path[0] == "tool_calls"):
@@ -52,7 +52,7 @@ def _group(rows: ShapedRows, example: Callable[[int], Example]) -> ShapeGroup | 
             columns[field] = rows.texts[field.place, str(field.path[0])]
         else:
             return None
-    return ShapeGroup(shape, rows.places, columns, example) if columns else None
+    return ShapeGroup(shape, rows.places, columns, example, type(first)) if columns else None
 
 
 def _example(table: pa.Table, places: Ints, read: Read, place: int) -> Example:

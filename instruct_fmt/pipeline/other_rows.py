@@ -54,7 +54,10 @@ def run_rows(
         tried: for each whether it had a plan that did not do; shape (rows,).
     """
     examples = [_read(stages, explain, batch, row, number) for row, number in zip(rows, numbers.tolist(), strict=True)]
-    chances = [None if was_tried else example for example, was_tried in zip(examples, tried.tolist(), strict=True)]
+    chances = [
+        None if was_tried or example is None or any(stages.adapter.said_in(row, example)) else example
+        for row, example, was_tried in zip(rows, examples, tried.tolist(), strict=True)
+    ]
     block = run_planned(stages, stages.planner.shapes(chances), numbers)
     batch.add_block(block, in_order=False)
     for place in np.flatnonzero(block.left).tolist():

@@ -32,7 +32,9 @@ def run_planned(stages: DatasetStages, shapes: Sequence[ShapeGroup], numbers: In
         numbers: the numbers of all rows in the dataset, of those in no shape, too; shape (rows,).
     """
     left, tried = np.ones(len(numbers), np.bool_), np.zeros(len(numbers), np.bool_)
-    encoder = stages.encoder(stages.kind) if shapes else None
+    kind = shapes[0].kind if shapes else None  # rows of another kind among them go one by one
+    shapes = [shape for shape in shapes if shape.kind is kind]
+    encoder = None if kind is None else stages.encoder(kind)
     groups = stages.planner.group(shapes) if encoder is not None and encoder.planned.able else []
     if encoder is None or not groups:
         return Block(numbers[:0], empty_table(), Counter(), left, tried)

@@ -18,6 +18,7 @@ from instruct_fmt.pipeline.batch import Block
 from instruct_fmt.pipeline.dataset_stages import DatasetStages
 from instruct_fmt.pipeline.grouping import shape_groups
 from instruct_fmt.pipeline.planned_rows import run_planned
+from instruct_fmt.pipeline.unread import check_named
 
 
 def block_starts(table: pa.Table) -> range:
@@ -41,4 +42,9 @@ def _run_block(stages: DatasetStages, table: pa.Table, size: int, first_row: int
     # Else where the reasoning begins and ends is asked of each row, or its size.
     plain = stages.settings.reasoning == "keep" and block.nbytes <= MAX_CHARACTERS
     shapes = list(shape_groups(block, stages.source, stages.stages.asked, stages.read)) if plain else []
-    return run_planned(stages, shapes, np.arange(block.num_rows) + start + first_row)
+    done = run_planned(stages, shapes, np.arange(block.num_rows) + start + first_row)
+    for shape in shapes if stages.settings.field_map else ():
+        here = int(np.count_nonzero(~done.left[shape.places]))
+        named = check_named(shape.example(0), stages.settings.field_map) if here else ()
+        done.counts.update({f"named:{name}": here for name in named})
+    return done

@@ -11,13 +11,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from benchlib.child import SCRIPTS, run
+from benchlib.claim import Claim
 from benchlib.lab import Lab, Series
 from benchlib.rows import TURNS
+from benchlib.uses import uses
 
 SIZE = 100_000
 TOOL_ROWS = 20_000
@@ -30,39 +32,6 @@ BARE_BATCHES = (1000, 8000, 0)
 KEPT = "tokenizer kept from an earlier process"
 # The same rows for us and for TRL.
 PAIRS = (("alpaca", "pairs"), ("messages", "messages"))
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One line of the table.
-
-    Attributes:
-        case: the case's name.
-        what: what is compared.
-        ours, theirs: both sides, for people.
-        value: the number that is judged.
-        unit: what it counts.
-        target: what it must be.
-        sense: whether `value` must be at least or at most `target`; None where nothing is asked.
-        note: what else was seen.
-    """
-
-    case: str
-    what: str
-    ours: str
-    theirs: str
-    value: float
-    unit: str
-    target: float | None
-    sense: Literal[">=", "<="] | None
-    note: str = ""
-
-    @property
-    def reached(self) -> bool | None:
-        """Whether the target is reached; None where there is none."""
-        if self.target is None or self.sense is None:
-            return None
-        return self.value >= self.target if self.sense == ">=" else self.value <= self.target
 
 
 def times(case: str, what: str, ours: Series, theirs: Series, target: float | None) -> Claim:
@@ -251,4 +220,5 @@ CASES: dict[str, Callable[[Lab], Iterator[Claim]]] = {
     "same": same,
     "memory": memory,
     "million": million,
+    "uses": uses,
 }

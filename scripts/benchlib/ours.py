@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,9 @@ def ready(job: Job) -> tuple[datasets.Dataset, ifmt.Formatter, float]:
     assert AutoTokenizer  # transformers loads its classes when they are named
     with suppress(ImportError):  # what the engine loads when it is first used
         importlib.import_module("awkward")
+    options = {"now": datetime(2026, 1, 1), **json.loads(job.options)}
     start = time.perf_counter()
-    fmt = ifmt.compile(job.template, job.tokenizer, backend=job.backend)
+    fmt = ifmt.compile(job.template, job.tokenizer, backend=job.backend, **options)
     fmt.encode_batch(rows)
     return dataset, fmt, time.perf_counter() - start
 

@@ -155,6 +155,36 @@ def pair(row: Row) -> Row:
     return {"prompt": prompt, "completion": row["output"]}
 
 
+def thinking(rows: Iterator[Row], *, inline: bool = False) -> Iterator[Row]:
+    """The same conversations; each answer begins with its question thought about, in a field or inside of it."""
+    for row in rows:
+        found: list[Row] = []
+        for message in row["messages"]:
+            thought = found[-1]["content"] if found and message["role"] == "assistant" else None
+            if thought is None:
+                found.append(message)
+            elif inline:
+                found.append({**message, "content": f"<think>\n{thought}\n</think>\n\n{message['content']}"})
+            else:
+                found.append({**message, "reasoning_content": thought})
+        yield {**row, "messages": found}
+
+
+def in_parts(message: Row) -> Row:
+    """A message whose content is a list of parts."""
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
+def weighed(message: Row) -> Row:
+    """A message with a weight of its own."""
+    return {**message, "weight": int(message["role"] == "assistant")}
+
+
+def of_messages(change: Callable[[list[Row]], Row]) -> Callable[[Path, Alter], Iterator[Row]]:
+    """A kind of rows made of conversations."""
+    return lambda data, alter: (change(row["messages"]) for row in messages(records(data, alter)))
+
+
 def tool_rows(data: Path, alter: Alter) -> Iterator[Row]:
     """Tool conversations, without an end; calls, their results and the tools stay as they are."""
     base = load(data / TOOL_FILE)
@@ -203,7 +233,19 @@ KINDS: dict[str, Callable[[Path, Alter], Iterator[Row]]] = {
     "messages": lambda data, alter: messages(records(data, alter)),
     "turns_1": lambda data, alter: turns(records(data, alter), 1),
     f"turns_{TURNS}": lambda data, alter: turns(records(data, alter), TURNS),
+    "texts": lambda data, alter: ({"text": "".join(pair(row).values())} for row in records(data, alter)),
+    "multi": lambda data, alter: turns(records(data, alter), 3),
+    "thoughts": lambda data, alter: thinking(messages(records(data, alter))),
+    "inline_thoughts": lambda data, alter: thinking(messages(records(data, alter)), inline=True),
+    "parts": of_messages(lambda said: {"messages": list(map(in_parts, said))}),
+    "weights": of_messages(lambda said: {"messages": list(map(weighed, said))}),
+    "named": of_messages(lambda said: {"talk": [{"who": one["role"], "words": one["content"]} for one in said]}),
+    "prompts": of_messages(lambda said: {"prompt": said[:-1], "completion": said[-1:]}),
+    "system": of_messages(
+        lambda said: {"messages": [one for one in said if one["role"] != "system"], "system": said[0]["content"][:60]}
+    ),
     "tools": tool_rows,
+    "tool_thoughts": lambda data, alter: thinking(tool_messages(tool_rows(data, alter))),
     "tool_messages": lambda data, alter: tool_messages(tool_rows(data, alter)),
 }
 

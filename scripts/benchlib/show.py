@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchlib.cases import Claim
 from benchlib.child import Job
+from benchlib.claim import Claim
 from benchlib.lab import Lab, Series
 from benchlib.rows import NEW_SHARE, Rows
 from instruct_fmt.version import __version__
@@ -165,3 +165,44 @@ def plot(path: Path, lab: Lab) -> None:
     axes.margins(x=0.15)
     figure.savefig(path)
     pyplot.close(figure)
+
+
+USES_HEAD = """# Uses and their speed
+
+Each use of the package on {rows:,} rows that it had not seen, first pass: `fmt.prepare`, output written, on {cores}
+cores (Python {python}, {packages}).
+Beside it TRL's `SFTTrainer` preparing {others:,} rows: the same ones where it takes them, and its own Qwen3 template
+with `assistant_only_loss`; under other templates plain messages without a mask, which is all that it can do there.
+The ratio is of tokens per second; set-up is on neither side. {runs}.
+
+Made by `scripts/bench --cases uses --write docs/uses.md`; the rows are those of [speed.md](speed.md).
+
+"""
+USED = ("use", "here", "TRL", "×", "by plan")
+
+
+def used(claims: Sequence[Claim], lab: Lab, about: dict[str, Any]) -> str:
+    """The table of all uses."""
+    sizes = [series.data.rows for job, series in lab.series.items() if job.side == "prepare"]
+    others = [series.data.rows for job, series in lab.series.items() if job.side.startswith("trl")]
+    runs = lab.options.runs
+    head = USES_HEAD.format(
+        rows=max(sizes),
+        others=max(others),
+        cores=about["cores"],
+        python=about["python"],
+        packages=", ".join(f"{name} {about['packages'][name]}" for name in ("trl", "transformers", "gigatoken")),
+        runs="One run of each" if runs == 1 else f"Medians of {runs} runs",
+    )
+    lines = [
+        [
+            claim.what,
+            claim.ours,
+            claim.theirs,
+            f"{claim.value:,.0f}" if claim.value >= 10 else f"{claim.value:.1f}",
+            claim.note,
+        ]
+        for claim in claims
+        if claim.case == "uses"
+    ]
+    return head + table(USED, lines) + "\n"

@@ -22,7 +22,12 @@ from benchlib.child import Job, Result, timed
 from benchlib.rows import SAMPLED, Rows
 
 
-def trl(job: Job) -> Result:
+def trl_unmasked(job: Job) -> Result:
+    """`trl` without `assistant_only_loss`: all that it can do under most templates is to train on the whole text."""
+    return trl(job, masked=False)
+
+
+def trl(job: Job, *, masked: bool = True) -> Result:
     """`SFTTrainer` around a model of a few numbers; timed is its data preparation and nothing else.
 
     Conversations are prepared with `assistant_only_loss` and TRL's own training template, prompt and completion as
@@ -49,7 +54,7 @@ def trl(job: Job) -> Result:
     config = SFTConfig(
         output_dir="trainer",
         max_length=None,
-        assistant_only_loss="messages" in dataset.column_names,
+        assistant_only_loss=masked and "messages" in dataset.column_names,
         dataset_num_proc=job.num_proc,
         report_to="none",
         use_cpu=True,
@@ -179,6 +184,7 @@ def _quiet() -> Iterator[None]:
 
 SIDES: dict[str, Callable[[Job], Result]] = {
     "trl": trl,
+    "trl_unmasked": trl_unmasked,
     "transformers_mask": transformers_mask,
     "tokenizers_bare": tokenizers_bare,
     "gigatoken_bare": gigatoken_bare,

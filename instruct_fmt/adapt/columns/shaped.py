@@ -15,15 +15,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.adapt.canonical import Dialect
+from instruct_fmt.adapt.canonical import FLAGS, Dialect
 from instruct_fmt.adapt.columns.arrow import table_rows
+from instruct_fmt.adapt.columns.joined import joined_parts
 from instruct_fmt.adapt.tools import calls_of_text, tool_calls, tools
 from instruct_fmt.adapt.values import root
+from instruct_fmt.common.reasoning import REASONING
 from instruct_fmt.errors import RowError
 from instruct_fmt.types import Bools, Ints
 
 TEXT = pa.large_string()
-_TEXTS = ("content", "name", "tool_call_id", "reasoning_content")
+_TEXTS = ("content", "name", "tool_call_id")
+CALLS = ("tool_calls", "function_call")
+"""Fields of messages that hold calls."""
 _LARGE = 2**40
 _BOTH = -2  # a message with calls in both places
 
@@ -49,33 +53,89 @@ class ShapedRows:
         texts: (message, field) or (place, name) → its values in these rows, large_string.
         calls: message → its calls in these rows.
         tools: the tools of these rows; None where they have none.
+        roles: the roles of the messages.
     """
 
     places: Ints
     texts: Mapping[tuple[int, str], pa.Array]
     calls: Mapping[int, Distinct] = field(default_factory=dict)
     tools: Distinct | None = None
+    roles: Sequence[str] = ()
+
+    def only(self, rows: Bools) -> ShapedRows:
+        """Some of the rows."""
+        if rows.all():
+            return self
+        here = np.flatnonzero(rows)
+        return ShapedRows(
+            self.places[rows],
+            {place: column.take(pa.array(here)) for place, column in self.texts.items()},
+            {place: calls.take(here) for place, calls in self.calls.items()},
+            None if self.tools is None else self.tools.take(here),
+            self.roles,
+        )
+
+    def behind(self, system: pa.Array) -> ShapedRows:
+        """The rows with a system message in front of the others."""
+        texts = {(place + 1, name): column for (place, name), column in self.texts.items()}
+        calls = {place + 1: found for place, found in self.calls.items()}
+        return ShapedRows(self.places, {(0, "content"): system, **texts}, calls, self.tools, ("system", *self.roles))
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Where a table keeps conversations.
+class Planned:
+    """What plans take of conversations.
 
     Attributes:
-        messages: the column of messages.
-        tools: the column of tools, or None.
-        empty: columns that must be null in a row.
-        dialect: how messages are written.
         roles: the roles that may be planned.
         calls_shape: what calls of one shape have in common; None for calls that cannot be planned.
     """
 
-    messages: str
-    tools: str | None
-    empty: Sequence[str]
-    dialect: Dialect
     roles: frozenset[str]
     calls_shape: Callable[[Any], Hashable | None]
+
+
+class Beneath:
+    """The columns beside messages.
+
+    Args:
+        tools: the column of tools, or None.
+        empty: columns that must be null in a row.
+
+    Attributes:
+        tools: the tools of each row; None without such a column.
+        counts: how many tools each row has, negative for those that cannot be read; None without such a column.
+    """
+
+    def __init__(self, tools: pa.Array | None, empty: Sequence[pa.Array]) -> None:
+        self._empty = empty
+        self.tools = None if tools is None else _tools(tools)
+        self.counts: Ints | None = None
+        if self.tools is not None:
+            sizes = [-1, *(-1 if value is None else len(value) for value in self.tools.values)]
+            self.counts = np.array(sizes)[self.tools.codes + 1]
+
+    def plain(self, rows: int) -> Bools:
+        """For each row whether nothing is there but tools that can be read."""
+        found = np.ones(rows, np.bool_) if self.counts is None else self.counts >= 0
+        for column in self._empty:
+            found &= _mask(pc.is_null(column))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a table keeps conversations.
+
+    Attributes:
+        dialect: how messages are written.
+        planned: what may be planned.
+        beneath: the columns beside them.
+    """
+
+    dialect: Dialect
+    planned: Planned
+    beneath: Beneath
 
 
 def shaped_records(table: pa.Table, plain: Bools, found: Mapping[str, str]) -> list[ShapedRows]:
@@ -87,7 +147,7 @@ def shaped_records(table: pa.Table, plain: Bools, found: Mapping[str, str]) -> l
         found: the template's names → the table's columns.
     """
     arrays = {name: table.column(column).combine_chunks() for name, column in found.items()}
-    if not arrays or not all(_is_text(array.type) for array in arrays.values()):
+    if not arrays or not all(is_text(array.type) for array in arrays.values()):
         return []
     whole = plain.copy()
     for array in arrays.values():
@@ -100,29 +160,57 @@ def shaped_records(table: pa.Table, plain: Bools, found: Mapping[str, str]) -> l
     return [ShapedRows(places, {(i, name): array.cast(TEXT) for i, (name, array) in enumerate(arrays.items())})]
 
 
-def shaped_messages(table: pa.Table, plain: Bools, layout: Layout) -> list[ShapedRows]:
-    """The rows among the `plain` ones whose messages have a known role, text, calls, and nothing else."""
-    lists = table.column(layout.messages).combine_chunks()
+def shaped_texts(prompts: pa.Array | None, completions: pa.Array, plain: Bools) -> list[ShapedRows]:
+    """The rows of ready text, with a prompt in front or without."""
+    if not is_text(completions.type) or not (prompts is None or is_text(prompts.type)):
+        return []
+    whole = plain & _mask(pc.is_valid(completions))
+    if prompts is not None:
+        whole &= _mask(pc.is_valid(prompts))
+    places = np.flatnonzero(whole)
+    if not len(places):
+        return []
+    first = pa.repeat(pa.scalar("", TEXT), len(places)) if prompts is None else _some(prompts, places)
+    return [ShapedRows(places, {(0, "prompt"): first, (1, "completion"): _some(completions, places)})]
+
+
+def shaped_pairs(questions: pa.Array, answers: pa.Array, plain: Bools, beneath: Beneath) -> list[ShapedRows]:
+    """The rows of a question and its answer."""
+    if not is_text(questions.type) or not is_text(answers.type):
+        return []
+    whole = plain & beneath.plain(len(plain)) & _mask(pc.and_(pc.is_valid(questions), pc.is_valid(answers)))
+    counts = np.zeros(len(plain), np.int64) if beneath.counts is None else beneath.counts
+    found = []
+    for count in np.unique(counts[whole]).tolist():
+        places = np.flatnonzero(whole & (counts == count))
+        texts = {(0, "content"): _some(questions, places), (1, "content"): _some(answers, places)}
+        tools = beneath.tools.take(places) if count and beneath.tools is not None else None
+        found.append(ShapedRows(places, texts, {}, tools, ("user", "assistant")))
+    return found
+
+
+def _some(column: pa.Array, places: Ints) -> pa.Array:
+    """The texts of some rows."""
+    return (column if len(places) == len(column) else column.take(pa.array(places))).cast(TEXT)
+
+
+def shaped_messages(lists: pa.Array, plain: Bools, layout: Layout) -> list[ShapedRows]:
+    """The rows among the `plain` ones whose messages have a known role, text, calls, flags, and nothing else."""
     kind = lists.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
         return []
-    fields = {member.name: member.type for member in kind.value_type}
-    dialect = layout.dialect
-    if not all(name in fields and _is_text(fields[name]) for name in (dialect.role, dialect.content)):
-        return []
     found = _Messages.of(lists.values, layout)
+    if found is None:
+        return []
     offsets = np.asarray(lists.offsets, np.int64)
     spoiled = np.concatenate([[0], np.cumsum(~found.plain)])[offsets]
     whole = plain & (np.diff(spoiled) == 0) & (np.diff(offsets) > 0) & _mask(pc.is_valid(lists))
-    for name in layout.empty:
-        whole &= _mask(pc.is_null(table.column(name).combine_chunks()))
-    beside = _tools(table.column(layout.tools).combine_chunks()) if layout.tools else None
-    counts = np.zeros(table.num_rows, np.int64)
-    if beside is not None:
-        counts = np.array([-1, *(-1 if value is None else len(value) for value in beside.values)])[beside.codes + 1]
-        whole &= counts >= 0
+    whole &= layout.beneath.plain(len(plain))
+    counts, tools = layout.beneath.counts, layout.beneath.tools
+    if counts is None:
+        counts = np.zeros(len(plain), np.int64)
     groups = _grouped(found.signatures, offsets, np.flatnonzero(whole), counts)
-    return [found.rows(offsets, places, beside if counts[places[0]] else None) for places in groups]
+    return [found.rows(offsets, places, tools if counts[places[0]] else None) for places in groups]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,32 +237,46 @@ class _Messages:
     linked: bool
 
     @classmethod
-    def of(cls, messages: pa.StructArray, layout: Layout) -> _Messages:
-        children = {member.name: child for member, child in zip(messages.type, messages.flatten(), strict=True)}
-        roles, speakers = _roles(children.pop(layout.dialect.role), layout.dialect)
-        known = np.array([role in layout.roles for role, _ in speakers] or [False])
-        plain = _mask(pc.is_valid(messages)) & (roles >= 0) & known[roles]
-        children["content"] = children.pop(layout.dialect.content)
+    def of(cls, messages: pa.StructArray, layout: Layout) -> _Messages | None:
+        """The messages of a struct; None where it is not as the dialect has it."""
+        dialect, planned = layout.dialect, layout.planned
+        fields = zip(messages.type, messages.flatten(), strict=True)
+        named = [(_name(member.name, dialect), child) for member, child in fields]
+        children = dict(named)
+        if len(children) < len(named) or not all(name in children for name in ("role", "content")):
+            return None
+        plain = _mask(pc.is_valid(messages))
+        joined = joined_parts(children["content"])
+        if joined is not None:
+            children["content"], right = joined
+            plain &= right
+        if not (is_text(children["role"].type) and is_text(children["content"].type)):
+            return None
+        roles, speakers = _roles(children.pop("role"), dialect)
+        known = np.array([role in planned.roles for role, _ in speakers] or [False])
+        plain &= (roles >= 0) & known[roles]
         calling = np.array([is_call for _, is_call in speakers] or [False])[roles] & plain
         calls = _calls(children, calling)
-        texts = {name: children[name] for name in _TEXTS if name in children and _is_text(children[name].type)}
+        reasoning = next((name for name in REASONING if name in children), None)
+        names = [*_TEXTS, *([] if reasoning is None else [reasoning])]
+        texts = {name: children[name] for name in names if name in children and is_text(children[name].type)}
+        flags = _flags({name: child for name, child in children.items() if name in FLAGS}, plain)
         for name, child in children.items():
-            if name not in texts and name != "tool_calls":
+            if name not in texts and name not in CALLS and name not in FLAGS:
                 plain &= _mask(pc.is_null(child))
         if calling.any():
             texts["content"] = pc.if_else(pa.array(calling), pa.scalar("", texts["content"].type), texts["content"])
-        shapes = [None if value is None else layout.calls_shape(value) for value in calls.values]
+        shapes = [None if value is None else planned.calls_shape(value) for value in calls.values]
         numbers = {shape: number for number, shape in enumerate(dict.fromkeys(shapes))}
         shape_of = np.array([0, *(numbers[shape] + 1 for shape in shapes)])
         plain &= np.array([True, *(shape is not None for shape in shapes)])[calls.codes + 1]
-        signatures = roles * (len(numbers) + 1) + shape_of[calls.codes + 1]
+        signatures = (roles * (len(numbers) + 1) + shape_of[calls.codes + 1]) * 3 + flags
         for child in texts.values():
             signatures = signatures * 2 + _mask(pc.is_valid(child))
         plain &= _mask(pc.is_valid(texts["content"])) | (calls.codes >= 0)
-        names = [role for role, _ in speakers]
         texts = {name: child.cast(TEXT) for name, child in texts.items()}
-        calling_roles = [is_call for _, is_call in speakers]
-        return cls(plain, signatures, roles, names, texts, calls, calling_roles, layout.dialect.linked)
+        role_names, calling_roles = [role for role, _ in speakers], [is_call for _, is_call in speakers]
+        return cls(plain, signatures, roles, role_names, texts, calls, calling_roles, dialect.linked)
 
     def rows(self, offsets: Ints, places: Ints, beside: Distinct | None) -> ShapedRows:
         """Rows of one shape, as columns."""
@@ -188,14 +290,15 @@ class _Messages:
             column = child.take(pa.array(here)) if filled.any() else child
             for number in np.flatnonzero(filled).tolist():
                 texts[number, name] = column.slice(number * len(places), len(places))
-                if name == "reasoning_content":
-                    texts[number, "thinking"] = texts[number, name]
+                if name in REASONING:
+                    texts |= {(number, alias): texts[number, name] for alias in ("thinking", "reasoning_content")}
         calling = np.flatnonzero(self.calls.codes[first : first + size] >= 0).tolist()
         calls = {number: self.calls.take(offsets[places] + number) for number in calling}
         here_roles = self.roles[first : first + size].tolist()
+        roles = [self.role_names[role] for role in here_roles]
         if self.linked or any(self.calling[role] for role in here_roles):
-            self._link([self.role_names[role] for role in here_roles], calls, texts)
-        return ShapedRows(places, texts, calls, None if beside is None else beside.take(places))
+            self._link(roles, calls, texts)
+        return ShapedRows(places, texts, calls, None if beside is None else beside.take(places), roles)
 
     def _link(
         self, roles: Sequence[str], calls: Mapping[int, Distinct], texts: dict[tuple[int, str], pa.Array]
@@ -238,7 +341,7 @@ def _calls(children: Mapping[str, pa.Array], calling: Bools) -> Distinct:
     codes, values = np.full(len(calling), -1, np.int64), list[Any]()
     for places, child, read in (
         (np.flatnonzero(calling), children["content"], calls_of_text),
-        (_filled(children.get("tool_calls")), children.get("tool_calls"), tool_calls),
+        *((_filled(children.get(name)), children.get(name), tool_calls) for name in CALLS),
     ):
         if child is None or not len(places):
             continue
@@ -249,6 +352,30 @@ def _calls(children: Mapping[str, pa.Array], calling: Bools) -> Distinct:
         codes[codes == _BOTH] = len(values)
         values.append(None)
     return Distinct(codes, values)
+
+
+def _name(name: str, dialect: Dialect) -> str:
+    """Our name of a message's field."""
+    ours = {dialect.role: "role", dialect.content: "content"}
+    return ours.get(name) or dialect.rename.get(name, name)
+
+
+def _flags(children: Mapping[str, pa.Array], plain: Bools) -> Ints:
+    """For each message 0 where no flag says whether it is trained, 1 where one says no, 2 where it says yes; those
+    with two flags, or with other values, are not plain."""
+    found = np.zeros(len(plain), np.int64)
+    for child in children.values():
+        if pa.types.is_boolean(child.type):
+            no, yes = pc.invert(child), child
+        elif pa.types.is_integer(child.type) or pa.types.is_floating(child.type):
+            no, yes = pc.equal(child, 0), pc.equal(child, 1)
+        else:
+            plain &= _mask(pc.is_null(child))
+            continue
+        state = _mask(pc.fill_null(no, False)) + 2 * _mask(pc.fill_null(yes, False))
+        plain &= ((state > 0) | ~_mask(pc.is_valid(child))) & ((found == 0) | (state == 0))
+        found += state
+    return found
 
 
 def _filled(child: pa.Array | None) -> Ints:
@@ -269,7 +396,7 @@ def _tools(child: pa.Array) -> Distinct:
 
 def _read(child: pa.Array, read: Callable[[Any, Any], Any]) -> Distinct:
     """What an adapter makes of values, each different text once; None for those that it refuses."""
-    if _is_text(child.type):
+    if is_text(child.type):
         encoded = child.dictionary_encode(null_encoding="encode")
         codes, given = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
     else:
@@ -302,7 +429,7 @@ def _grouped(signatures: Ints, offsets: Ints, rows: Ints, extra: Ints) -> list[I
     return found
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 

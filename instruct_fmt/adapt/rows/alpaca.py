@@ -22,13 +22,8 @@ def adapter(fields: Fields, extras: Extras) -> tuple[Sequence[str], Callable[[Ma
     Raises:
         UsageError: the instruction or the output has no column.
     """
-    mapped = fields.mapped
-    # LLaMA-Factory calls the instruction `prompt`.
-    instruction = mapped.get("prompt") if "instruction" not in mapped else None
-    instruction = instruction or fields.need("instruction", "alpaca")
-    output = mapped.get("completion") if "output" not in mapped else None
-    output = output or fields.need("output", "alpaca")
-    context, history = fields.find("input"), fields.find("history")
+    instruction, output, context = columns_of(fields)
+    history = fields.find("history")
     pair = (at(root(instruction)), at(root(output)))
 
     def adapt(row: Mapping[str, Any]) -> Conversation:
@@ -49,6 +44,23 @@ def adapter(fields: Fields, extras: Extras) -> tuple[Sequence[str], Callable[[Ma
 
     own = (instruction, output, context, history)
     return (*(name for name in own if name is not None), *extras.columns), adapt
+
+
+def columns_of(fields: Fields) -> tuple[str, str, str | None]:
+    """The columns of instruction and output, and of the input, if there is one.
+
+    Raises:
+        UsageError: the instruction or the output has no column.
+    """
+    mapped = fields.mapped
+    # LLaMA-Factory calls the instruction `prompt`.
+    instruction = mapped.get("prompt") if "instruction" not in mapped else None
+    output = mapped.get("completion") if "output" not in mapped else None
+    return (
+        instruction or fields.need("instruction", "alpaca"),
+        output or fields.need("output", "alpaca"),
+        fields.find("input"),
+    )
 
 
 def is_named(fields: Fields) -> bool:

@@ -103,9 +103,14 @@ def adapter(
     return (prompt, completion, *extras.columns), adapt
 
 
+def marker_of(markers: Sequence[str]) -> str:
+    """A pattern that matches any of these texts."""
+    return "|".join(map(re.escape, sorted(markers, key=len, reverse=True)))
+
+
 def _messages(extras: Extras, markers: Sequence[str]) -> Reader:
     """Read texts as a question and its answer; those that hold one of `markers` are refused."""
-    marker = re.compile("|".join(map(re.escape, sorted(markers, key=len, reverse=True))) or "(?!)")
+    marker = re.compile(marker_of(markers) or "(?!)")
 
     def read(row: Row, prompt: str, completion: str) -> Conversation:
         messages: list[Message] = []

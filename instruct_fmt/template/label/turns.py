@@ -139,7 +139,7 @@ class Turns:
             return self._as_rendered(members, prompt)
         self.beginning(members[-1] + 1, proven=True)
         completion = self.completion(members, prompt)
-        whole = self.index.text.startswith(prompt.text + completion.trace.text)
+        whole = self.agrees(prompt.text + completion.trace.text)
         if not whole and self.policy.prompt_mismatch == "error":
             raise prompt_not_prefix(members[-1], prompt.text, self.index.text)
         self.counts.update(completion.counts)

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from instruct_fmt.template.plan.plan import Place, Plan
 from instruct_fmt.template.plan.recorder import PLACEHOLDER, Expression, Recorder
+from instruct_fmt.template.plan.steps import BLANKS
+from instruct_fmt.template.plan.symbolic import of_text
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.plan.unprinted import Unprinted, inside_tools
 from instruct_fmt.template.trace.origins import Field
@@ -32,9 +34,8 @@ def make_plan(
         recorder.refused.append("text of the row whose expression was lost")
     if recorder.refused:
         return None
-    ends, end_ids = tokens.ends(marked)
-    if end_ids[0] and PLACEHOLDER.match(marked.text):
-        recorder.refused.append("a row that may write BOS itself")
+    ends, end_ids = tokens.ends(marked, begins=_begins(marked, recorder, tokens))
+    if recorder.refused:
         return None
     symbolic, marked, by = marked, with_ends(marked, *ends), len(ends[0])
     expressions = recorder.expressions()
@@ -47,7 +48,13 @@ def make_plan(
         parts.append(expressions[match[0]])
         at = match.end()
         places[at] = (len(parts), 0)
+    if any(step.name == "slice" for part in parts if isinstance(part, Expression) for step in part.steps):
+        recorder.refused.append("a part of a text that is printed")
+        return None
     _literal(marked.text[at:], at, parts, places)
+    if _may_lose(parts, recorder, speaking):
+        recorder.refused.append("words of an answer that are left out, where the template has the same")
+        return None
     places[len(marked.text)] = (len(parts), 0)
     control = tokens.control(marked.text)
     seams = () if tokens.boundary == "joint" else marked.seams
@@ -79,6 +86,35 @@ def make_plan(
         tuple(_segments(symbolic.text, expressions)),
         symbolic,
     )
+
+
+def _may_lose(parts: Sequence[str | Expression], recorder: Recorder, speaking: Collection[int]) -> bool:
+    """Whether rows of this plan may leave out words of an answer where this one does not, as far as anybody can tell:
+    what is left out counts as there where the template's own text has it, which in other rows it may not."""
+    literals = "\0".join(part for part in parts if isinstance(part, str))
+    printed = [part for part in parts if isinstance(part, Expression)]
+    for expression, placeholder in recorder.placeholders.items():
+        field, steps = expression.field, expression.steps
+        if field.place not in speaking or not steps:
+            continue
+        there = any(part.field == field and part.steps[: len(steps)] == steps for part in printed)
+        name, args = steps[-1]
+        if name == "strip" and there and set(args[1]) - set(BLANKS):
+            return True
+        words = recorder.actual(placeholder).strip()
+        if name in ("piece", "in_block") and not there and words and words in literals:
+            return True
+    return False
+
+
+def _begins(marked: Marked, recorder: Recorder, tokens: TokensOfText) -> bool:
+    """Whether the text begins with BOS already; where a row may say so, that is a guard."""
+    if not marked.bos or not tokens.bos:
+        return False
+    begins = of_text(marked.text).startswith(tokens.before or tokens.name(tokens.bos[0]))
+    if begins and tokens.before is None and PLACEHOLDER.match(marked.text):
+        recorder.refused.append("a row that writes BOS itself")
+    return begins
 
 
 def _inside(part: Range, seams: Sequence[Range]) -> int:

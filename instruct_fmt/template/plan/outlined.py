@@ -4,16 +4,17 @@ In: a template's syntax tree. Out: the same tree, in which each loop may also be
 Where such a loop goes over an object of any row, what it prints becomes one expression over that object: `Made`, which
 runs the macro on the object of each row, once for each different one. So does a call of the template's own macros.
 
-A part that changes a namespace, or reads one, is not taken out: what it does depends on more than its values. One that
-turns out to look at other fields of the row gives nothing, and the row goes without a plan.
+A loop may change namespaces. It runs on copies of them: what it leaves there is the same for all rows of the plan, a
+guard, or a list of texts, `Gathered`, which may be joined. A macro that reads namespaces is not taken out. What turns
+out to look at other fields of the row gives nothing, and the row goes without a plan.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,9 +24,25 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context, Macro, Undefined
 from jinja2.utils import Namespace
 
-from instruct_fmt.template.plan.recorder import PLACEHOLDER, Expression, Guard, Refused, recorder_now, recording, refuse
+from instruct_fmt.template.plan.recorder import (
+    PLACEHOLDER,
+    Expression,
+    Guard,
+    Recorder,
+    Refused,
+    recorder_now,
+    recording,
+    refuse,
+)
 from instruct_fmt.template.plan.symbolic import Symbolic, of_expression, plain_text
-from instruct_fmt.template.plan.symbolic_object import Inside, Path, SymbolicList, SymbolicObject, is_symbolic
+from instruct_fmt.template.plan.symbolic_object import (
+    Inside,
+    Path,
+    SymbolicList,
+    SymbolicObject,
+    UnknownList,
+    is_symbolic,
+)
 from instruct_fmt.template.trace import traced as tr
 from instruct_fmt.template.trace.budget import clock, limits
 from instruct_fmt.template.trace.helpers import OriginLost
@@ -48,8 +65,7 @@ def outlined(tree: nodes.Template) -> nodes.Template:
     """The tree with its loops also as macros."""
     stored = {name.name for name in tree.find_all(nodes.Name) if name.ctx in ("store", "param")}
     stored |= {macro.name for macro in tree.find_all(nodes.Macro)}
-    bound = _namespaces(tree) | impure(tree)
-    _outline(tree, stored, bound, iter(range(10**6)))
+    _outline(tree, stored, impure(tree), iter(range(10**6)))
     return tree
 
 
@@ -62,7 +78,7 @@ def impure(tree: nodes.Template) -> frozenset[str]:
     return frozenset(found)
 
 
-def _outline(node: nodes.Node, stored: set[str], bound: set[str], numbers: Iterator[int]) -> None:
+def _outline(node: nodes.Node, stored: set[str], bound: frozenset[str], numbers: Iterator[int]) -> None:
     for field, value in list(node.iter_fields()):
         if isinstance(value, nodes.Node):
             _outline(value, stored, bound, numbers)
@@ -70,7 +86,7 @@ def _outline(node: nodes.Node, stored: set[str], bound: set[str], numbers: Itera
             setattr(node, field, [_either(item, stored, bound, numbers) for item in value])
 
 
-def _either(item: Any, stored: set[str], bound: set[str], numbers: Iterator[int]) -> Any:
+def _either(item: Any, stored: set[str], bound: frozenset[str], numbers: Iterator[int]) -> Any:
     """A loop, or a choice between it and it as a macro."""
     if not isinstance(item, nodes.Node):
         return item
@@ -79,7 +95,7 @@ def _either(item: Any, stored: set[str], bound: set[str], numbers: Iterator[int]
     if not isinstance(whole, nodes.For) or not _is_pure([whole], bound):
         return item
     base = _base(whole.iter)
-    names = sorted(_names([whole]) & stored)
+    names = sorted((_names([whole]) | {node.name for node in whole.find_all(nodes.NSRef)}) & stored)
     if base is None or "loop" in _names([whole.iter]) or _BOUND & set(names):
         return item
     line, macro = item.lineno, f"_part_{next(numbers)}"
@@ -139,7 +155,7 @@ def _calls(node: nodes.Node) -> list[nodes.Call]:
     return [*([node] if isinstance(node, nodes.Call) else []), *node.find_all(nodes.Call)]
 
 
-def _is_pure(body: Sequence[nodes.Node], bound: set[str]) -> bool:
+def _is_pure(body: Sequence[nodes.Node], bound: Set[str]) -> bool:
     """Whether a body touches no namespace, and has no block that only its place makes sense of."""
     others = (nodes.CallBlock, nodes.Block, nodes.ExtensionAttribute)
     own = set[str]().union(*map(_namespaces, body))
@@ -210,10 +226,12 @@ class Made:
         kwargs: Mapping[str, Any],
         key: Hashable,
         *,
+        whole: bool,
         now: datetime | None,
     ) -> None:
-        self._field, self._function, self._args, self._kwargs = field, function, args, kwargs
-        self._key, self._whole, self._now = key, field.place != TOOLS, now
+        self._field, self._function, self._kwargs = field, function, kwargs
+        self._args = [_frozen(arg) for arg in args]
+        self._key, self._whole, self._now = key, whole, now
         self._known: dict[str, _Printed | None] = {}
 
     def __eq__(self, other: object) -> bool:
@@ -242,23 +260,30 @@ class Made:
     def _run(self, text: str) -> _Printed | None:
         given = json.loads(text)
         value = trace_value(given, self._field.place, self._field.path)
-        token = owners_now.set(Owners())
-        try:
-            with recording() as recorder, limits(self._now), suppress(*_FAILURES):
-                args = [_concrete(arg, self._field, value) for arg in self._args]
-                kwargs = {name: _concrete(arg, self._field, value) for name, arg in self._kwargs.items()}
-                printed = self._function(*args, **kwargs)
-                if not isinstance(printed, str):
-                    return None
-                if recorder.guards or recorder.refused or recorder.placeholders or PLACEHOLDER.search(printed):
-                    return None
-                if self._whole and not _says_all(printed, given, self._field):
-                    return None
-                paths = {run.field.path for run in tr.runs_of(printed) if run.field is not None and run.size}
-                return _Printed(tr.plain(printed), frozenset(paths))
-        finally:
-            owners_now.reset(token)
+        with _alone(self._now) as recorder:
+            args = [_concrete(arg, self._field, value) for arg in self._args]
+            kwargs = {name: _concrete(arg, self._field, value) for name, arg in self._kwargs.items()}
+            printed = self._function(*args, **kwargs)
+            if not isinstance(printed, str):
+                return None
+            if recorder.guards or recorder.refused or recorder.placeholders or PLACEHOLDER.search(printed):
+                return None
+            if self._whole and not _says_all(printed, given, self._field):
+                return None
+            paths = {run.field.path for run in tr.runs_of(printed) if run.field is not None and run.size}
+            return _Printed(tr.plain(printed), frozenset(paths))
         return None
+
+
+@contextmanager
+def _alone(now: datetime | None) -> Iterator[Recorder]:
+    """Run a part for itself. What a template or a row may do wrong ends it without a word."""
+    token = owners_now.set(Owners())
+    try:
+        with suppress(*_FAILURES), recording() as recorder, limits(now):
+            yield recorder
+    finally:
+        owners_now.reset(token)
 
 
 _FAILURES = (
@@ -303,6 +328,8 @@ def _concrete(value: Any, field: Field, root: Any) -> Any:
     if isinstance(value, Symbolic):
         path = _inside(value, field)
         return value if path is None else _at(root, path)
+    if isinstance(value, Namespace):
+        return Namespace({name: _concrete(item, field, root) for name, item in _inside_of(value).items()})
     return value
 
 
@@ -333,9 +360,79 @@ def looks_inside(value: Any) -> bool:
 
 def outline(function: Callable[..., Any], names: Sequence[str], base: Inside, *values: Any) -> str:
     """What a loop prints that goes over `base` and reads `values`."""
-    if any(isinstance(value, Namespace) for value in values):
-        refuse("a loop over an object that reads a namespace")
-    return _made(function, base._field, values, {}, (str(getattr(function, "name", "")), *names))
+    key = (str(getattr(function, "name", "")), *names)
+    printed = _made(function, base._field, values, {}, key)
+    for place, value in enumerate(values):
+        if isinstance(value, Namespace):
+            _leave(function, base._field, values, (*key, place), place)
+    return printed
+
+
+def _leave(function: Callable[..., Any], field: Field, values: Sequence[Any], key: Hashable, place: int) -> None:
+    """Give a namespace the values that a loop leaves there."""
+    changed: dict[str, Any] = {}
+    before = [_frozen(value) for value in values]
+    root = trace_value(json.loads(_root_text(field)), field.place, field.path)
+    with _alone(clock()):
+        concrete = [_concrete(value, field, root) for value in values]
+        start = dict(_inside_of(concrete[place]))
+        function(*concrete)
+        after = _inside_of(concrete[place])
+        changed = {name: after[name] for name in after if after[name] is not start.get(name)}
+    for name, value in changed.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            values[place][name] = Gathered(function, field, before, (key, name), place, name)
+            continue
+        made = Made(
+            field,
+            _Left(function, place, name),
+            before,
+            {},
+            (key, name, _prints_of(before, field)),
+            whole=False,
+            now=clock(),
+        )
+        left = made.of(_root_text(field))
+        if left is None:
+            refuse("a loop over an object that leaves more than a constant")
+            continue
+        recorder_now.get().guards[Guard("equals", Expression(field).then("made", made), left, True)] = None
+        values[place][name] = value
+
+
+def _inside_of(namespace: Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = object.__getattribute__(namespace, "_Namespace__attrs")
+    return found
+
+
+class _Left:
+    """What a loop that prints nothing of its own leaves in a namespace, as a text: a constant, or texts, joined."""
+
+    def __init__(self, function: Callable[..., Any], place: int, name: str, separator: str | None = None) -> None:
+        self._function, self._place, self._name, self._separator = function, place, name, separator
+
+    def __call__(self, *values: Any) -> str | None:
+        self._function(*values)
+        left = _inside_of(values[self._place])[self._name]
+        if self._separator is not None:
+            return tr.join(self._separator, left) if isinstance(left, list) else None
+        return repr(left) if left is None or isinstance(left, bool | int) or type(left) is str else None
+
+
+class Gathered(UnknownList):
+    """The texts that a loop over an object of any row leaves in a namespace: they may be joined."""
+
+    def __init__(
+        self, function: Callable[..., Any], field: Field, values: Sequence[Any], key: Hashable, place: int, name: str
+    ) -> None:
+        super().__init__()
+        self._of = function, field, values, key, place, name
+
+    def joined(self, separator: str) -> str:
+        """The texts, with a separator between them."""
+        function, field, values, key, place, name = self._of
+        left = _Left(function, place, name, str(separator))
+        return _made(left, field, values, {}, (key, "joined", str(separator)))
 
 
 def outline_call(macro: Macro, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
@@ -348,6 +445,14 @@ def outline_call(macro: Macro, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     return _made(macro, fields.pop(), args, kwargs, (name, *map(str, kwargs)))
 
 
+def outline_text(value: Any) -> Any:
+    """What printing a value prints, where that is an object of any row."""
+    if not isinstance(value, SymbolicObject | SymbolicList):
+        return value
+    printed = outline_filter("_print", tr.text_of, (value,), {})
+    return value if printed is None else printed
+
+
 def outline_filter(
     name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> str | None:
@@ -358,19 +463,24 @@ def outline_filter(
     shown = [arg for arg in args if not isinstance(arg, EvalContext | jinja2.Environment | Context)]
     names = (name, *map(repr, (value for value in shown if not is_symbolic(value))), *map(str, kwargs))
     field = objects[0]._field
-    made = Made(field, function, args, kwargs, (names, objects[0]._path), now=clock())
+    key = (names, objects[0]._path)
+    made = Made(field, function, args, kwargs, key, whole=field.place != TOOLS, now=clock())
     return _expression(made, field) if made.of(_root_text(field)) is not None else None
 
 
 def _made(
     function: Callable[..., Any], field: Field, args: Sequence[Any], kwargs: Mapping[str, Any], names: Hashable
 ) -> str:
-    key = names, tuple(_print_of(value, field) for value in (*args, *kwargs.values()))
-    made = Made(field, function, args, kwargs, key, now=clock())
-    if made.of(_root_text(field)) is None:
-        refuse("a part that looks at more than one field")
-        return ""
-    return _expression(made, field)
+    key = names, _prints_of((*args, *kwargs.values()), field)
+    gathers = any(isinstance(value, Namespace) for value in args)
+    ways = (False, True) if gathers and field.place != TOOLS else (field.place != TOOLS,)
+    for whole in ways:  # what prints nothing may leave what it says in a namespace
+        made = Made(field, function, args, kwargs, (key, whole), whole=whole, now=clock())
+        printed = made.of(_root_text(field))
+        if printed is not None and (whole or not gathers or not printed):
+            return _expression(made, field)
+    refuse("a part that looks at more than one field")
+    return ""
 
 
 def _expression(made: Made, field: Field) -> str:
@@ -386,6 +496,15 @@ def _root_text(field: Field) -> str:
     return recorder.actual(recorder.placeholders[Expression(field)])
 
 
+def _prints_of(values: Sequence[Any], field: Field) -> Hashable:
+    return tuple(_print_of(value, field) for value in values)
+
+
+def _frozen(value: Any) -> Any:
+    """A value as it is now."""
+    return Namespace(dict(_inside_of(value))) if isinstance(value, Namespace) else value
+
+
 def _print_of(value: Any, field: Field) -> Hashable:
     """What tells values of two renders apart, whatever their message."""
     if isinstance(value, SymbolicObject | SymbolicList):
@@ -397,6 +516,8 @@ def _print_of(value: Any, field: Field) -> Hashable:
         return "macro", str(value.name)
     if isinstance(value, Undefined):
         return "undefined"
+    if isinstance(value, Namespace):
+        return "namespace", tuple((name, _print_of(item, field)) for name, item in _inside_of(value).items())
     if isinstance(value, dict) and is_symbolic(value):
         return tuple((str(name), _print_of(dict.__getitem__(value, name), field)) for name in dict.keys(value))
     if isinstance(value, list | tuple) and is_symbolic(value):

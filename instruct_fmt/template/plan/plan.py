@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.template.plan.recorder import Expression, Guard
+from instruct_fmt.template.plan.recorder import SAME, Expression, Guard
 from instruct_fmt.template.plan.steps import BLANKS, answer
 from instruct_fmt.template.plan.unprinted import THOUGHT, InsideTool, Unprinted
 from instruct_fmt.template.plan.values import (
@@ -157,10 +157,13 @@ class Plan:
 
 
 def answered(guard: Guard, texts: Mapping[Field, str]) -> bool:
-    """Whether a row has the field that a guard asks for, and gives the answer that it was made with."""
-    if guard.subject.field not in texts:
+    """Whether a row has the fields that a guard asks for, and gives the answer that it was made with."""
+    subject, value = guard.subject, guard.value
+    if subject.field not in texts or (guard.question == SAME and value.field not in texts):
         return False
-    return answer(guard.question, guard.subject.of(texts[guard.subject.field]), guard.value) == guard.answer
+    text = subject.of(texts[subject.field])
+    same = text == value.of(texts[value.field]) if guard.question == SAME else answer(guard.question, text, value)
+    return same == guard.answer
 
 
 def _ranges(ranges: Sequence[tuple[Place, Place]], starts: Ints) -> Ints:

@@ -24,6 +24,7 @@ from instruct_fmt.template.plan.shape import example_shape, leaf_text, leaves
 from instruct_fmt.template.plan.shape_group import ShapeGroup, columns_of, getter_of
 from instruct_fmt.template.plan.symbolic_marker import SymbolicMarker
 from instruct_fmt.template.plan.symbolic_record import SymbolicRecord
+from instruct_fmt.template.plan.symbolic_text import SymbolicText
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.plan.turn_rows import told_once, turn_groups
 from instruct_fmt.template.plan.values import Values
@@ -70,6 +71,7 @@ class Planner:
         plain: renders one example and nothing else; a sample of the rows of each plan is compared with it.
         chat: the chat template's marker, or None.
         record: the record template, or None.
+        text: makes plans of ready text.
         tokens: what to know about the tokenizer.
         append_eos: whether EOS is appended to records.
         planning: when plans are made and compared.
@@ -81,6 +83,7 @@ class Planner:
         plain: Callable[[Example], str],
         chat: Marker | None,
         record: RecordTemplate | None,
+        text: SymbolicText,
         tokens: TokensOfText,
         *,
         append_eos: bool,
@@ -89,6 +92,7 @@ class Planner:
         self._mark, self._plain, self._marker, self._planning = mark, plain, chat, planning
         self._chat = SymbolicMarker(chat, tokens) if chat is not None else None
         self._expands = chat is not None and chat.policy.history == "expand"
+        self._text = text
         self._record = SymbolicRecord(record, append_eos, tokens) if record is not None else None
         self._plans: dict[Hashable, list[_Known]] = {}
         self._seen: Counter[Hashable] = Counter()
@@ -106,33 +110,35 @@ class Planner:
                 places.setdefault(shape, []).append(place)
         found = []
         for shape, here in places.items():
-            chosen = [examples[place] for place in here]
+            chosen = [example for place in here if (example := examples[place]) is not None]
             columns = columns_of(chosen)
             if columns is not None:
-                found.append(ShapeGroup(shape, np.asarray(here, np.int64), columns, getter_of(chosen)))
+                found.append(ShapeGroup(shape, np.asarray(here, np.int64), columns, getter_of(chosen), type(chosen[0])))
         return found
 
     def group(self, shapes: Sequence[ShapeGroup]) -> list[PlannedRows]:
         """Groups of rows with a plan; rows that are in none have none, those that are in several make a row in each."""
-        of_shape = self._of_turns if self._expands else self._of_shape
-        return [group for shape in shapes for group in of_shape(shape)]
+        return [group for shape in shapes for group in self._of_rows(shape)]
+
+    def _of_rows(self, rows: ShapeGroup) -> list[PlannedRows]:
+        return self._of_turns(rows) if self._expands and rows.kind is Conversation else self._of_shape(rows)
 
     def some(self, example: Example) -> list[Marked] | None:
         """The marked texts of a single row, by plans; None where there is none for it."""
-        if not self._expands:
+        if not (self._expands and isinstance(example, Conversation)):
             one = self._one(example)
             return None if one is None else [one]
         ends = self._ends(example)
-        found = [self._one(until(example, end)) for end in ends] if isinstance(example, Conversation) else []
+        found = [self._one(until(example, end)) for end in ends]
         whole = [marked for marked in found if marked is not None]
         return whole if whole and len(whole) == len(ends) else None
 
     def _one(self, example: Example) -> Marked | None:
         shape = example_shape(example)
-        if shape is None or isinstance(example, Text):
+        if shape is None:
             return None
         texts = {field: leaf_text(value) for field, value in leaves(example)}
-        rows = ShapeGroup(shape, _ONE, {}, lambda place: example)
+        rows = ShapeGroup(shape, _ONE, {}, lambda place: example, type(example))
         tried = 0
         while (known := self._plan(rows, _ONE, tried)) is not None:
             tried += 1
@@ -233,19 +239,20 @@ class Planner:
         return None
 
     def _traced(self, example: Example, recorder: Recorder) -> Plan | None:
-        if isinstance(example, Text):
-            return None
-        with allowance(row_budget(example)):
-            try:
+        """The plan of a row, rendered with symbols; None where something refuses it."""
+        try:
+            if isinstance(example, Text):
+                return self._text.plan(example, recorder)
+            with allowance(row_budget(example)):
                 if isinstance(example, Conversation) and self._chat is not None:
                     return self._chat.plan(example, recorder)
                 if isinstance(example, Record) and self._record is not None:
                     return self._record.plan(example, recorder)
                 refuse("rows of a kind that the template does not take")
-            except RowError as error:
-                recorder.refused[:] = [f"a row that is rejected: {error.reason}"]
-            except (TemplateError, Refused) as error:
-                refuse(str(error))
+        except RowError as error:
+            recorder.refused[:] = [f"a row that is rejected: {error.reason}"]
+        except (TemplateError, Refused) as error:
+            refuse(str(error))
         return None
 
     def _still_agrees(self, known: _Known, rows: ShapeGroup, chosen: Ints) -> bool:

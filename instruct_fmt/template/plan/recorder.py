@@ -25,6 +25,11 @@ class Expression(NamedTuple):
         """It, a step further."""
         return self._replace(steps=(*self.steps, Step(name, args)))
 
+    def moved(self, by: int) -> Expression:
+        """The same of a message that is so much further behind."""
+        place = self.field.place
+        return self._replace(field=self.field._replace(place=place + by)) if place >= 0 else self
+
     def of(self, text: str) -> str:
         """Its value where the field says `text`."""
         for step in self.steps:
@@ -32,23 +37,38 @@ class Expression(NamedTuple):
         return text
 
 
+SAME = "same"
+"""The question whether two expressions say the same."""
+
+
 class Guard(NamedTuple):
-    """A question about an expression (see `steps.py`), and its answer."""
+    """A question about an expression (see `steps.py`), or about two, and its answer."""
 
     question: str
     subject: Expression
     value: Any
     answer: bool
 
+    def moved(self, by: int) -> Guard:
+        """The same of messages that are so much further behind."""
+        value = self.value.moved(by) if isinstance(self.value, Expression) else self.value
+        return self._replace(subject=self.subject.moved(by), value=value)
+
 
 @dataclass(slots=True)
 class Recorder:
-    """What symbolic renders recorded: expressions and their placeholders, guards, and refusals."""
+    """What symbolic renders recorded: expressions and their placeholders, guards, and refusals.
+
+    Attributes:
+        literals: what stands around placeholders in texts of the row.
+        wholes: texts of several placeholders that are one expression, cut.
+    """
 
     guards: dict[Guard, None] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     placeholders: dict[Expression, str] = field(default_factory=dict)
     literals: set[str] = field(default_factory=set)
+    wholes: dict[str, Expression] = field(default_factory=dict)
     _expressions: dict[str, Expression] = field(default_factory=dict)
     _actual: dict[str, str] = field(default_factory=dict)
 

@@ -12,12 +12,14 @@ from typing import Any
 
 from instruct_fmt.template.trace.helpers import tojson
 from instruct_fmt.template.trace.origins import TOOLS, Field
-from instruct_fmt.types import Conversation, Example, Record
+from instruct_fmt.types import Conversation, Example, Record, Text
 
 PLANNED_ROLES = frozenset({"system", "user", "assistant", "tool", "developer"})
 _CALL = ("id", "type", "function")
 Path = tuple[str | int, ...]
 Leaf = tuple[Field, str | Mapping[str, Any]]
+PROMPT, COMPLETION = Field(0, ("prompt",)), Field(1, ("completion",))
+"""The fields of ready text."""
 
 
 def example_shape(example: Example) -> Hashable | None:
@@ -25,7 +27,7 @@ def example_shape(example: Example) -> Hashable | None:
     if isinstance(example, Record):
         texts = all(type(value) is str for value in example.values.values())
         return tuple(example.values) if texts else None
-    return _conversation_shape(example) if isinstance(example, Conversation) else None
+    return _conversation_shape(example) if isinstance(example, Conversation) else (Text, example.path)
 
 
 def _conversation_shape(conversation: Conversation) -> Hashable | None:
@@ -69,10 +71,12 @@ def calls_shape(calls: Any) -> tuple[Any, ...] | None:
     return tuple(shape)
 
 
-def leaves(example: Conversation | Record) -> list[Leaf]:
+def leaves(example: Example) -> list[Leaf]:
     """The fields of an example of some shape, with its values, in the same order for every example of the shape."""
     if isinstance(example, Record):
         return [(Field(place, (name,)), value) for place, (name, value) in enumerate(example.values.items())]
+    if isinstance(example, Text):
+        return [(PROMPT, example.prompt), (COMPLETION, example.completion)]
     found: list[Leaf] = [(Field(TOOLS, (place,)), tool) for place, tool in enumerate(example.tools or ())]
     for place, message in enumerate(example.messages):
         for name in sorted(message):

@@ -15,12 +15,20 @@ from instruct_fmt.types import Example, Ints
 
 @dataclass(frozen=True, slots=True)
 class ShapeGroup:
-    """Rows of one shape: their places in the batch, their fields as columns, and the way to each as an example."""
+    """Rows of one shape.
+
+    Attributes:
+        places: the rows' places in the batch, ascending.
+        columns: their fields.
+        example: the way to each of them as an example.
+        kind: what examples they are.
+    """
 
     shape: Hashable
     places: Ints
     columns: Columns
     example: Callable[[int], Example]
+    kind: type[Example]
 
     def only(self, rows: Ints) -> Columns:
         """The columns of some of the rows, which ascend."""
@@ -33,7 +41,9 @@ class ShapeGroup:
         """Some of the rows, which ascend, as a group of their own."""
         if len(rows) == len(self.places):
             return self
-        return ShapeGroup(self.shape, self.places[rows], self.only(rows), lambda place: self.example(int(rows[place])))
+        return ShapeGroup(
+            self.shape, self.places[rows], self.only(rows), lambda place: self.example(int(rows[place])), self.kind
+        )
 
 
 def getter_of(examples: Sequence[Any]) -> Callable[[int], Example]:

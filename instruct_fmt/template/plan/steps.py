@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +80,15 @@ def _starts_of(lists: pa.Array) -> Ints:
     return offsets
 
 
+Edge: TypeAlias = int | tuple[str, int] | None
+"""An edge of a slice: a place, one from the end of the text on, `("end", -2)`, or none."""
+
+
+def _slice(text: str, start: Edge, stop: Edge) -> str:
+    first, last = (len(text) + edge[1] if isinstance(edge, tuple) else edge for edge in (start, stop))
+    return text[first:last]
+
+
 def _method(text: str, name: str, *args: Any) -> Any:
     return getattr(str, name)(text, *args)
 
@@ -125,6 +134,14 @@ def _inside(text: str, path: tuple[str | int, ...]) -> Any:
     return value if isinstance(value, dict | list) else ()
 
 
+def _speaks(value: Any) -> bool:
+    """Whether a text inside a value says something."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(_speaks, inside))
+
+
 def _in_block(text: str, number: int) -> str:
     parts = parted(text)
     return "" if parts is None else parts[number]
@@ -139,6 +156,8 @@ _STEPS: Mapping[str, _Way] = {
     "in_block": _Way(_in_block),
     "strip": _Way(_strip, _strip_column),
     "piece": _Way(_piece, _piece_column),
+    "slice": _Way(_slice),
+    "quoted": _Way(lambda text, ensure_ascii: json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]),
     "replace": _Way(str.replace, lambda column, old, new: pc.replace_substring(column, old, new)),
     "json": _Way(rewritten),
     "member": _Way(_member_text),
@@ -166,6 +185,7 @@ _QUESTIONS: Mapping[str, _Way] = {
     "block": _Way(_block),
     "kind": _Way(lambda text, value: kind_of(member(text, value[0])) == value[1]),
     "members": _Way(lambda text, value: len(_inside(text, value[0])) > value[1]),
+    "speaks": _Way(lambda text, _: _speaks(_loaded(text))),
     "makes": _Way(lambda text, made: made.of(text) is not None),
 }
 

@@ -10,6 +10,7 @@ Concolic execution; see P. Godefroid, N. Klarlund, K. Sen, "DART: directed autom
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +18,14 @@ from itertools import pairwise, zip_longest
 from typing import Any, SupportsIndex
 
 from instruct_fmt.common.reasoning import parted
-from instruct_fmt.template.plan.recorder import PLACEHOLDER, Expression, Guard, recorder_now, refuse
-from instruct_fmt.template.plan.steps import ANSWER, BLANKS, THOUGHTS, answer
+from instruct_fmt.template.plan.recorder import PLACEHOLDER, SAME, Expression, Guard, recorder_now, refuse
+from instruct_fmt.template.plan.steps import ANSWER, BLANKS, THOUGHTS, Edge, answer
 from instruct_fmt.template.trace import traced as tr
 from instruct_fmt.template.trace.origins import Field, Run, Runs
 from instruct_fmt.template.trace.traced import Traced
 
+# What JSON writes otherwise; as Python and Arrow read it alike.
+_ESCAPED = r'["\\\x00-\x1f]'
 # A text that a template cuts into more pieces is not looked at piece by piece.
 MOST_PIECES = 4
 _SET_APART = re.compile(r"[<>\[\]|｜]")  # what sets markers off from words
@@ -42,6 +45,13 @@ class Symbolic(Traced):
         """The expression that it is; None where it is composed of several, or of one and literals."""
         text = plain_text(self)
         return recorder_now.get().expression(text) if PLACEHOLDER.fullmatch(text) else None
+
+    @property
+    def _whole(self) -> Symbolic | None:
+        """It as a single expression, where its pieces are those of one: a content that begins with reasoning."""
+        recorder = recorder_now.get()
+        node = recorder.wholes.get(plain_text(self))
+        return None if node is None else of_expression(node, self._actual)
 
     @property
     def _actual(self) -> str:
@@ -93,16 +103,26 @@ class Symbolic(Traced):
         if not isinstance(other, str):
             return False
         if isinstance(other, Symbolic):
-            if plain_text(self) != plain_text(other):
-                refuse("two texts of the row compared")
-            return self._actual == other._actual
+            return plain_text(self) == plain_text(other) or self._is_same(other)
         wanted, pieces = plain_text(other), self._pieces()
         if len(pieces) == 1:
             return self._asks("equals", wanted)
         if any(plain_text(piece) not in wanted for piece in pieces if not isinstance(piece, Symbolic)):
             return False
+        if self._whole is not None:
+            return self._whole == other
         refuse("equals of composed text")
         return self._actual == wanted
+
+    def _is_same(self, other: Symbolic) -> bool:
+        """Whether two texts of the row say the same, which becomes a guard."""
+        mine, theirs = ((text._whole or text)._node for text in (self, other))
+        found = self._actual == other._actual
+        if mine is None or theirs is None:
+            refuse("two texts of the row compared, one of them composed")
+        else:
+            recorder_now.get().guards[Guard(SAME, mine, theirs, found)] = None
+        return found
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -148,6 +168,8 @@ class Symbolic(Traced):
                 if not piece._asks(question, rest[0] if left else rest[-1]):
                     return False
                 if not piece._asks(question, rest):
+                    if self._whole is not None:
+                        return self._whole._asks(question, plain_text(wanted))
                     refuse(f"{question} across two fields")
                 return answer(question, self._actual, plain_text(wanted))
         return not rest
@@ -281,6 +303,9 @@ class Symbolic(Traced):
         refuse("iteration over text")
         yield from ()
 
+    def __reversed__(self) -> Iterator[str]:
+        yield from self
+
     def __getitem__(self, key: Any) -> str:
         if isinstance(key, str):
             raise TypeError("string indices must be integers")
@@ -289,11 +314,34 @@ class Symbolic(Traced):
             start, stop = _known_edge(text, key.start, 0), _known_edge(text, key.stop, len(text))
             if start is not None and stop is not None and start <= stop:
                 return _again(tr.cut(self, start, stop))
-        refuse("a part of a text")
-        return self
+        if self._node is None:
+            if self._whole is not None:
+                return self._whole[key]
+            refuse("a part of composed text")
+            return self
+        if isinstance(key, slice):
+            edges = [self._edge(edge) for edge in (key.start, key.stop)]
+            if key.step not in (None, 1):
+                refuse("every so many characters of a text")
+            return self._stepped("slice", *edges)
+        if type(key) is not int:
+            refuse("a character at a place that the row tells")
+        if not length_of(self) > (key if key >= 0 else -key - 1):
+            raise IndexError("string index out of range")
+        return self._stepped("slice", key, key + 1 or None)
+
+    def _edge(self, edge: Any) -> Edge:
+        """An edge of a slice, as the step takes it."""
+        if isinstance(edge, Length) and edge.of == plain_text(self):
+            return "end", edge.shift
+        if edge is not None and type(edge) is not int:
+            refuse("a part of a text between places that the row tells")
+        return edge if edge is None else int(edge)
 
     def _called(self, name: str, *args: Any) -> Any:
         """What another method gives: a question's answer, or another text."""
+        if self._whole is not None:
+            return self._whole._called(name, *args)
         given = getattr(str, name)(self._actual, *args)
         if len(self._pieces()) > 1 or any(not isinstance(arg, str | int) or isinstance(arg, Symbolic) for arg in args):
             refuse(f"{name} of composed text, or with what is no constant")
@@ -370,9 +418,29 @@ def letters(value: Any) -> Any:
 
 
 class Length(int):
-    """How long a text of the row is: it may be compared with a number, which becomes a guard."""
+    """How long a text of the row is: it may be compared with a number, which becomes a guard.
 
-    _longer: Callable[[int], bool]
+    Attributes:
+        longer: whether it is more than a number.
+        of: the text, as placeholders and literals; empty for the length of an object.
+        shift: what was added to the length.
+    """
+
+    longer: Callable[[int], bool]
+    of: str
+    shift: int
+
+    def _longer(self, number: int) -> bool:
+        return self.longer(number - self.shift)
+
+    def __add__(self, other: Any) -> Length:
+        return length(int.__int__(self) + _number(other), self.longer, self.of, self.shift + _number(other))
+
+    def __radd__(self, other: Any) -> Length:
+        return self.__add__(other)
+
+    def __sub__(self, other: Any) -> Length:
+        return self.__add__(-_number(other))
 
     def __bool__(self) -> bool:
         return self._longer(0)
@@ -421,15 +489,16 @@ for _name in set(dir(int)) - set(vars(Length)) - set(dir(object)) | {"__str__", 
         setattr(Length, _name, _refusing_number(_name))
 
 
-def length(actual: int, longer: Callable[[int], bool]) -> Length:
+def length(actual: int, longer: Callable[[int], bool], of: str = "", shift: int = 0) -> Length:
     """A length of which `longer` answers, as a guard, whether it is more than a number."""
     made = Length(actual)
-    made._longer = longer
+    made.longer, made.of, made.shift = longer, of, shift
     return made
 
 
-def length_of(text: Symbolic) -> int:
+def length_of(text: Symbolic) -> Length:
     """The length of a text: `longer` of its one field, less the literals around it."""
+    text = text._whole or text
     pieces = text._pieces()
     symbols = [piece for piece in pieces if isinstance(piece, Symbolic)]
     around = sum(str.__len__(piece) for piece in pieces if not isinstance(piece, Symbolic))
@@ -442,7 +511,7 @@ def length_of(text: Symbolic) -> int:
             return len(text._actual) > number
         return symbols[0]._asks("longer", number - around)
 
-    return length(len(text._actual), longer)
+    return length(len(text._actual), longer, plain_text(text))
 
 
 def symbolic(text: str, where: Field) -> Symbolic:
@@ -465,6 +534,7 @@ def with_block(content: Symbolic) -> str:
         piece = of_expression(node._replace(steps=(*node.steps, step)), parts[number])
         pieces[number] = plain_text(piece) if piece._asks("filled", "") else ""
     text = "".join(pieces)
+    recorder.wholes[text] = node
     return _make(text, (Run(len(text), field, 0, None, False),))
 
 
@@ -502,6 +572,11 @@ def _again(text: Traced) -> Traced:
     return _make(plain_text(text), text._runs)
 
 
+def of_text(text: str) -> str:
+    """A text of placeholders and literals of no matter whom, to be asked."""
+    return _make(text, (Run(len(text), None, 0, None, False),)) if text else ""
+
+
 def plain_text(text: str) -> str:
     """The placeholders and literals as an exact `str`."""
     return "".join((str.__str__(text),))
@@ -517,14 +592,19 @@ def asks(text: Symbolic, question: str, value: Any) -> bool:
     return text._asks(question, value)
 
 
-def unescaped(text: Symbolic, escaped: str, form: str) -> Symbolic:
-    """A text, in a form that writes it as it is where nothing matches `escaped`, which becomes a guard."""
+def in_json(text: Symbolic, *, ensure_ascii: bool) -> str:
+    """A text as JSON writes it between quotes: as it is where nothing is escaped, which becomes a guard."""
+    escaped = rf"{_ESCAPED}|[^\x00-\x7f]" if ensure_ascii else _ESCAPED
+    found = []
     for piece in text._pieces():
-        if isinstance(piece, Symbolic) and piece._asks("matches", escaped):
-            refuse(f"{form} of a text that it escapes")
-        elif not isinstance(piece, Symbolic) and re.search(escaped, plain_text(piece)):
-            refuse(f"{form} of a literal that it escapes")
-    return text
+        if not isinstance(piece, Symbolic):
+            quoted = json.dumps(plain_text(piece), ensure_ascii=ensure_ascii)[1:-1]
+            found.append(piece if quoted == plain_text(piece) else tr.coarse(quoted, piece))
+        elif piece._asks("matches", escaped):
+            found.append(piece._stepped("quoted", ensure_ascii))
+        else:
+            found.append(piece)
+    return tr.join("", found)
 
 
 def actual_of(value: Any) -> Any:
@@ -604,6 +684,8 @@ def _replaced(piece: str, old: str, new: str) -> str:
         return piece
     if isinstance(new, Symbolic) or _SET_APART.search(new):
         refuse("replace of a text by one of the row, or by a marker")
+    if piece._asks("contains", old + old):  # what is lost between two characters is one stretch
+        refuse("replace of a text that stands twice in a row")
     return piece._stepped("replace", old, plain_text(new))
 
 

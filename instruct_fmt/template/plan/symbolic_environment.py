@@ -17,16 +17,18 @@ from instruct_fmt.template.plan.outlined import (
     LETTERS,
     LOOKS_INSIDE,
     OUTLINED,
+    Gathered,
     for_all_letters,
     impure,
     looks_inside,
     outline,
     outline_call,
     outline_filter,
+    outline_text,
     outlined,
 )
 from instruct_fmt.template.plan.recorder import refuse
-from instruct_fmt.template.plan.symbolic import Symbolic, actual_of, length_of, letters
+from instruct_fmt.template.plan.symbolic import Length, Symbolic, actual_of, length_of, letters
 from instruct_fmt.template.plan.symbolic_json import symbolic_json
 from instruct_fmt.template.plan.symbolic_object import SymbolicList, SymbolicObject, is_symbolic, length_inside
 from instruct_fmt.template.trace.traced_environment import BOUND_ALONG, TracedEnvironment, TracedGenerator, passed
@@ -59,6 +61,10 @@ def _in(value: Any, container: Any) -> bool:
     return value in container
 
 
+def _shown_by(function: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: function(outline_text(value))
+
+
 def _refused(value: Any) -> Any:
     refuse("a chain of comparisons")
     return value
@@ -86,6 +92,8 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         others = [*others[:1], *kwargs.values()] if name == "replace" else [*others, *kwargs.values()]
         if name in ("length", "count") and is_symbolic(value):
             return _length(value)
+        if name == "join" and isinstance(value, Gathered) and len(others) <= 1:
+            return value.joined(str(others[0]) if others else "")
         if isinstance(value, SymbolicObject | SymbolicList):
             printed = outline_filter(name, function, args, kwargs)
             if printed is not None:
@@ -128,10 +136,15 @@ class SymbolicEnvironment(TracedEnvironment):
         return outlined(tree).set_environment(self)  # type: ignore[return-value]  # the tree itself
 
     def runtime_names(self) -> Mapping[str, Any]:
-        return {**super().runtime_names(), "_in": _in, "_refused": _refused}
+        names = super().runtime_names()
+        return {**names, "_in": _in, "_refused": _refused, "_print": _shown_by(names["_print"])}
+
+    def join_texts(self, values: Any) -> str:
+        return super().join_texts([outline_text(value) for value in values])
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator != "+" and (is_symbolic(left) or is_symbolic(right)):
+        measured = operator == "-" and isinstance(left, Length)
+        if operator != "+" and not measured and (is_symbolic(left) or is_symbolic(right)):
             refuse(f"operator {operator}")
         return super().call_binop(context, operator, left, right)
 

@@ -8,14 +8,11 @@ from typing import Any
 
 from instruct_fmt.template.plan.json_form import JsonForm
 from instruct_fmt.template.plan.recorder import refuse
-from instruct_fmt.template.plan.symbolic import Symbolic, unescaped
+from instruct_fmt.template.plan.symbolic import Symbolic, in_json
 from instruct_fmt.template.plan.symbolic_object import SymbolicList, SymbolicObject, is_symbolic, json_of
 from instruct_fmt.template.trace import traced as tr
 from instruct_fmt.template.trace.helpers import tojson
 from instruct_fmt.template.trace.owners import TracedMessage
-
-# What JSON writes otherwise; as Python and Arrow read it alike.
-_ESCAPED = r'["\\\x00-\x1f]'
 
 
 def symbolic_json(value: Any, *args: Any, **kwargs: Any) -> str:
@@ -45,8 +42,7 @@ def _parts(value: Any, form: JsonForm, depth: int) -> Iterator[str]:
     if isinstance(value, SymbolicObject | SymbolicList):
         yield json_of(value, replace(form, depth=depth))
     elif isinstance(value, Symbolic):
-        escaped = rf"{_ESCAPED}|[^\x00-\x7f]" if form.ensure_ascii else _ESCAPED
-        yield from ('"', unescaped(value, escaped, "JSON"), '"')
+        yield from ('"', in_json(value, ensure_ascii=form.ensure_ascii), '"')
     elif isinstance(value, TracedMessage):
         refuse("JSON of a whole message")
     elif isinstance(value, dict):

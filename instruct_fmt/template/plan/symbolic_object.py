@@ -60,13 +60,17 @@ class SymbolicList(list[Any]):
         return found
 
 
+class UnknownList(list[Any]):
+    """A list of which nothing may be asked."""
+
+
 Inside: TypeAlias = SymbolicObject | SymbolicList
 
 
 def _refusing(kind: type, name: str) -> Callable[..., Any]:
     plain = getattr(kind, name)
 
-    def method(self: Inside, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Inside | UnknownList, *args: Any, **kwargs: Any) -> Any:
         refuse(f"{name.strip('_')} of an object")
         return plain(self, *args, **kwargs)
 
@@ -74,7 +78,8 @@ def _refusing(kind: type, name: str) -> Callable[..., Any]:
     return method
 
 
-for _kind, _base in ((SymbolicObject, dict), (SymbolicList, list)):
+_KINDS: tuple[tuple[Any, type], ...] = ((SymbolicObject, dict), (SymbolicList, list), (UnknownList, list))
+for _kind, _base in _KINDS:
     for _name in set(dir(_base)) - set(vars(_kind)) - (set(dir(object)) - {"__eq__", "__ne__", "__repr__", "__str__"}):
         if callable(getattr(_base, _name)) and _name not in ("fromkeys", "__class_getitem__"):
             setattr(_kind, _name, _refusing(_base, _name))
@@ -159,7 +164,7 @@ def _place(field: Field, path: Path) -> Field:
 
 def is_symbolic(value: object, depth: int = 0) -> bool:
     """Whether something of the row is anywhere inside a value."""
-    if isinstance(value, Symbolic | SymbolicObject | SymbolicList | Length | Letter):
+    if isinstance(value, Symbolic | SymbolicObject | SymbolicList | Length | Letter | UnknownList):
         return True
     if depth > 12:
         return True

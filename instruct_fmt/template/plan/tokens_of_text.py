@@ -56,11 +56,12 @@ class TokensOfText:
         alone, whole = self.after(before[1], text[before[0] : cut]), self.after(before[1], around)
         return list(whole[: len(alone)]) != list(alone)
 
-    def ends(self, marked: Marked) -> tuple[tuple[str, str], tuple[tuple[int, ...], tuple[int, ...]]]:
-        """What to write in front of this text and behind it; and the ids of what cannot be written."""
-        bos = marked.bos and not (self.before and marked.text.startswith(self.before))
+    def ends(self, marked: Marked, *, begins: bool) -> tuple[tuple[str, str], tuple[tuple[int, ...], tuple[int, ...]]]:
+        """What to write in front of this text, which `begins` with BOS or not, and behind it; and the ids of what
+        cannot be written."""
+        bos = marked.bos and not begins
         before, behind = self.before if bos else "", self.behind if marked.eos else ""
-        missing = self.before is None and marked.bos and not self._begins_with_bos(marked.text)
+        missing = before is None and not self._begins_with_bos(marked.text)
         return (before or "", behind or ""), (
             tuple(self.bos) if missing else (),
             tuple(self.eos) if behind is None else (),

@@ -85,7 +85,7 @@ class _Proof:
     def moved(self, first: int) -> list[Guard]:
         """What the proof of another turn would have asked."""
         by = first - self.first
-        return [guard._replace(subject=_moved(guard.subject, by)) for guard in self.guards]
+        return [guard.moved(by) for guard in self.guards]
 
 
 class TurnKinds(Turns):
@@ -192,16 +192,10 @@ class TurnKinds(Turns):
                 text = self.index.text[start:end]
                 owner = None if run.owner is None else run.owner - first
                 printed = known.get(text) if run.field is not None else None
-                shown.append((owner, run.generated, text if printed is None else _moved(printed, -first)))
+                shown.append((owner, run.generated, text if printed is None else printed.moved(-first)))
         return tuple(shown)
 
 
 def _takes_words(expression: Expression) -> bool:
     """Whether more than blanks is stripped from a field."""
     return any(step.name == "strip" and set(str(step.args[1])) - set(BLANKS) for step in expression.steps)
-
-
-def _moved(expression: Expression, by: int) -> Expression:
-    """The same of a message that is so much further behind."""
-    place = expression.field.place
-    return expression._replace(field=expression.field._replace(place=place + by)) if place >= 0 else expression

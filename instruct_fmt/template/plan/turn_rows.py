@@ -31,7 +31,7 @@ def turn_groups(rows: ShapeGroup, ends: Sequence[int]) -> list[ShapeGroup]:
 def _cut(rows: ShapeGroup, end: int) -> ShapeGroup:
     example = partial(_example, rows, end)
     columns = {field: column for field, column in rows.columns.items() if field.place <= end}
-    return ShapeGroup(example_shape(example(0)), rows.places, columns, example)
+    return ShapeGroup(example_shape(example(0)), rows.places, columns, example, Conversation)
 
 
 def _example(rows: ShapeGroup, end: int, place: int) -> Conversation:

@@ -21,17 +21,23 @@ REMEMBERED = 4096
 
 
 class Unprinted(NamedTuple):
-    """A field that no row of a shape has in its text; where it says which call a result answers, those calls."""
+    """A field that no row of a shape has in its text.
+
+    Attributes:
+        calls: where it says which call a result answers, those calls.
+        is_object: whether it is an object, which says what the texts inside say.
+    """
 
     field: Field
     calls: tuple[Field, ...] = ()
+    is_object: bool = False
 
 
 def unprinted_leaves(example: Conversation | Record, printed: Printed) -> list[Unprinted]:
     """The fields of a shape that are not printed, as `unread` tells it of a row."""
     prefixes = {(place, path[:size]) for place, path in printed for size in range(len(path) + 1)}
-    fields = [field for field, _ in leaves(example)]
-    found = []
+    values = dict(leaves(example))
+    fields, found = list(values), []
     for field in fields:
         name = field.path[-1]
         if is_printed(field, printed, prefixes) or (name in REASONING[1:] and _has_first(fields, field)):
@@ -46,7 +52,7 @@ def unprinted_leaves(example: Conversation | Record, printed: Printed) -> list[U
             and call.path[:1] == ("tool_calls",)
             and call.path[2:] == (("function", "name") if name == "name" else ("id",))
         ]
-        found.append(Unprinted(field, tuple(calls)))
+        found.append(Unprinted(field, tuple(calls), not isinstance(values[field], str)))
     return found
 
 

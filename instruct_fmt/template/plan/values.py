@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.template.plan.recorder import Expression, Guard
+from instruct_fmt.template.plan.recorder import SAME, Expression, Guard
 from instruct_fmt.template.plan.steps import BLANKS, THOUGHTS, answers, stepped_column
 from instruct_fmt.template.plan.unprinted import InsideTool, Unprinted
 from instruct_fmt.template.trace.origins import Field
@@ -59,6 +59,8 @@ def says_something(values: Values, field: Field) -> Bools:
 
 def unread_in(values: Values, found: Unprinted) -> Bools:
     """For each row whether a field that is not printed says something that no call says."""
+    if found.is_object:
+        return answers("speaks", values.text(Expression(found.field)), None)
     said = says_something(values, found.field)
     for call in found.calls:
         said &= ~pc.equal(values.text(Expression(found.field)), values.text(Expression(call))).to_numpy(False)
@@ -86,6 +88,9 @@ def unread_inside_tool(values: Values, tool: InsideTool) -> dict[Field, Bools]:
 
 def asked(guard: Guard, values: Values) -> Bools:
     """For each row whether a guard's question has the answer that it had when the plan was made."""
+    if guard.question == SAME:
+        same: Bools = pc.equal(values.text(guard.subject), values.text(guard.value)).to_numpy(zero_copy_only=False)
+        return np.equal(same, guard.answer)
     if guard.question == "filled":
         return np.equal(values.sizes(guard.subject) > 0, guard.answer)
     if guard.question == "contains" and not values.mentions(guard.subject, guard.value):

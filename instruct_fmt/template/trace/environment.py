@@ -44,6 +44,8 @@ from instruct_fmt.template.trace.helpers import (
     tojson,
 )
 
+REMEMBERED = 4096
+"""So many attributes of types are remembered with whether a template may have them."""
 MAX_TEXT, MAX_NODES = 500_000, 15_000
 """Of a template: more would take seconds to compile. The longest in public use has 45,000 characters."""
 
@@ -88,6 +90,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             extensions=[generation, jinja2.ext.loopcontrols],
             finalize=printed,
         )
+        self._safe: dict[tuple[type, str], bool] = {}
         self.filters.update(tojson=tojson, indent=indent)
         self.globals.update(
             raise_exception=raise_exception,
@@ -147,7 +150,30 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         budget().build(len(text))
         return text
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """As Jinja does it, a member of a mapping without the detour over an error."""
+        kind = type(obj)
+        if isinstance(obj, dict) and not kind.__dictoffset__ and not hasattr(kind, attribute):
+            try:
+                return obj[attribute]
+            except LookupError:
+                return self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """As Jinja does it, asked once for each attribute of a type: neither depends on the object."""
+        key = type(obj), attr
+        known = self._safe.get(key)
+        if known is None:
+            if len(self._safe) >= REMEMBERED:
+                self._safe.clear()
+            known = self._safe[key] = super().is_safe_attribute(obj, attr, value)
+        return known
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+" and isinstance(left, str) and isinstance(right, str):
+            budget().build(str.__len__(left) + str.__len__(right))
+            return left + right
         charge_operator(operator, left, right)
         result = super().call_binop(context, operator, left, right)
         if operator == "%":

@@ -20,6 +20,7 @@ from instruct_fmt.template.trace.filters import traced_filters
 from instruct_fmt.template.trace.formatting import TracedFormatter, percent
 from instruct_fmt.template.trace.generator import BudgetedGenerator
 from instruct_fmt.template.trace.helpers import GenerationBlock, OriginLost, strftime_now
+from instruct_fmt.template.trace.origins import Run
 from instruct_fmt.template.trace.owners import OwnerLoop, owners_now
 from instruct_fmt.template.trace.traced import Traced, with_runs
 
@@ -45,7 +46,7 @@ def _print(value: Any) -> Traced:
                 owner = owners.near = run.field.place
                 weak = True
         known = (owner, weak) == (run.owner, run.weak)
-        runs.append(run if known else run._replace(owner=owner, weak=weak))
+        runs.append(run if known else Run(run.size, run.field, run.offset, owner, run.generated, weak))
     return with_runs(value, tuple(runs))
 
 

@@ -101,4 +101,4 @@ def _quoted(error: BaseException) -> list[str]:
 
 def _settled(run: Run) -> Run:
     """At the end a weak owner is as good as a strong one."""
-    return run._replace(weak=False) if run.weak else run
+    return Run(*run[:5]) if run.weak else run
