@@ -25,7 +25,6 @@ from instruct_fmt.encode.align import byte_ranges, check_offsets, overlaps
 from instruct_fmt.encode.column_encoder import ColumnEncoder
 from instruct_fmt.encode.control import ControlTokens, Occurrence, TokenSpans
 from instruct_fmt.encode.engines.backend import Backend
-from instruct_fmt.encode.engines.reference import ReferenceBackend
 from instruct_fmt.encode.engines.watched import WatchedBackend
 from instruct_fmt.encode.seam_rows import Part, Placed, is_clean
 from instruct_fmt.encode.spans import Characters, spans_of_bytes
@@ -64,6 +63,7 @@ class RowEncoder:
         structural: token strings that no row may write.
         control: what happens to control tokens in a row's text.
         backend: the engine.
+        continued: the engine of a part that continues a row.
         boundary: `joint` encodes every row in one piece; `split` also encodes completions apart where nothing crosses.
     """
 
@@ -73,6 +73,7 @@ class RowEncoder:
         structural: Sequence[str],
         control: ControlPolicy,
         backend: Backend,
+        continued: Backend,
         boundary: Boundary,
     ) -> None:
         self.vocabulary = vocabulary
@@ -80,11 +81,7 @@ class RowEncoder:
         self._policy = control
         self._boundary = boundary
         self._backend = backend
-        self._continued: Backend = (
-            self._backend
-            if vocabulary.continuation is vocabulary.backend
-            else ReferenceBackend(vocabulary.continuation)
-        )
+        self._continued = continued
         self._stretches: dict[tuple[str, bool], Sequence[int]] = {}
         free = None if control == "allow" else self.control.free
         self.planned = ColumnEncoder(vocabulary, backend, self._continued, free)

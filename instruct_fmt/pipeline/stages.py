@@ -13,7 +13,7 @@ from typing import Any
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.roles import added_roles, allowed_names
 from instruct_fmt.encode.engines.backend import Backend
-from instruct_fmt.encode.engines.choose import choose
+from instruct_fmt.encode.engines.choose import choose, choose_continued
 from instruct_fmt.encode.row_encoder import ControlPolicy, RowEncoder
 from instruct_fmt.errors import UsageError
 from instruct_fmt.fit.fitting import Fitting
@@ -60,6 +60,11 @@ class Shared:
     def backend(self) -> Backend:
         """The tokenizer engine."""
         return choose(self._engine, self.vocabulary)
+
+    @cached_property
+    def continued(self) -> Backend:
+        """The engine of a part that continues a row."""
+        return choose_continued(self.backend, self.vocabulary)
 
 
 class Stages:
@@ -176,6 +181,7 @@ class Stages:
                 self._structural(kind),
                 self.control(kind),
                 self.shared.backend,
+                self.shared.continued,
                 self.settings.boundary,
             )
         return self._encoders[kind]

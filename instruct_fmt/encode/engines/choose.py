@@ -50,14 +50,29 @@ def choose(name: str, vocabulary: Vocabulary) -> Backend:
     Raises:
         TokenizerError: the engine that was asked for is missing, does not load the tokenizer, or gives other ids.
     """
-    reference = ReferenceBackend(vocabulary.backend)
+    return _chosen(name, vocabulary.definition, ReferenceBackend(vocabulary.backend), vocabulary)
+
+
+def choose_continued(backend: Backend, vocabulary: Vocabulary) -> Backend:
+    """The engine for parts that continue a row: the same, or one without the blank in front that proves equal, too."""
+    if vocabulary.continuation is vocabulary.backend:
+        return backend
+    reference = ReferenceBackend(vocabulary.continuation)
+    try:
+        return _chosen(backend.name, vocabulary.continuation.to_str(), reference, vocabulary)
+    except TokenizerError as error:
+        logger.info("backend %s, for parts that continue a row: %s", backend.name, error)
+        return reference
+
+
+def _chosen(name: str, definition: str, reference: Backend, vocabulary: Vocabulary) -> Backend:
     added = [token.content for token in vocabulary.added]
     for fast in ENGINES if name == "auto" else [name]:
         if fast == reference.name:
             return reference
         try:
             with interrupts_later(), foreign_errors():  # an engine imports other libraries, and drops an interrupt
-                backend = import_module(ENGINES[fast].module).make(vocabulary.definition)
+                backend = import_module(ENGINES[fast].module).make(definition)
                 _prove(backend, reference, added)
         except ImportError as error:
             if name != "auto":
