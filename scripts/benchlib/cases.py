@@ -99,8 +99,9 @@ def million(lab: Lab) -> Iterator[Claim]:
 def memory(lab: Lab) -> Iterator[Claim]:
     large = lab.options.size(MILLION)
     small = min(SMALL, max(1, large // 4))
-    for kind, _ in PAIRS:
-        few, many = lab.measure(*(lab.job("prepare", kind, size) for size in (small, large)))
+    for kind, options in (("alpaca", "{}"), ("messages", "{}"), ("multi", '{"history": "expand"}')):
+        jobs = (replace(lab.job("prepare", kind, size), options=options) for size in (small, large))
+        few, many = lab.measure(*jobs)
         before, after = few.median("peak") / 1e6, many.median("peak") / 1e6
         what = f"anonymous memory, {kind}, {small:,} → {large:,} rows"
         yield Claim("memory", what, f"{after:,.0f} MB", f"{before:,.0f} MB", after - before, "MB", 300, "<=")

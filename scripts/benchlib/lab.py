@@ -28,7 +28,7 @@ def _trl_template(name: str) -> str:
 
 # TRL refuses a template that differs from the ones that it knows by a character.
 QWEN3 = _trl_template("qwen3.jinja")
-TEMPLATES = {"alpaca": "alpaca", "messages": QWEN3, "tools": QWEN3, "tool_messages": QWEN3}
+TEMPLATES = {"alpaca": "alpaca", "messages": QWEN3, "multi": QWEN3, "tools": QWEN3, "tool_messages": QWEN3}
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,18 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context, Macro
 from jinja2.tests import test_iterable, test_sequence
 
+from instruct_fmt.template.plan.lengths import Length
+from instruct_fmt.template.plan.outline_tree import LETTERS, LOOKS_INSIDE, OUTLINED, for_all_letters, impure, outlined
 from instruct_fmt.template.plan.outlined import (
-    LETTERS,
-    LOOKS_INSIDE,
-    OUTLINED,
     Gathered,
-    for_all_letters,
-    impure,
     looks_inside,
     outline,
     outline_call,
     outline_filter,
     outline_text,
-    outlined,
 )
 from instruct_fmt.template.plan.recorder import refuse
-from instruct_fmt.template.plan.symbolic import Length, Symbolic, actual_of, length_of, letters
+from instruct_fmt.template.plan.symbolic import Symbolic, actual_of, length_of, letters
 from instruct_fmt.template.plan.symbolic_json import symbolic_json
 from instruct_fmt.template.plan.symbolic_object import SymbolicList, SymbolicObject, is_symbolic, length_inside
 from instruct_fmt.template.trace.traced_environment import BOUND_ALONG, TracedEnvironment, TracedGenerator, passed

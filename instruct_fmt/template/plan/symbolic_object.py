@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from instruct_fmt.template.plan.json_form import JsonForm
+from instruct_fmt.template.plan.lengths import Length, Letter, length
 from instruct_fmt.template.plan.recorder import Expression, Guard, recorder_now, refuse
 from instruct_fmt.template.plan.steps import ABSENT, answer, kind_of
-from instruct_fmt.template.plan.symbolic import Length, Letter, Symbolic, is_symbolic_text, length, of_expression
+from instruct_fmt.template.plan.symbolic import Symbolic, is_symbolic_text, of_expression
 from instruct_fmt.template.trace.helpers import tojson
 from instruct_fmt.template.trace.origins import TOOLS, Field
 
