@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +16,7 @@ from test_plans import TEXT, check_same
 
 import instruct_fmt as ifmt
 from instruct_fmt import Formatter
+from instruct_fmt.template.plan import made, unprinted
 from instruct_fmt.template.plan.json_form import JsonForm, rewritten
 from instruct_fmt.template.plan.steps import Step, answer, answers, stepped, stepped_column
 
@@ -350,6 +352,22 @@ def _answered(rows: list[tuple[str, str]]) -> list[dict[str, Any]]:
 @lru_cache(maxsize=1)
 def _comparing() -> Formatter:
     return ifmt.compile(ANSWERED, "embedded", max_rejected=1.0)
+
+
+def test_threads_that_forget_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More different objects than are remembered, while other threads look at theirs."""
+    for module in (made, unprinted):
+        monkeypatch.setattr(module, "REMEMBERED", 3)
+    fmt = ifmt.compile(TOOLS, "embedded", max_rejected=1.0)
+
+    def rows(seed: int) -> list[dict[str, Any]]:
+        tools = [_tool("look", f"Looks {seed + number}.", {"x": {"type": "string"}}, ["x"]) for number in range(20)]
+        return [{**_calling({"x": seed + place}, "Well."), "tools": [tool]} for place, tool in enumerate(tools)]
+
+    wanted = [fmt.encode_rows(rows(seed)).table for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda seed: fmt.encode_rows(rows(seed)).table, [*range(8)] * 4))
+    assert all(table.equals(wanted[place % 8]) for place, table in enumerate(found))
 
 
 # refusals and counts

@@ -77,11 +77,12 @@ class Made:
         return frozenset() if found is None else found.paths
 
     def _of(self, text: str) -> _Printed | None:
-        if text not in self._known:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[text] = self._run(text)
-        return self._known[text]
+        known = self._known  # threads share it, and one may put another in its place
+        if text in known:
+            return known[text]
+        if len(known) >= REMEMBERED:
+            self._known = known = {}
+        return known.setdefault(text, self._run(text))
 
     def _run(self, text: str) -> _Printed | None:
         given = json.loads(text)

@@ -73,12 +73,14 @@ class InsideTool:
 
     def of(self, text: str) -> tuple[Field, ...]:
         """The fields that are not printed of the tool with this JSON."""
-        if text not in self._known:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            printed = frozenset(self._members).union(*(made.printed(text) for made in self._made))
-            self._known[text] = tuple(leaf.field for leaf in unread_inside(json.loads(text), self.field, printed))
-        return self._known[text]
+        known = self._known  # threads share it, and one may put another in its place
+        if text in known:
+            return known[text]
+        if len(known) >= REMEMBERED:
+            self._known = known = {}
+        printed = frozenset(self._members).union(*(made.printed(text) for made in self._made))
+        found = tuple(leaf.field for leaf in unread_inside(json.loads(text), self.field, printed))
+        return known.setdefault(text, found)
 
 
 def inside_tools(parts: Sequence[str | Expression]) -> tuple[InsideTool, ...]:
