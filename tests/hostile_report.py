@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import gettempdir
 
 from hostile_case import GROUPS, MEGABYTES, SECONDS, Verdict
+
+ROOT = Path(__file__).resolve().parent.parent
 
 HEAD = f"""# Hostile input
 
@@ -101,7 +106,13 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)
+    return "".join(char if char.isprintable() else " " for char in _of_no_machine(text))
+
+
+def _of_no_machine(text: str) -> str:
+    """A text without the places of the machine that it was written on, which may be cut off at its end."""
+    text = text.replace(str(ROOT), "PACKAGE")
+    return re.sub(rf"{re.escape(gettempdir())}/(?:hostile-\w+(?:/\d+)?(?:/work)?|\w*(?=…))", "WORK", text)
 
 
 def _escaped(text: str) -> str:

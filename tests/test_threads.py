@@ -188,5 +188,9 @@ def test_a_fork_in_a_marked_call_goes_ahead(monkeypatch: pytest.MonkeyPatch) -> 
         marked.after_fork_in_child()
         with marked:
             pass
+    seen = []
     marked.before_fork()
     marked.after_fork()
+    with marked:
+        seen.append("again")
+    assert seen == ["again"]
