@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,7 @@ from transformers import AutoTokenizer
 
 import instruct_fmt as ifmt
 
-FOLDER = os.environ.get("INSTRUCT_FMT_TOKENIZERS")
-pytestmark = [
-    pytest.mark.corpus,
-    pytest.mark.skipif(FOLDER is None, reason="set INSTRUCT_FMT_TOKENIZERS to a folder of tokenizers"),
-]
+pytestmark = [pytest.mark.real, pytest.mark.corpus]
 TEMPLATES = {
     "google-gemma-4-31B-it-interleaved": "gemma3",
     "DeSTA-ntu-Llama-3.1-8B-Instruct": "llama3_1",
@@ -31,15 +26,16 @@ TEMPLATES = {
 
 
 @cache
-def _engine(name: str) -> Any:
-    return AutoTokenizer.from_pretrained(Path(FOLDER or "") / name)
+def _engine(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("kind", ["three turns", "system", "tools", "parallel calls"])
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_planned_rows_stand_behind_what_is_sent(template: str, kind: str) -> None:
+def test_planned_rows_stand_behind_what_is_sent(template: str, kind: str, real_tokenizers: Path) -> None:
     text = corpus_rows.public_templates()[template]
-    folder, engine = Path(FOLDER or "") / TEMPLATES[template], _engine(TEMPLATES[template])
+    folder = real_tokenizers / TEMPLATES[template]
+    engine = _engine(folder)
     fmt = ifmt.compile(text, str(folder), max_rejected=1.0, now=corpus_rows.NOW)
     batch = fmt.encode_rows([KINDS[kind].row()] * 8)
     if not batch.table.num_rows:
