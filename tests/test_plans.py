@@ -119,16 +119,36 @@ def test_any_chat_content(contents: list[tuple[str, str]], formatters: dict[str,
 def test_any_record_content(contents: list[tuple[str, str, str]]) -> None:
     rows = [dict(zip(("instruction", "input", "output"), values, strict=True)) for values in contents]
     for name in ("alpaca", "user_assistant"):
-        check_same(_record(name), rows)
+        for train_on in ("assistant", "all"):
+            check_same(_record(name, train_on), rows)
 
 
-_RECORDS: dict[str, Formatter] = {}
+# Behind the answer stands what may be blank, so that a stop is the answer's in some rows and not in others.
+BEHIND = (
+    "{{ instruction }}\n{{ output }}{{ input }}",
+    "{{ instruction }}\n{{ output }}{{ input }}<|im_end|>",
+    "{{ instruction }}\n{{ output }} {{ input }}<|im_end|>{{ instruction }}",
+    "{{ instruction }}\n{{ output }}<|im_end|>{{ input }}",
+)
 
 
-def _record(name: str) -> Formatter:
-    if name not in _RECORDS:
-        _RECORDS[name] = ifmt.compile(name, "embedded")
-    return _RECORDS[name]
+@pytest.mark.parametrize("train_on", ["assistant", "all"])
+@settings(max_examples=25, deadline=None)
+@given(contents=st.lists(st.tuples(*[st.sampled_from(["", " ", "\n", "a", "b "])] * 3), min_size=8, max_size=16))
+def test_what_stands_behind_an_answer_may_be_blank(contents: list[tuple[str, str, str]], train_on: str) -> None:
+    rows = [dict(zip(("instruction", "input", "output"), values, strict=True)) for values in contents]
+    for template in BEHIND:
+        check_same(_record(template, train_on), rows)
+
+
+_RECORDS: dict[tuple[str, str], Formatter] = {}
+
+
+def _record(template: str, train_on: str = "assistant") -> Formatter:
+    if (template, train_on) not in _RECORDS:
+        fmt = ifmt.compile(template, "embedded", train_on=train_on, max_rejected=1.0)
+        _RECORDS[template, train_on] = fmt
+    return _RECORDS[template, train_on]
 
 
 # Leaves system messages out, and prints of a question what is left without its stars.
@@ -371,6 +391,7 @@ def _turns(contents: list[tuple[str, str]], number: int) -> dict[str, Any]:
         {"max_length": 60, "overlength": "truncate_prompt"},
         {"train_on": "last"},
         {"train_on": ["assistant", "user"]},
+        {"train_on": "all"},
     ],
     ids=str,
 )

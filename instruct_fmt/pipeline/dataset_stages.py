@@ -161,7 +161,7 @@ class DatasetStages:
 
     def mark_one(self, example: Example) -> Marked:
         """An example's only text; with `history="expand"`, that of its last turn."""
-        if isinstance(example, Conversation) and self.stages.marker.policy.history == "expand":
+        if isinstance(example, Conversation) and self.stages.marker.policy.expands:
             with allowance(row_budget(example)):
                 return self.stages.marker.mark_last(example)
         return self.mark(example)[0]

@@ -170,6 +170,7 @@ class Stages:
                 settings.now,
                 self.declared,
                 self.vocabulary.added,
+                whole=settings.train_on == "all",
             )
         return self._records[key]
 

@@ -60,7 +60,7 @@ class Marker:
             )
         if self.policy.train_on == "all":
             return [self._everything(conversation)]
-        if self.policy.history == "expand":
+        if self.policy.expands:
             return self._expanded(conversation, chosen)
         return [self._conversation(conversation, chosen[-1:] if self.policy.history == "last" else chosen)]
 

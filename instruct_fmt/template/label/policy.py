@@ -33,3 +33,8 @@ class Policy:
     completion_format: str | None = None
     allow_dropped: frozenset[str] = frozenset()
     append_eos: bool = True
+
+    @property
+    def expands(self) -> bool:
+        """Whether each turn makes a row of its own; a text that is trained whole is one."""
+        return self.history == "expand" and self.train_on != "all"

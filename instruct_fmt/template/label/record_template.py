@@ -77,12 +77,20 @@ class RecordTemplate:
         answers: the names of the trained columns; empty where `{% generation %}` blocks say what is trained.
         stops: what ends an answer.
         structural: the added tokens that the template writes.
+        whole: whether the whole text is trained.
     """
 
     def __init__(
-        self, renderer: RecordRenderer, answers: Sequence[str], stops: StopFinder, structural: frozenset[str]
+        self,
+        renderer: RecordRenderer,
+        answers: Sequence[str],
+        stops: StopFinder,
+        structural: frozenset[str],
+        *,
+        whole: bool,
     ) -> None:
         self.renderer, self.answers, self.stops, self.structural = renderer, tuple(answers), stops, structural
+        self.whole = whole
 
     @classmethod
     def compiled(
@@ -94,6 +102,8 @@ class RecordTemplate:
         now: datetime | None,
         declared_stops: Iterable[str],
         added: Sequence[Added],
+        *,
+        whole: bool = False,
     ) -> RecordTemplate:
         """Compile Jinja text and try it out.
 
@@ -105,6 +115,7 @@ class RecordTemplate:
             now: the clock that templates see.
             declared_stops: EOS and other stop strings.
             added: the tokenizer's added tokens.
+            whole: whether the whole text is trained.
 
         Raises:
             TemplateError: the text does not compile.
@@ -112,11 +123,11 @@ class RecordTemplate:
         renderer = RecordRenderer(compile_template(text), {**variables, "add_generation_prompt": False}, now)
         stops = StopFinder(declared_stops, added)
         with tried_out():
-            return cls(renderer, answers, stops, _learn(renderer, columns, stops))
+            return cls(renderer, answers, stops, _learn(renderer, columns, stops), whole=whole)
 
     def rendered_by(self, renderer: RecordRenderer) -> RecordTemplate:
         """The same, as another renderer prints it; what is known of it stays."""
-        return RecordTemplate(renderer, self.answers, self.stops, self.structural)
+        return RecordTemplate(renderer, self.answers, self.stops, self.structural, whole=self.whole)
 
     def mark(self, record: Record, *, append_eos: bool) -> Marked:
         """The marked text of one record.
@@ -124,11 +135,15 @@ class RecordTemplate:
         Raises:
             RowError: the template refuses the row, or its mask cannot be proven.
         """
+        return self._marked(record, append_eos=append_eos, whole=self.whole)
+
+    def _marked(self, record: Record, *, append_eos: bool, whole: bool) -> Marked:
         names = list(record.values)
         index = TraceIndex(self.renderer.proven(record.values))
-        ranges = self._ranges(index, names, record.values)
+        text = index.text
+        ranges = self._everything(text) if whole else self._ranges(index, names, record.values)
         trained = [names.index(name) for name in self.answers if name in names]
-        text, end = index.text, ranges[-1][1]
+        end = len(text.rstrip()) if whole else ranges[-1][1]
         stopped = self._ends_in_stop(index, end)
         eos = append_eos and not stopped and not text[end:].strip()
         if eos:
@@ -141,9 +156,11 @@ class RecordTemplate:
                 (start, stop, run.field.place in trained) for start, stop, run in index.pieces if run.field is not None
             ),
             removable=tuple(
-                (start, stop) for start, stop, run in index.pieces if run.field is not None and stop <= ranges[0][0]
+                (start, stop)
+                for start, stop, run in index.pieces
+                if run.field is not None and (run.field.place not in trained if whole else stop <= ranges[0][0])
             ),
-            cuts=tuple(start for start, _ in ranges),
+            cuts=() if whole else tuple(start for start, _ in ranges),
             bos=True,
             eos=eos,
             counts={
@@ -172,10 +189,16 @@ class RecordTemplate:
 
     def prompt(self, record: Record) -> Marked:
         """The text before the answer, without the spaces that end it."""
-        marked = self.mark(record, append_eos=False)
+        marked = self._marked(record, append_eos=False, whole=False)
         end = marked.trained[0][0]
         from_row = tuple((start, min(stop, end), speaks) for start, stop, speaks in marked.from_row if start < end)
         return Marked(marked.text[:end], (), marked.spans, from_row=from_row, bos=True)
+
+    @staticmethod
+    def _everything(text: str) -> tuple[Range, ...]:
+        if not text.strip():
+            raise RowError("nothing-to-learn", "$", "a text without a word", "text", "leave the row out")
+        return ((0, len(text)),)
 
     def _ranges(self, index: TraceIndex, names: list[str], values: Mapping[str, Any]) -> tuple[Range, ...]:
         if not self.answers:

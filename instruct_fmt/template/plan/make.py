@@ -32,6 +32,8 @@ def make_plan(
         recorder.refused.append("a control token that the row must not write")
     elif not _whole(marked, recorder):
         recorder.refused.append("text of the row whose expression was lost")
+    elif not _says_behind(marked):
+        recorder.refused.append("a field behind an answer that says nothing")
     if recorder.refused:
         return None
     ends, end_ids = tokens.ends(marked, begins=_begins(marked, recorder, tokens))
@@ -105,6 +107,19 @@ def _may_lose(parts: Sequence[str | Expression], recorder: Recorder, speaking: C
         if name in ("piece", "in_block") and not there and words and words in literals:
             return True
     return False
+
+
+def _says_behind(marked: Marked) -> bool:
+    """Whether the fields behind answers say something, which becomes a guard: where they do not, a stop that stands behind
+    them is the answer's, or the text ends with it and EOS is added."""
+    fields = [match.span() for match in PLACEHOLDER.finditer(marked.text)]
+    stops = {end for _, end in fields}
+    for _, end in marked.trained:
+        behind = next((marked.text[start:stop] for start, stop in fields if start >= end), "")
+        if end in stops and behind and not of_text(behind):
+            return False
+    last = marked.trained[-1][1] if marked.trained else len(marked.text)
+    return not PLACEHOLDER.search(marked.text, last) or bool(of_text(marked.text[last:]).strip())
 
 
 def _begins(marked: Marked, recorder: Recorder, tokens: TokensOfText) -> bool:

@@ -91,7 +91,7 @@ class Planner:
     ) -> None:
         self._mark, self._plain, self._marker, self._planning = mark, plain, chat, planning
         self._chat = SymbolicMarker(chat, tokens) if chat is not None else None
-        self._expands = chat is not None and chat.policy.history == "expand"
+        self._expands = chat is not None and chat.policy.expands
         self._text = text
         self._record = SymbolicRecord(record, append_eos, tokens) if record is not None else None
         self._plans: dict[Hashable, list[_Known]] = {}

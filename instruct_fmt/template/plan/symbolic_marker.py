@@ -48,9 +48,6 @@ class SymbolicMarker:
     def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
         """The plan of conversations of this one's shape; with `history="expand"`, of the row of the last turn."""
         template, policy = self._marker.template, self._marker.policy
-        if policy.train_on == "all":
-            recorder.refused.append('train_on="all"')
-            return None
         if self._symbolic is None:
             known = template.renderer
             compiled = TracedTemplate(template.text, SymbolicEnvironment())
@@ -61,7 +58,11 @@ class SymbolicMarker:
             recorder.refused.append("messages of the model's in a row")
             return None
         marker = _KindsMarker(self._symbolic, policy, recorder)
-        found = marker.mark_last(conversation) if policy.history == "expand" else marker.mark_plainly(conversation)[0]
+        found = marker.mark_last(conversation) if policy.expands else marker.mark_plainly(conversation)[0]
+        if policy.train_on == "all" and _ends_in_field(found.text):
+            # Whether a stop ends it, and white space after that, depends on the row.
+            recorder.refused.append("a text that is trained whole and ends in a field")
+            return None
         printed = found.printed
         wordy = {place for place, message in enumerate(conversation.messages) if says_elsewhere(message)}
         if wordy - {place for place, path in printed if path[:1] != ("role",)}:
@@ -70,6 +71,12 @@ class SymbolicMarker:
         speaking = {place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING}
         unread = [*unprinted_leaves(conversation, printed), *_unprinted_thoughts(found.text, recorder)]
         return make_plan(found, recorder, speaking | wordy, unread, self._tokens)
+
+
+def _ends_in_field(text: str) -> bool:
+    """Whether nothing but white space stands behind the last placeholder of a text."""
+    ends = [found.end() for found in PLACEHOLDER.finditer(text)]
+    return bool(ends) and not text[ends[-1] :].strip()
 
 
 def _unprinted_thoughts(text: str, recorder: Recorder) -> list[Unprinted]:

@@ -12,8 +12,8 @@ from instruct_fmt.template.label.record_template import RecordRenderer, RecordTe
 from instruct_fmt.template.label.template_errors import PYTHON_ERRORS, row_error
 from instruct_fmt.template.plan.make import make_plan
 from instruct_fmt.template.plan.plan import Plan
-from instruct_fmt.template.plan.recorder import Recorder
-from instruct_fmt.template.plan.symbolic import Symbolic, plain_text, symbolic
+from instruct_fmt.template.plan.recorder import PLACEHOLDER, Recorder
+from instruct_fmt.template.plan.symbolic import Symbolic, of_text, plain_text, symbolic
 from instruct_fmt.template.plan.symbolic_environment import SymbolicEnvironment
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.plan.unprinted import unprinted_leaves
@@ -42,6 +42,12 @@ class _SymbolicRecordRenderer(RecordRenderer):
             raise row_error(error, "$", self.symbolic) from error
 
 
+def _ends_in_words(text: str) -> bool:
+    """Whether a text ends in a field that says something, which becomes a guard, or in none: else its end is before."""
+    last = max((match.start() for match in PLACEHOLDER.finditer(text)), default=len(text))
+    return bool(of_text(text[last:]).strip()) if last < len(text) else True
+
+
 class SymbolicRecord:
     """Makes plans of records."""
 
@@ -60,6 +66,8 @@ class SymbolicRecord:
         renderer = _SymbolicRecordRenderer(known.template, known.variables, known.now, self._compiled, symbols)
         shown = Record({name: plain_text(value) for name, value in symbols.items()})
         marked = self._template.rendered_by(renderer).mark(shown, append_eos=self._append_eos)
+        if self._template.whole and not _ends_in_words(marked.text):
+            recorder.refused.append("a field at the end of a text that is trained whole, which says nothing")
         names = list(record.values)
         answers = [names.index(name) for name in self._template.answers if name in names]
         return make_plan(marked, recorder, answers, unprinted_leaves(record, marked.printed), self._tokens)

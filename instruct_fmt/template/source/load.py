@@ -94,8 +94,8 @@ def answer_column(
         source: a record template.
         columns: the template's name of a column → the dataset's.
         available: the dataset's columns, where they are known; they decide between two answers by name.
-        train_on: "assistant" (the answer by its name), "last" (the column written last), "all", or a list of
-            columns.
+        train_on: "assistant" (the answer by its name), "last" (the column written last), "all" (the whole text; its
+            answer is the column written last), or a list of columns.
 
     Returns:
         The names in the order of the template; () where a `{% generation %}` block says what is trained.
@@ -106,9 +106,7 @@ def answer_column(
     >>> answer_column(load("alpaca"), {}, None, "assistant")
     ('output',)
     """
-    if train_on == "all":
-        return source.columns
-    if train_on == "last":
+    if train_on in ("last", "all"):
         last = find_variables(source.text, source.name).last
         return (last if last is not None else source.columns[-1],)
     if train_on == "assistant":
