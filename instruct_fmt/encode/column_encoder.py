@@ -76,7 +76,9 @@ class ColumnEncoder:
         learns = np.array([bool(behind) for _, behind in rows.ends])[rows.groups]
         learns[rows.trained.rows[filled]] = True
         apart = (np.diff(rows.cuts.offsets) > 0) & (np.diff(rows.seams.offsets) > 0)
-        encoded = EncodedRows(tokens.ids, trained, tokens.offsets, rows.places, rows.groups, left_out, apart)
+        encoded = EncodedRows(
+            tokens.ids, tokens.sizes, trained, tokens.offsets, rows.places, rows.groups, left_out, apart
+        )
         return only(encoded, learns)
 
     def _placed(self, rows: FlatRows) -> Tokens:

@@ -22,6 +22,7 @@ class EncodedRows:
 
     Attributes:
         ids: int32.
+        sizes: for each id the bytes of the text that it stands for.
         trained: one flag for each id.
         offsets: int64, an entry more than rows.
         places: the rows' places in their batch, ascending; the rows of one place, in the order of their groups.
@@ -31,6 +32,7 @@ class EncodedRows:
     """
 
     ids: npt.NDArray[np.int32]
+    sizes: Ints
     trained: Bools
     offsets: Ints
     places: Ints
@@ -43,6 +45,7 @@ class EncodedRows:
         places, offsets = taken(self.offsets, rows)
         return EncodedRows(
             self.ids[places],
+            self.sizes[places],
             self.trained[places],
             offsets,
             self.places[rows],
@@ -54,18 +57,20 @@ class EncodedRows:
     def keeping(self, kept: Bools) -> EncodedRows:
         """The same rows with some of their ids; one flag for each."""
         counts = np.concatenate([[0], np.cumsum(kept)])
-        return replace(self, ids=self.ids[kept], trained=self.trained[kept], offsets=counts[self.offsets])
+        ids, sizes, trained = self.ids[kept], self.sizes[kept], self.trained[kept]
+        return replace(self, ids=ids, sizes=sizes, trained=trained, offsets=counts[self.offsets])
 
     def between(self, ends: Sequence[tuple[Sequence[int], Sequence[int]]]) -> EncodedRows:
         """The same rows with the ids of their group in front, and others behind, which are trained."""
         if not any(before or behind for before, behind in ends):
             return self
         before, behind = (np.array([len(pair[side]) for pair in ends])[self.groups] for side in (0, 1))
-        sizes = np.diff(self.offsets)
-        offsets = offsets_of(before + sizes + behind)
-        ids, trained = np.zeros(offsets[-1], np.int32), np.zeros(offsets[-1], np.bool_)
-        places = np.arange(len(self.ids)) + np.repeat(offsets[:-1] + before - self.offsets[:-1], sizes)
-        ids[places], trained[places] = self.ids, self.trained
+        lengths = np.diff(self.offsets)
+        offsets = offsets_of(before + lengths + behind)
+        ids, sizes = np.zeros(offsets[-1], np.int32), np.zeros(offsets[-1], self.sizes.dtype)
+        trained = np.zeros(offsets[-1], np.bool_)
+        places = np.arange(len(self.ids)) + np.repeat(offsets[:-1] + before - self.offsets[:-1], lengths)
+        ids[places], sizes[places], trained[places] = self.ids, self.sizes, self.trained
         for number, (front, back) in enumerate(ends):
             rows = np.flatnonzero(self.groups == number)
             for at, id in enumerate(front):
@@ -73,14 +78,14 @@ class EncodedRows:
             for at, id in enumerate(back):
                 place = offsets[rows + 1] - len(back) + at
                 ids[place], trained[place] = id, True
-        return replace(self, ids=ids, trained=trained, offsets=offsets)
+        return replace(self, ids=ids, sizes=sizes, trained=trained, offsets=offsets)
 
     @classmethod
     def none(cls) -> EncodedRows:
         """No rows."""
         none = np.zeros(0, np.int64)
         flags = np.zeros(0, np.bool_)
-        return cls(np.zeros(0, np.int32), flags, np.zeros(1, np.int64), none, none, none, flags)
+        return cls(np.zeros(0, np.int32), none, flags, np.zeros(1, np.int64), none, none, none, flags)
 
     @classmethod
     def merged(cls, parts: Sequence[EncodedRows]) -> EncodedRows:
@@ -90,6 +95,7 @@ class EncodedRows:
         sizes = np.concatenate([np.diff(part.offsets) for part in parts])
         found = cls(
             np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
             np.concatenate([part.trained for part in parts]),
             offsets_of(sizes),
             np.concatenate([part.places for part in parts]),

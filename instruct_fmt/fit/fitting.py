@@ -13,6 +13,7 @@ import numpy as np
 
 from instruct_fmt.errors import DataError, RowError
 from instruct_fmt.fit.length import Overlength, truncate, truncate_prompt
+from instruct_fmt.fit.long_rows import LongRows, first_tokens, without_prompts
 from instruct_fmt.types import Bools, Ints, Range
 
 
@@ -66,11 +67,17 @@ class Fitting:
             if places is None:
                 raise error
             if not trained[places].any():
-                left = f"{len(trained)} tokens, of which the first {self.max_length} hold nothing that is trained"
-                raise RowError("over-length", "$", left, error.expected, error.fix, number)
+                raise self.unlearnable(len(trained), number)
         elif not trained.any():
             raise RowError("nothing-to-learn", "$", "no trained token", "at least one", "leave the row out")
         return places
+
+    def cut(self, rows: LongRows) -> tuple[Bools, Bools]:
+        """Of many rows that are too long, which tokens stay, and for each row whether it becomes short enough."""
+        assert self.max_length is not None
+        if self.overlength == "truncate":
+            return first_tokens(rows, self.max_length), np.ones(len(rows.offsets) - 1, np.bool_)
+        return without_prompts(rows, self.max_length)
 
     def _shortened(
         self, trained: Bools, spans: Callable[[], Spans], removable: Sequence[Range], limit: int
@@ -79,10 +86,16 @@ class Fitting:
             return None
         found = spans()
         if self.overlength == "truncate":
-            return truncate(found.starts, limit)
+            return truncate(found.starts, found.ends, limit)
         return truncate_prompt(found.starts, found.ends, trained, removable, limit)
 
     def too_long(self, tokens: int, number: int | None = None) -> RowError:
         """What to say of a row of so many tokens."""
         limit = self.max_length
         return RowError("over-length", "$", f"{tokens} tokens", f"at most {limit}", f"max_length={tokens}", number)
+
+    def unlearnable(self, tokens: int, number: int | None = None) -> RowError:
+        """What to say of a row of so many tokens of which nothing stays that is trained."""
+        error = self.too_long(tokens, number)
+        left = f"{tokens} tokens, of which the first {self.max_length} hold nothing that is trained"
+        return RowError("over-length", "$", left, error.expected, error.fix, number)

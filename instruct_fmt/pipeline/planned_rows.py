@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from instruct_fmt.emit import empty_table, table_of
-from instruct_fmt.encode.flat import EncodedRows, only
-from instruct_fmt.encode.spans import characters_of_bytes, spans_of_bytes
+from instruct_fmt.encode.flat import EncodedRows, bytes_of, only
+from instruct_fmt.encode.ragged import taken
 from instruct_fmt.errors import Rejection, RowError
 from instruct_fmt.fit.fitting import Fitting
+from instruct_fmt.fit.long_rows import LongRows
 from instruct_fmt.pipeline.batch import Block, counted
 from instruct_fmt.pipeline.dataset_stages import DatasetStages
 from instruct_fmt.pipeline.unread import of_plans
 from instruct_fmt.template.plan.shape_group import ShapeGroup
-from instruct_fmt.types import Bools, Ints, PlannedRows
+from instruct_fmt.types import Ints, PlannedRows
 
 
 def run_planned(stages: DatasetStages, shapes: Sequence[ShapeGroup], numbers: Ints) -> Block:
@@ -74,54 +76,49 @@ def _fitted(stages: DatasetStages, rows: EncodedRows, groups: Sequence[PlannedRo
     long = fitting.is_long(sizes)
     if not long.any():
         return _Fitted(rows, [], Counter())
-    unwritten = stages.stages.vocabulary.dummies is not None or any(any(group.ends) for group in groups)
-    if fitting.overlength in ("error", "drop") or unwritten:  # ids that stand for no text of the row
-        rejected = []
-        if fitting.overlength == "drop":
-            gone = zip(rows.places[long].tolist(), sizes[long].tolist(), strict=True)
-            rejected = [
-                (place, Rejection.from_error(fitting.too_long(size), int(numbers[place]))) for place, size in gone
-            ]
+    if fitting.overlength == "error":  # they go one by one, and the first of them stops the run
+        return _Fitted(only(rows, ~long), [], Counter())
+    if fitting.overlength == "drop":
+        gone = zip(rows.places[long].tolist(), sizes[long].tolist(), strict=True)
+        rejected = [(place, Rejection.from_error(fitting.too_long(size), int(numbers[place]))) for place, size in gone]
         return _Fitted(only(rows, ~long), rejected, Counter())
-    return _cut(stages, rows, groups, numbers)
+    return _cut(fitting, rows, groups, numbers)
 
 
-def _cut(stages: DatasetStages, rows: EncodedRows, groups: Sequence[PlannedRows], numbers: Ints) -> _Fitted:
+def _cut(fitting: Fitting, rows: EncodedRows, groups: Sequence[PlannedRows], numbers: Ints) -> _Fitted:
     """The rows, those that are too long without the ids that `overlength` takes out of them."""
-    fitting, long = stages.stages.fitting, stages.stages.fitting.is_long(np.diff(rows.offsets))
-    vocabulary, kept, stays = stages.stages.vocabulary, np.ones(len(rows.ids), np.bool_), ~long
-    rejected: list[tuple[int, Rejection]] = []
-    for place in np.flatnonzero(long).tolist():
-        here = slice(rows.offsets[place], rows.offsets[place + 1])
-        group = groups[rows.groups[place]]
-        index = int(np.searchsorted(group.places, rows.places[place]))
-        number = int(numbers[rows.places[place]])
-        try:
-            found = _kept(fitting, rows.trained[here], vocabulary.lengths(rows.ids[here]), group, index)
-        except RowError as error:
-            rejected.append((int(rows.places[place]), Rejection.from_error(error, number)))
+    sizes = np.diff(rows.offsets)
+    long = fitting.is_long(sizes)
+    kept, stays = np.ones(len(rows.ids), np.bool_), ~long
+    errors: dict[int, RowError] = {}
+    for number, group in enumerate(groups):
+        chosen = np.flatnonzero(long & (rows.groups == number))
+        if not len(chosen):
             continue
-        stays[place] = True
-        kept[here] = False
-        kept[rows.offsets[place] + found] = True
+        places, offsets = taken(rows.offsets, chosen)
+        trained = rows.trained[places]
+        keep, enough = fitting.cut(_long_rows(rows, group, chosen))
+        learns = np.add.reduceat(keep & trained, offsets[:-1]) > 0
+        kept[places], stays[chosen] = keep, enough & learns
+        errors |= {place: fitting.too_long(int(sizes[place])) for place in chosen[~enough].tolist()}
+        errors |= {place: fitting.unlearnable(int(sizes[place])) for place in chosen[enough & ~learns].tolist()}
+    at = rows.places.tolist()
+    rejected = [(at[row], Rejection.from_error(errors[row], int(numbers[at[row]]))) for row in sorted(errors)]
     cut = int(np.count_nonzero(long & stays))
     counts = Counter({f"shortened:{fitting.overlength}": cut} if cut else {})
     return _Fitted(only(rows.keeping(kept), stays), rejected, counts)
 
 
-def _kept(fitting: Fitting, trained: Bools, sizes: Ints, group: PlannedRows, index: int) -> Ints:
-    """The places of the ids that stay of a row that is too long.
-
-    Raises:
-        RowError: none do.
-    """
-    text = group.texts[index].as_py().encode()
-    number = characters_of_bytes(text)
-    removable = number[group.removable[index]].tolist()
-    filled = [(start, end) for start, end in removable if start < end]
-    places = fitting.kept(trained, lambda: spans_of_bytes(text, sizes), filled, 0)
-    assert places is not None
-    return places
+def _long_rows(rows: EncodedRows, group: PlannedRows, chosen: Ints) -> LongRows:
+    """Some rows of a group, with the places of their tokens in their texts."""
+    places, offsets = taken(rows.offsets, chosen)
+    here = np.searchsorted(group.places, rows.places[chosen])
+    text, starts = bytes_of(group.texts.take(pa.array(here)))
+    sizes = rows.sizes[places].astype(np.int64)
+    ends = np.cumsum(sizes)
+    removable = (group.removable[here] + starts[:-1, None, None]).reshape(-1, 2)
+    filled = removable[removable[:, 0] < removable[:, 1]]
+    return LongRows(text, ends - sizes, ends, rows.trained[places], offsets, filled)
 
 
 def _counts(rows: EncodedRows, groups: Sequence[PlannedRows], backend: str) -> Counter[str]:

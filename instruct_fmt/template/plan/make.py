@@ -110,8 +110,8 @@ def _may_lose(parts: Sequence[str | Expression], recorder: Recorder, speaking: C
 
 
 def _says_behind(marked: Marked) -> bool:
-    """Whether the fields behind answers say something, which becomes a guard: where they do not, a stop that stands behind
-    them is the answer's, or the text ends with it and EOS is added."""
+    """Whether the fields behind answers say something, which becomes a guard: where they do not, a stop that stands
+    behind them is the answer's, or the text ends with it and EOS is added."""
     fields = [match.span() for match in PLACEHOLDER.finditer(marked.text)]
     stops = {end for _, end in fields}
     for _, end in marked.trained:
