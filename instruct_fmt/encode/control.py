@@ -9,19 +9,18 @@ template wrote is replaced by its sentinel; what a row wrote stays, and is ordin
 
 from __future__ import annotations
 
-import copy
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
-from typing import Any
 
 from tokenizers import Tokenizer
 
 from instruct_fmt.errors import RowError, TokenizerError, option, shown
-from instruct_fmt.tokenizer.vocabulary import Vocabulary, build, without_prefix
+from instruct_fmt.tokenizer.variants import renamed
+from instruct_fmt.tokenizer.vocabulary import Vocabulary
 from instruct_fmt.types import Added, Marked
 
 Occurrence = tuple[int, int, int]
@@ -121,7 +120,7 @@ class ControlTokens:
                 "leave the row out",
                 changes=[_ALLOW],
             )
-        ids = [self._renamed.get(id, id) for id in encoding.ids]
+        ids = [self._own_ids.get(id, id) for id in encoding.ids]
         starts = [places[start] for start, _ in encoding.offsets]
         ends = [places[end] for _, end in encoding.offsets]
         wanted = {id for _, _, id in forbidden}
@@ -162,29 +161,27 @@ class ControlTokens:
         return {content: _MARK + _digits(number) + _MARK for number, content in enumerate(self._ids)}
 
     @cached_property
-    def _spec(self) -> dict[str, Any]:
-        spec = copy.deepcopy({key: value for key, value in self._vocabulary.spec.items() if key != "model"})
-        for token in spec["added_tokens"]:
-            if token["content"] in self._sentinels:
-                token.update(content=self._sentinels[token["content"]], single_word=False)
-        spec["model"] = self._vocabulary.spec["model"]
-        spec["post_processor"] = None
-        return spec
-
-    @cached_property
     def _engine(self) -> Tokenizer:
-        return self._checked(build(self._spec))
+        return self._checked(renamed(self._vocabulary.backend, self._sentinels, continues=False))
 
     @cached_property
     def _continuation(self) -> Tokenizer:
-        spec = without_prefix(self._spec)
-        return self._engine if spec == self._spec else self._checked(build(spec))
+        if self._vocabulary.continuation is self._vocabulary.backend:
+            return self._engine
+        return self._checked(renamed(self._vocabulary.backend, self._sentinels, continues=True))
 
     @cached_property
-    def _renamed(self) -> dict[int, int]:
-        """The engine's ids of the sentinels → the tokenizer's ids of the tokens."""
-        named = [(self._engine.token_to_id(sentinel), self._ids[token]) for token, sentinel in self._sentinels.items()]
+    def _own_ids(self) -> dict[int, int]:
+        """The engine's ids of added tokens → the tokenizer's."""
+        names = ((self._sentinels.get(token.content, token.content), token.id) for token in self._vocabulary.added)
+        named = ((self._engine.token_to_id(name), id) for name, id in names)
         return {engine_id: id for engine_id, id in named if engine_id is not None}
+
+    @cached_property
+    def _renamed(self) -> frozenset[int]:
+        """The engine's ids of the sentinels."""
+        ids = map(self._engine.token_to_id, self._sentinels.values())
+        return frozenset(id for id in ids if id is not None)
 
     def _checked(self, engine: Tokenizer) -> Tokenizer:
         for content, sentinel in self._sentinels.items():

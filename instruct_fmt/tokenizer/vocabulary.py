@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from instruct_fmt.common.foreign_errors import ForeignError, foreign_errors
 from instruct_fmt.errors import TokenizerError, shown
+from instruct_fmt.tokenizer.variants import state_of, without_dummy_prefix
 from instruct_fmt.types import Added, Ints
 
 MAX_TOKEN, MAX_ID = 1000, 2**26
@@ -133,14 +133,8 @@ class Vocabulary:
         return hashlib.sha256(f"{self.definition}\n{rest}".encode()).hexdigest()
 
     @cached_property
-    def spec(self) -> dict[str, Any]:
-        """The engine in its JSON form, vocabulary and all."""
-        spec: dict[str, Any] = json.loads(self.definition)
-        return spec
-
-    @cached_property
     def _decoder(self) -> Any:
-        return _state(self.backend.decoder)
+        return state_of(self.backend.decoder)
 
     @cached_property
     def added(self) -> tuple[Added, ...]:
@@ -174,10 +168,7 @@ class Vocabulary:
     @cached_property
     def continuation(self) -> Tokenizer:
         """The engine for a text that continues another one: no dummy prefix in the middle."""
-        steps = (self.backend.normalizer, self.backend.pre_tokenizer)
-        if all(without_prefix(state) == state for state in map(_state, steps)):
-            return self.backend
-        return build(without_prefix(self.spec))
+        return without_dummy_prefix(self.backend)
 
     @cached_property
     def dummies(self) -> Dummies | None:
@@ -252,47 +243,6 @@ class Vocabulary:
         written = [self.backend.encode(text, add_special_tokens=False).ids for text in (prefix + LETTER, LETTER + eos)]
         ends = [] if self.eos_id is None else [self.eos_id]
         return prefix if written[0] == self.prefix + bare else None, eos if written[1] == bare + ends else None
-
-
-def build(spec: dict[str, Any]) -> Tokenizer:
-    """An engine from its JSON form.
-
-    Raises:
-        TokenizerError: it is none; what was loaded may not be read again, such as where two tokens have one id.
-    """
-    try:
-        with foreign_errors():
-            return Tokenizer.from_str(json.dumps(spec, ensure_ascii=False))
-    except ForeignError as error:
-        raise TokenizerError(
-            f"tokenizer.json: {error}; expected a definition that can be read again; fix: correct its vocabulary"
-        ) from error
-
-
-def _state(step: Any) -> Any:
-    """A step of the engine in its JSON form."""
-    return None if step is None else json.loads(step.__getstate__())
-
-
-def without_prefix(part: Any) -> Any:
-    """The JSON form of a tokenizer, less every step that puts a dummy space in front of a text."""
-    if isinstance(part, list):
-        return [without_prefix(item) for item in part if not _is_prepend(item)]
-    if not isinstance(part, dict):
-        return part
-    changed = {
-        key: None if _is_prepend(value) else (value if key == "model" else without_prefix(value))
-        for key, value in part.items()
-    }
-    if changed.get("type") == "ByteLevel" and "add_prefix_space" in changed:
-        changed["add_prefix_space"] = False
-    if changed.get("type") == "Metaspace" and "prepend_scheme" in changed:
-        changed["prepend_scheme"] = "never"
-    return changed
-
-
-def _is_prepend(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "Prepend"
 
 
 def _has(part: Any, kind: str) -> bool:
