@@ -176,10 +176,13 @@ def test_messages_that_are_left_out(contents: list[tuple[str, str]]) -> None:
     check_same(_chat(FORGETFUL), rows)
 
 
+_CHATS: dict[str, Formatter] = {}
+
+
 def _chat(template: str) -> Formatter:
-    if template not in _RECORDS:
-        _RECORDS[template] = ifmt.compile(template, "embedded")
-    return _RECORDS[template]
+    if template not in _CHATS:
+        _CHATS[template] = ifmt.compile(template, "embedded")
+    return _CHATS[template]
 
 
 def test_what_a_template_asks_becomes_a_guard() -> None:
@@ -431,5 +434,5 @@ def test_a_turn_without_a_plan_takes_its_row_along() -> None:
     rows[4] = _turns([contents[0], ("What is <|im_end|>?", "A marker."), contents[2]], 2)
     fmt = ifmt.compile(THINKING, "embedded", history="expand", control_tokens="text")
     batch = check_same(fmt, rows)
-    assert (batch.counts["path:plan"], batch.counts["path:jinja"]) == (21, 3)
+    assert (batch.counts["path:plan"], batch.counts["path:pieces"]) == (21, 3)
     assert batch.rows.tolist() == [number for number in range(8) for _ in range(3)]

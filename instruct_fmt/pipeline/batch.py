@@ -52,13 +52,21 @@ class Batch:
         self.counts: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         self.unread: dict[str, Unread] = {}
-        self._waiting: list[tuple[int, RowEncoder, Marked, Explain]] = []
+        self._waiting: list[tuple[int, RowEncoder, Marked, Explain, str]] = []
         self._blocks: list[Numbered] = []
         self._others: list[Numbered] = []
 
-    def add(self, number: int, encoder: RowEncoder, marked: Marked, explain: Explain) -> None:
-        """A marked row, to be encoded together with others; `explain` makes what the user sees of an error about it."""
-        self._waiting.append((number, encoder, marked, explain))
+    def add(self, number: int, encoder: RowEncoder, marked: Marked, explain: Explain, path: str) -> None:
+        """A marked row, to be encoded together with others.
+
+        Args:
+            number: its number in the dataset.
+            encoder: encodes it.
+            marked: the row.
+            explain: makes what the user sees of an error about it.
+            path: how it was marked, for the report.
+        """
+        self._waiting.append((number, encoder, marked, explain, path))
 
     def add_block(self, block: Block, *, in_order: bool) -> None:
         """Rows that are done; with `in_order`, all of them come behind those of the blocks before."""
@@ -100,12 +108,12 @@ class Batch:
 
     def _encode_waiting(self, fit: Fit) -> Iterator[Numbered]:
         encoded: dict[int, EncodedRow | RowError] = {}
-        for encoder in {id(encoder): encoder for _, encoder, _, _ in self._waiting}.values():
+        for encoder in {id(encoder): encoder for _, encoder, *_ in self._waiting}.values():
             places = [place for place, entry in enumerate(self._waiting) if entry[1] is encoder]
             results = encoder.encode([self._waiting[place][2] for place in places])
             encoded.update(zip(places, results, strict=True))
         numbers, rows = [], []
-        for place, (number, encoder, marked, explain) in enumerate(self._waiting):
+        for place, (number, encoder, marked, explain, path) in enumerate(self._waiting):
             result = encoded[place]
             try:
                 if isinstance(result, RowError):
@@ -119,7 +127,7 @@ class Batch:
             self.counts.update(marked.counts)
             self.counts.update(row.counts)
             self.counts["neutralised"] += row.neutralised
-            self.counts.update(counted("jinja", encoder.backend, 1, len(row.ids), int(row.trained.sum())))
+            self.counts.update(counted(path, encoder.backend, 1, len(row.ids), int(row.trained.sum())))
         if rows:
             offsets = np.cumsum([0, *(len(row.ids) for row in rows)])
             ids, trained = np.concatenate([row.ids for row in rows]), np.concatenate([row.trained for row in rows])

@@ -24,7 +24,7 @@ Read = Callable[[Mapping[str, Any]], Example]
 
 
 def shape_groups(table: pa.Table, source: TemplateSource, asked: Asked, read: Read) -> Iterator[ShapeGroup]:
-    """The rows of plain shape.
+    """The rows of plain shapes that more than one row has: a row alone costs less as a Python object.
 
     Args:
         table: the rows.
@@ -33,6 +33,8 @@ def shape_groups(table: pa.Table, source: TemplateSource, asked: Asked, read: Re
         read: reads a row.
     """
     for rows in find_shapes(table, source, asked, Planned(PLANNED_ROLES, calls_shape)):
+        if len(rows.places) == 1:
+            continue
         group = _group(rows, partial(_example, table, rows.places, read))
         if group is not None:
             yield group

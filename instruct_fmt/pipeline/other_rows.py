@@ -108,13 +108,14 @@ def _read(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, numbe
 def _add(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, example: Example, number: int) -> None:
     """Mark a row, to be encoded with the others that have no plan."""
     try:
-        found = stages.mark(example)
+        composed = stages.planner.composed(example)
+        found = composed or stages.mark(example)
     except RowError as error:
         batch.reject(explain(error, row, stages.columns), number)
         return
     explained = partial(_explained, stages, explain, row, example)
     for marked in found:
-        batch.add(number, stages.encoder(type(example)), marked, explained)
+        batch.add(number, stages.encoder(type(example)), marked, explained, "pieces" if composed else "jinja")
     for name, value in stages.adapter.said_in(row, example):
         batch.note(f"$.{name}", Unread(1, number, shown(value)))
     for path, unread in of_row(example, found, stages.source, stages.settings.columns, number):

@@ -47,8 +47,10 @@ def renamed(engine: Tokenizer, names: Mapping[str, str], *, continues: bool) -> 
 def _made(engine: Tokenizer, steps: Mapping[str, Any], names: Mapping[str, str]) -> Tokenizer:
     shell = {"type": "BPE", "vocab": {}, "merges": []}
     nothing: dict[str, Any] = {"truncation": None, "padding": None, "added_tokens": [], "post_processor": None}
-    found = _read({"version": "1.0", **nothing, **steps, "model": shell})
+    found = _read({"version": "1.0", **nothing, **steps, "decoder": None, "model": shell})
     found.model = engine.model
+    if engine.decoder is not None:
+        found.decoder = engine.decoder
     tokens = [token for _, token in sorted(engine.get_added_tokens_decoder().items())]
     found.add_tokens([_renamed(token, names[token.content]) if token.content in names else token for token in tokens])
     return found
@@ -66,9 +68,8 @@ def _renamed(token: AddedToken, content: str) -> AddedToken:
 
 
 def _steps(engine: Tokenizer) -> dict[str, Any]:
-    """What an engine does before its model and behind it, in JSON form."""
-    steps = {"normalizer": engine.normalizer, "pre_tokenizer": engine.pre_tokenizer, "decoder": engine.decoder}
-    return {name: state_of(step) for name, step in steps.items()}
+    """What an engine does before its model, in JSON form."""
+    return {"normalizer": state_of(engine.normalizer), "pre_tokenizer": state_of(engine.pre_tokenizer)}
 
 
 def state_of(step: Any) -> Any:

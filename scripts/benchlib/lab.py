@@ -43,6 +43,7 @@ class Options:
         trl_rows: the most rows for the sides that are measured as a rate.
         runs: how often each job is run.
         num_proc: worker processes of `fmt.prepare`.
+        only: what the names of the uses have in them that are measured.
     """
 
     data: Path
@@ -52,6 +53,7 @@ class Options:
     trl_rows: int
     runs: int
     num_proc: int | None
+    only: str
 
     def size(self, wanted: int) -> int:
         """The rows of a case that wants so many."""

@@ -214,6 +214,32 @@ def tool_messages(rows: Iterator[Row]) -> Iterator[Row]:
         yield {"messages": [_spelled(message) for message in example.messages], "tools": tools}
 
 
+def agents(rows: Iterator[Row]) -> Iterator[Row]:
+    """Conversations of one to eight questions, each with none to three steps of calls: hardly two have one shape."""
+    choose = random.Random(SEED)
+    while True:
+        said: list[Row] = (
+            [{"role": "system", "content": SYSTEMS[2], "tool_calls": None}] if choose.random() < 0.5 else []
+        )
+        for row in islice(rows, choose.randint(1, 8)):
+            said.append({"role": "user", "content": f"{row['instruction']}\n{row['input']}", "tool_calls": None})
+            for _ in range(choose.choice([0, 0, 1, 2, 3])):
+                said += _step(row, choose)
+            said.append({"role": "assistant", "content": row["output"], "tool_calls": None})
+        yield {"messages": said}
+
+
+def _step(row: Row, choose: random.Random) -> list[Row]:
+    """One or two calls of the model's, with what comes back."""
+    arguments = {"query": row["instruction"][:40], "limit": choose.randint(1, 9)}
+    calls = [
+        {"type": "function", "function": {"name": choose.choice(["search", "open", "run"]), "arguments": arguments}}
+        for _ in range(choose.choice([1, 1, 2]))
+    ]
+    spoken = {"role": "assistant", "content": choose.choice(["", "Let me look."]), "tool_calls": calls}
+    return [spoken, *({"role": "tool", "content": row["output"][:200], "tool_calls": None} for _ in calls)]
+
+
 def _spelled(message: Row) -> Row:
     calls = [
         {"type": "function", "function": {"name": call["function"]["name"], "arguments": _text(call)}}
@@ -247,6 +273,7 @@ KINDS: dict[str, Callable[[Path, Alter], Iterator[Row]]] = {
     "tools": tool_rows,
     "tool_thoughts": lambda data, alter: thinking(tool_messages(tool_rows(data, alter))),
     "tool_messages": lambda data, alter: tool_messages(tool_rows(data, alter)),
+    "agents": lambda data, alter: agents(records(data, alter)),
 }
 
 

@@ -96,6 +96,7 @@ USES = (
     Use("a system column", "system"),
     Use("weights of messages", "weights"),
     Use("tools, calls, reasoning", "tool_thoughts"),
+    Use("agents, each row of its own shape", "agents", theirs=("trl", "agents")),
     Use("Llama 2, messages", "messages", ours="llama2", tokenizer="llama2", theirs=("trl_unmasked", "messages")),
     Use("Llama 2, records", "alpaca", ours="alpaca", tokenizer="llama2", theirs=("trl", "pairs")),
     *(_family(*family, kind="multi") for family in TURNS),
@@ -108,7 +109,7 @@ def uses(lab: Lab) -> Iterator[Claim]:
     """Every use."""
     size, rate = lab.options.size(ROWS), min(lab.options.rate(ROWS), TRL_ROWS)
     (plain,) = lab.measure(lab.job("trl", "messages", rate))
-    for use in USES:
+    for use in (use for use in USES if lab.options.only in use.name):
         template = use.ours or (lab.public_template(use.template) if use.template else lab.template("messages"))
         options = json.dumps({**use.options, "max_rejected": 1.0})
         ours = replace(lab.job("prepare", use.kind, size, use.tokenizer), template=template, options=options)

@@ -103,13 +103,15 @@ class ChatRenderer:
             raise text_differs(plain, trace.text)
         return trace
 
-    def plain(self, conversation: Conversation) -> str:
-        """The conversation as plain Jinja renders it.
+    def plain(self, conversation: Conversation, count: int | None = None, *, prompt: bool = False) -> str:
+        """The first `count` messages, all by default, as plain Jinja renders them; with `prompt`, so that the model
+        speaks.
 
         Raises:
             RowError: the template refuses the row or exceeds its budget.
         """
-        return self._plain(*self._values(conversation))
+        messages, variables = self._values(conversation)
+        return self._plain(messages[:count], variables, prompt=prompt)
 
     def _plain(
         self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], *, prompt: bool = False

@@ -7,7 +7,7 @@ for each trained turn. What cannot be proven raises `RowError`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -85,13 +85,35 @@ class Marker:
         Raises:
             RowError: as `mark`.
         """
+        row = self.turns(conversation)
+        groups = self._own_groups(row, conversation)
+        return self._proven(row, groups, groups[: -1 : max(1, len(groups) // count)])
+
+    def proven_turns(
+        self, conversation: Conversation, messages: Collection[int]
+    ) -> list[tuple[Range, tuple[Range, ...]]]:
+        """The trained turns that end with some messages, as `some_turns` has them; the row's text is its rendering.
+
+        Raises:
+            RowError: as `mark`.
+        """
+        row = self.turns(conversation)
+        groups = self._own_groups(row, conversation)
+        *_, last = groups
+        chosen = [members for members in groups if members[-1] in messages and members is not last]
+        return self._proven(row, [last] if last[-1] in messages else [], chosen)
+
+    def _own_groups(self, row: Turns, conversation: Conversation) -> list[range]:
+        """The turns of the model's that are to be trained in a row's text."""
         chosen = chosen_turns(conversation, self.policy.train_on)
         speaking = [index for index in chosen if speaks(conversation.messages[index])]
-        row = self.turns(conversation)
-        groups = row.groups(speaking[-1:] if self.policy.history == "last" else speaking)
+        return row.groups(speaking[-1:] if self.policy.history == "last" or self.policy.expands else speaking)
+
+    def _proven(
+        self, row: Turns, groups: Sequence[range], chosen: Sequence[range]
+    ) -> list[tuple[Range, tuple[Range, ...]]]:
         found: list[tuple[range, Turn | None]] = [(groups[-1], row.last_turn(groups[-1]))] if groups else []
-        step = max(1, len(groups) // count)
-        found += [(members, row.turn(members)) for members in groups[:-1:step]]
+        found += [(members, row.turn(members)) for members in chosen]
         return [
             (own, () if turn is None else turn.ranges)
             for members, turn in found

@@ -36,7 +36,7 @@ from instruct_fmt.template.trace.trace import TraceIndex, joined_traces, prompt_
 from instruct_fmt.types import Conversation, Marked
 
 
-def _other_content(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+def changes_content(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether a call's empty content was written otherwise, for the template's sake."""
     if not before.get("tool_calls") or before.get("content"):
         return False
@@ -78,7 +78,7 @@ class Turns:
         self.index = TraceIndex(template.proven(self.scene))
         self.counts: Counter[str] = Counter(turns=sum(speaks(message) for message in self.messages))
         pairs = zip(conversation.messages, self.messages, strict=True)
-        self.counts["call_content_changed"] = sum(_other_content(before, after) for before, after in pairs)
+        self.counts["call_content_changed"] = sum(changes_content(before, after) for before, after in pairs)
         self._beginnings: dict[tuple[int, bool], TraceIndex] = {(len(self.messages), False): self.index}
         self._forms = Forms(template)
         self._shown = len(self.messages)

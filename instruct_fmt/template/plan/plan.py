@@ -156,14 +156,27 @@ class Plan:
         )
 
 
-def answered(guard: Guard, texts: Mapping[Field, str]) -> bool:
-    """Whether a row has the fields that a guard asks for, and gives the answer that it was made with."""
-    subject, value = guard.subject, guard.value
-    if subject.field not in texts or (guard.question == SAME and value.field not in texts):
+def answered(guard: Guard, texts: Mapping[Field, str], by: int = 0) -> bool:
+    """Whether a row has the fields that a guard asks for, and gives the answer that it was made with.
+
+    Args:
+        guard: the question.
+        texts: the row.
+        by: how much further behind its messages are.
+    """
+    text, value = said(guard.subject, texts, by), guard.value
+    other = said(value, texts, by) if guard.question == SAME else None
+    if text is None or (guard.question == SAME and other is None):
         return False
-    text = subject.of(texts[subject.field])
-    same = text == value.of(texts[value.field]) if guard.question == SAME else answer(guard.question, text, value)
+    same = text == other if guard.question == SAME else answer(guard.question, text, value)
     return same == guard.answer
+
+
+def said(expression: Expression, texts: Mapping[Field, str], by: int = 0) -> str | None:
+    """The value of an expression, of a message that is so much further behind; None where a row lacks the field."""
+    (place, path), steps = expression
+    text = texts.get(Field(place + by if place >= 0 else place, path))
+    return text if text is None or not steps else expression.of(text)
 
 
 def _ranges(ranges: Sequence[tuple[Place, Place]], starts: Ints) -> Ints:

@@ -17,6 +17,7 @@ from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.label.marker import Marker, until
 from instruct_fmt.template.label.record_template import RecordTemplate
 from instruct_fmt.template.plan.make import with_ends
+from instruct_fmt.template.plan.pieces import Pieces
 from instruct_fmt.template.plan.plan import Plan
 from instruct_fmt.template.plan.planning import Planning
 from instruct_fmt.template.plan.recorder import Recorder, Refused, recording, refuse
@@ -41,6 +42,8 @@ MAX_FAILED = 6
 MAX_MARKED = 16
 """A conversation of more messages is compared in some of its turns."""
 TURNS_COMPARED = 4
+FEW_ROWS = 8
+"""A plan of a shape with fewer rows costs more than to put each of them together from pieces of other plans."""
 _ONE = np.zeros(1, np.int64)
 
 
@@ -92,6 +95,8 @@ class Planner:
         self._mark, self._plain, self._marker, self._planning = mark, plain, chat, planning
         self._chat = SymbolicMarker(chat, tokens) if chat is not None else None
         self._expands = chat is not None and chat.policy.expands
+        self._whole = chat is not None and chat.policy.train_on == "all"  # without a proof of each turn
+        self._pieces = Pieces(chat) if chat is not None and planning.min_rows is not None else None
         self._text = text
         self._record = SymbolicRecord(record, append_eos, tokens) if record is not None else None
         self._plans: dict[Hashable, list[_Known]] = {}
@@ -102,7 +107,7 @@ class Planner:
         self.counts: Counter[str] = Counter()
 
     def shapes(self, examples: Sequence[Example | None]) -> list[ShapeGroup]:
-        """Examples grouped by shape; those that cannot be planned are in no group."""
+        """Examples grouped by shape; those that cannot be planned are in no group, nor are a few that pieces do for."""
         places: dict[Hashable, list[int]] = {}
         for place, example in enumerate(examples):
             shape = None if example is None else example_shape(example)
@@ -110,6 +115,12 @@ class Planner:
                 places.setdefault(shape, []).append(place)
         found = []
         for shape, here in places.items():
+            first = examples[here[0]]
+            if len(here) < FEW_ROWS and shape not in self._plans and first is not None and self._knows(first):
+                with self._lock:
+                    self._seen[shape] += len(here)
+                if self._seen[shape] < FEW_ROWS:
+                    continue
             chosen = [example for place in here if (example := examples[place]) is not None]
             columns = columns_of(chosen)
             if columns is not None:
@@ -125,13 +136,29 @@ class Planner:
 
     def some(self, example: Example) -> list[Marked] | None:
         """The marked texts of a single row, by plans; None where there is none for it."""
+        return self._each(example, lambda one: self._one(one) or self._composed(one))
+
+    def composed(self, example: Example) -> list[Marked] | None:
+        """The marked texts of a single row without a plan, by pieces of others; None where they are not enough."""
+        return self._each(example, self._composed)
+
+    def _each(self, example: Example, mark: Callable[[Example], Marked | None]) -> list[Marked] | None:
+        """A row's marked text, or one for each of its turns; None where one of them is None."""
         if not (self._expands and isinstance(example, Conversation)):
-            one = self._one(example)
+            one = mark(example)
             return None if one is None else [one]
-        ends = self._ends(example)
-        found = [self._one(until(example, end)) for end in ends]
-        whole = [marked for marked in found if marked is not None]
-        return whole if whole and len(whole) == len(ends) else None
+        ends, found = self._ends(example), list[Marked]()
+        for end in ends:
+            if (marked := mark(until(example, end))) is None:
+                return None
+            found.append(marked)
+        return found or None
+
+    def _composed(self, example: Example) -> Marked | None:
+        if self._pieces is None or not isinstance(example, Conversation) or example_shape(example) is None:
+            return None
+        with allowance(row_budget(example)):
+            return self._pieces.compose(example)
 
     def _one(self, example: Example) -> Marked | None:
         shape = example_shape(example)
@@ -225,11 +252,15 @@ class Planner:
             long = isinstance(example, Conversation) and len(example.messages) > MAX_MARKED
             if self._seen[shape] < (1 if long else least) * 2**failed:
                 break
+            if self._seen[shape] < FEW_ROWS and self._knows(example):
+                break
             with recording() as recorder:
                 plan = self._traced(example, recorder)
             if plan is not None and self.agrees(plan, example):
                 self.counts["plans:made"] += 1
                 self._seen[shape] = 0
+                if self._pieces is not None and isinstance(example, Conversation):
+                    self._pieces.learn(plan, example, recorder)
                 return _Known(plan, self._planning)
             self.counts["plans:refused"] += 1
             self.counts[f"plan_refused:{recorder.why}"] += 1
@@ -237,6 +268,10 @@ class Planner:
             if self._failed[shape] == MAX_FAILED:
                 self._given_up.add(shape)
         return None
+
+    def _knows(self, example: Example) -> bool:
+        """Whether a row is likely to be put together from pieces."""
+        return self._pieces is not None and isinstance(example, Conversation) and self._pieces.know(example)
 
     def _traced(self, example: Example, recorder: Recorder) -> Plan | None:
         """The plan of a row, rendered with symbols; None where something refuses it."""
@@ -295,7 +330,7 @@ class Planner:
             return False
         rows = plan.render(Values(columns), np.zeros(1, np.int64))
         text = rows.texts[0].as_py()
-        if isinstance(example, Conversation) and len(example.messages) > MAX_MARKED:
+        if isinstance(example, Conversation) and len(example.messages) > MAX_MARKED and not self._whole:
             return self._agrees_in_some_turns(plan, example, text, rows)
         try:
             found = self._mark(example)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from instruct_fmt.template.label.turn import Turn
 from instruct_fmt.template.plan.steps import Step, stepped
 from instruct_fmt.template.trace.origins import Field
 
@@ -62,6 +64,8 @@ class Recorder:
     Attributes:
         literals: what stands around placeholders in texts of the row.
         wholes: texts of several placeholders that are one expression, cut.
+        turns: the trained turns, by their first messages.
+        counted: what each of the model's turns counted.
     """
 
     guards: dict[Guard, None] = field(default_factory=dict)
@@ -69,6 +73,8 @@ class Recorder:
     placeholders: dict[Expression, str] = field(default_factory=dict)
     literals: set[str] = field(default_factory=set)
     wholes: dict[str, Expression] = field(default_factory=dict)
+    turns: dict[int, Turn] = field(default_factory=dict)
+    counted: dict[int, Counter[str]] = field(default_factory=dict)
     _expressions: dict[str, Expression] = field(default_factory=dict)
     _actual: dict[str, str] = field(default_factory=dict)
 

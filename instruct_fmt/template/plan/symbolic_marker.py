@@ -19,7 +19,7 @@ from instruct_fmt.template.plan.steps import THOUGHTS
 from instruct_fmt.template.plan.symbolic_environment import SymbolicEnvironment
 from instruct_fmt.template.plan.symbolic_renderer import SymbolicRenderer
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
-from instruct_fmt.template.plan.turn_kinds import TurnKinds
+from instruct_fmt.template.plan.turn_kinds import Proofs, TurnKinds
 from instruct_fmt.template.plan.unprinted import THOUGHT, Unprinted, unprinted_leaves
 from instruct_fmt.template.trace.owners import SPEAKING
 from instruct_fmt.template.trace.traced_template import TracedTemplate
@@ -29,13 +29,13 @@ from instruct_fmt.types import Conversation
 class _KindsMarker(Marker):
     """A marker of symbolic conversations."""
 
-    def __init__(self, template: ChatTemplate, policy: Policy, recorder: Recorder) -> None:
+    def __init__(self, template: ChatTemplate, policy: Policy, recorder: Recorder, proofs: Proofs) -> None:
         super().__init__(template, policy)
-        self._recorder = recorder
+        self._recorder, self._proofs = recorder, proofs
 
     def turns(self, conversation: Conversation) -> Turns:
         """The conversation, its turns proven by kind."""
-        return TurnKinds(self.template, self.policy, conversation, self._recorder)
+        return TurnKinds(self.template, self.policy, conversation, self._recorder, self._proofs)
 
 
 class SymbolicMarker:
@@ -44,6 +44,7 @@ class SymbolicMarker:
     def __init__(self, marker: Marker, tokens: TokensOfText) -> None:
         self._marker, self._tokens = marker, tokens
         self._symbolic: ChatTemplate | None = None
+        self._proofs = Proofs()
 
     def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
         """The plan of conversations of this one's shape; with `history="expand"`, of the row of the last turn."""
@@ -57,7 +58,7 @@ class SymbolicMarker:
             # Whether one continues the other depends on more than guards.
             recorder.refused.append("messages of the model's in a row")
             return None
-        marker = _KindsMarker(self._symbolic, policy, recorder)
+        marker = _KindsMarker(self._symbolic, policy, recorder, self._proofs)
         found = marker.mark_last(conversation) if policy.expands else marker.mark_plainly(conversation)[0]
         if policy.train_on == "all" and _ends_in_field(found.text):
             # Whether a stop ends it, and white space after that, depends on the row.

@@ -17,11 +17,12 @@ from instruct_fmt.template.label.turn import Turn, find_turn
 from instruct_fmt.template.label.turns import Turns
 from instruct_fmt.template.plan.plan import answered
 from instruct_fmt.template.plan.recorder import PLACEHOLDER, Expression, Guard, Recorder, Refused
-from instruct_fmt.template.plan.shape import leaf_text, leaves, message_shape
+from instruct_fmt.template.plan.shape import leaf_text, leaves
 from instruct_fmt.template.plan.steps import BLANKS
+from instruct_fmt.template.plan.surroundings import Surroundings
 from instruct_fmt.template.plan.symbolic import Symbolic, asks, plain_text
 from instruct_fmt.template.trace.origins import Field
-from instruct_fmt.types import Conversation
+from instruct_fmt.types import Conversation, Marked
 
 
 class _SymbolicSpeech(Speech):
@@ -88,24 +89,44 @@ class _Proof:
         return [guard.moved(by) for guard in self.guards]
 
 
+class Proofs:
+    """What was proven of turns under one template and policy, by their kinds."""
+
+    def __init__(self) -> None:
+        self.met: Counter[Hashable] = Counter()
+        self.known: dict[Hashable, _Proof] = {}
+
+    def is_due(self, kind: Hashable) -> bool:
+        """Whether one more turn of this kind is to be proven."""
+        self.met[kind] += 1
+        return self.met[kind] & (self.met[kind] - 1) == 0
+
+
 class TurnKinds(Turns):
     """A conversation whose turns are proven by kind.
 
     To prove a turn is to render what is before it, which for every turn of a long conversation would take quadratic
-    time. Turns are of one kind if the whole text has the same around them: the same literals, and the same fields of
-    their own. Of each kind the first, second, fourth, eighth … turn and the last one are proven. The others follow the
-    proof before them, if they give the answers that it relied on.
+    time. Turns are of one kind if the same is around them: the same messages, as far as templates care, and in the
+    whole text the same literals and the same fields of their own. Of each kind the first, second, fourth, eighth …
+    turn is proven, no matter of which conversation. The others follow the proof before them, if they give the answers
+    that it relied on.
     """
 
-    def __init__(self, template: ChatTemplate, policy: Policy, conversation: Conversation, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        template: ChatTemplate,
+        policy: Policy,
+        conversation: Conversation,
+        recorder: Recorder,
+        proofs: Proofs,
+    ) -> None:
         super().__init__(template, policy, conversation)
         self.recorder = recorder
+        self._proofs = proofs
+        self._surroundings = Surroundings(conversation)
         self._texts = {field: leaf_text(value) for field, value in leaves(conversation)}
         self._groups: list[range] = []
         self._kinds: dict[range, Hashable | None] = {}
-        self._there: Counter[Hashable] = Counter()
-        self._met: Counter[Hashable] = Counter()
-        self._proofs: dict[Hashable, _Proof] = {}
 
     def groups(self, chosen: Sequence[int]) -> list[range]:
         """The chosen messages as turns."""
@@ -114,9 +135,10 @@ class TurnKinds(Turns):
 
     def last_turn(self, members: range) -> Turn:
         """The last turn, behind which the text is known and the kinds of the others are looked at."""
+        counted = self.counts.copy()
         turn = super().last_turn(members)
+        self.recorder.counted[members[0]] = self.counts - counted
         self._kinds = {members: self._kind(members) for members in self._groups[:-1]}
-        self._there = Counter(self._kinds.values())
         return turn
 
     def speech(self, members: range) -> Speech:
@@ -125,12 +147,21 @@ class TurnKinds(Turns):
 
     def turn(self, members: range) -> Turn | None:
         """The trained turn of some messages, proven or of a kind that is proven."""
+        counted = self.counts.copy()
+        turn = self._turn(members)
+        self.recorder.counted[members[0]] = self.counts - counted
+        return turn
+
+    def marked(self, turns: Sequence[Turn]) -> Marked:
+        """The row with the trained turns, which are noted."""
+        self.recorder.turns = {turn.first: turn for turn in turns}
+        return super().marked(turns)
+
+    def _turn(self, members: range) -> Turn | None:
         kind = self._kinds[members]
-        self._met[kind] += 1
-        times, known = self._met[kind], self._proofs.get(kind)
+        due, known = kind is None or self._proofs.is_due(kind), self._proofs.known.get(kind)
         guards = known.moved(members[0]) if known is not None else []
         follows = known is not None and all(answered(guard, self._texts) for guard in guards)
-        due = times & (times - 1) == 0 or times == self._there[kind]  # a power of two, or the last
         if known is not None and follows and not due:
             self.recorder.guards.update(dict.fromkeys(guards))
             self.counts.update(known.counts)
@@ -144,7 +175,7 @@ class TurnKinds(Turns):
                 self.recorder.refused.append("turns of one kind differ")
             new = tuple(self.recorder.guards)[asked:]
             behind = 0 if turn is None else turn.behind
-            self._proofs[kind] = _Proof(members[0], lead, behind, new, self.counts - counted)
+            self._proofs.known[kind] = _Proof(members[0], lead, behind, new, self.counts - counted)
         return turn
 
     def _like(self, known: _Proof, members: range) -> Turn | None:
@@ -186,7 +217,7 @@ class TurnKinds(Turns):
         if left is None or right is None:
             return None
         known = self.recorder.expressions()
-        shown: list[Hashable] = [message_shape(message) for message in self.conversation.messages[first : behind + 1]]
+        shown: list[Hashable] = [self._surroundings.of(members[0], members[-1])]
         for start, end, run in self.index.within(left[0], right[0]):
             if left[0] <= start and end <= right[0]:
                 text = self.index.text[start:end]
