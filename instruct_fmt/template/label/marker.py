@@ -77,48 +77,30 @@ class Marker:
         turns += [turn for index in chosen if index not in speaking and (turn := row.other_role(index)) is not None]
         return row.marked(sorted(turns, key=lambda turn: turn.start))
 
-    def some_turns(self, conversation: Conversation, count: int) -> list[tuple[Range, tuple[Range, ...]]]:
-        """The last trained turn and some others, spread evenly: where each stands, and what of it is trained.
+    def speaking(self, conversation: Conversation) -> list[int]:
+        """The model's messages that are to be trained."""
+        chosen = chosen_turns(conversation, self.policy.train_on)
+        return [index for index in chosen if speaks(conversation.messages[index])]
+
+    def trains(self, conversation: Conversation, trained: Collection[Range], messages: Collection[int]) -> bool:
+        """Whether these ranges are what is trained of some of the model's messages, and of the last one.
 
         Each turn is proven by renders of its own, which of all turns of a long conversation take quadratic time.
-
-        Raises:
-            RowError: as `mark`.
         """
-        row = self.turns(conversation)
-        groups = self._own_groups(row, conversation)
-        return self._proven(row, groups, groups[: -1 : max(1, len(groups) // count)])
-
-    def proven_turns(
-        self, conversation: Conversation, messages: Collection[int]
-    ) -> list[tuple[Range, tuple[Range, ...]]]:
-        """The trained turns that end with some messages, as `some_turns` has them; the row's text is its rendering.
-
-        Raises:
-            RowError: as `mark`.
-        """
-        row = self.turns(conversation)
-        groups = self._own_groups(row, conversation)
-        *_, last = groups
-        chosen = [members for members in groups if members[-1] in messages and members is not last]
-        return self._proven(row, [last] if last[-1] in messages else [], chosen)
-
-    def _own_groups(self, row: Turns, conversation: Conversation) -> list[range]:
-        """The turns of the model's that are to be trained in a row's text."""
-        chosen = chosen_turns(conversation, self.policy.train_on)
-        speaking = [index for index in chosen if speaks(conversation.messages[index])]
-        return row.groups(speaking[-1:] if self.policy.history == "last" or self.policy.expands else speaking)
-
-    def _proven(
-        self, row: Turns, groups: Sequence[range], chosen: Sequence[range]
-    ) -> list[tuple[Range, tuple[Range, ...]]]:
-        found: list[tuple[range, Turn | None]] = [(groups[-1], row.last_turn(groups[-1]))] if groups else []
-        found += [(members, row.turn(members)) for members in chosen]
-        return [
-            (own, () if turn is None else turn.ranges)
-            for members, turn in found
-            if (own := row.index.content(members[-1])) is not None
-        ]
+        speaking = self.speaking(conversation)
+        try:
+            row = self.turns(conversation)
+            groups = row.groups(speaking[-1:] if self.policy.history == "last" or self.policy.expands else speaking)
+            found: list[tuple[range, Turn | None]] = [(groups[-1], row.last_turn(groups[-1]))] if groups else []
+            found += [(members, row.turn(members)) for members in groups[:-1] if members[-1] in messages]
+        except RowError:
+            return False
+        for members, turn in found:
+            own = row.index.content(members[-1])
+            here = {part for part in trained if own is not None and part[0] < own[1] and own[0] < part[1]}
+            if own is not None and here != set(() if turn is None else turn.ranges):
+                return False
+        return True
 
     def _expanded(self, conversation: Conversation, chosen: Sequence[int]) -> list[Marked]:
         """A row of each trained turn that can be served, the conversation cut behind it.

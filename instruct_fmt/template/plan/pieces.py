@@ -4,9 +4,9 @@ In: plans, each with its conversation. Out: the `Marked` text of a conversation 
 around it as one of theirs. In data where every row has a shape of its own, such as the traces of agents, this costs a
 few plain renders where a proof of every turn would take quadratic time.
 
-What comes out is not believed: the whole text is compared with plain Jinja for every row; so is, for one turn of every
-row, its prompt; and of all turns with the same around them the first, second, fourth, eighth … is proven the ordinary
-way. Pieces that contradict each other are not used.
+What comes out is not believed: the whole text is compared with plain Jinja for every row; so are the turns of the first
+rows, then one turn of every row, and of all turns with the same around them the first, second, fourth, eighth … Pieces
+that contradict each other are not used, and none of a template that compares messages with one another.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from instruct_fmt.errors import RowError
-from instruct_fmt.template.label.marked import chosen_turns, speaks
+from instruct_fmt.template.label.marked import speaks
 from instruct_fmt.template.label.marker import Marker
+from instruct_fmt.template.label.shown import doubted
 from instruct_fmt.template.label.turns import changes_content
 from instruct_fmt.template.plan.plan import Plan, answered, said
-from instruct_fmt.template.plan.recorder import Expression, Guard, Recorder
+from instruct_fmt.template.plan.recorder import SAME, Expression, Guard, Recorder
 from instruct_fmt.template.plan.shape import leaf_text, leaves
 from instruct_fmt.template.plan.steps import BLANKS
 from instruct_fmt.template.plan.surroundings import Surroundings
@@ -36,6 +37,8 @@ MAX_KEYS = 20_000
 MAX_PIECES_OF_KEY = 8
 MAX_WRONG = 16
 """So many texts may be wrong, and one of eight, before no more are put together."""
+ALL_TURNS = 64
+"""Of the first so many conversations all turns are compared, and of each so manieth after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +112,11 @@ class Pieces:
         self._known: dict[Hashable, list[_Piece]] = {}
         self._met: Counter[Hashable] = Counter()
         self._composed = self._wrong = 0
+        self._is_off = False
 
     def learn(self, plan: Plan, conversation: Conversation, recorder: Recorder) -> None:
         """Take the pieces of a plan that was proven on a conversation."""
+        self._is_off |= any(guard.question == SAME for guard in recorder.guards)
         bounds = _bounds(plan.marked, len(conversation.messages))
         if bounds is None or plan.marked.counts.get("assembled") or len(self._known) > MAX_KEYS:
             return
@@ -131,10 +136,6 @@ class Pieces:
         around = Surroundings(conversation)
         places = range(len(conversation.messages))
         return not self._is_off and all(self._near.get(around.near(place, place)) for place in places)
-
-    @property
-    def _is_off(self) -> bool:
-        return self._wrong > MAX_WRONG + self._composed // 8
 
     def compose(self, conversation: Conversation) -> Marked | None:
         """The marked text of a conversation; None where it cannot be put together."""
@@ -161,6 +162,7 @@ class Pieces:
             return None
         if not right:
             self._wrong += 1
+            self._is_off |= self._wrong > MAX_WRONG + self._composed // 8
             return None
         self._composed += 1
         return replace(marked, counts={name: count for name, count in counts.items() if count})
@@ -173,56 +175,35 @@ class Pieces:
 
     def _trains_last(self, pieces: Sequence[_Piece], conversation: Conversation) -> bool:
         """Whether the last turn of the model's that is to be trained is."""
-        *_, last = (None, *self._speaking(conversation))
+        *_, last = (None, *self._marker.speaking(conversation))
         return last is not None and bool(pieces[last].turns)
-
-    def _speaking(self, conversation: Conversation) -> list[int]:
-        """The model's messages that are to be trained."""
-        chosen = chosen_turns(conversation, self._marker.policy.train_on)
-        return [place for place in chosen if speaks(conversation.messages[place])]
 
     def _is_right(
         self, conversation: Conversation, pieces: Sequence[_Piece], marked: Marked, keys: Sequence[Hashable]
     ) -> bool:
         """Whether the text is plain Jinja's, and what is due of its turns, one of each row at least, is as it says."""
-        template, speaking = self._marker.template, [] if self._whole else self._speaking(conversation)
+        template, speaking = self._marker.template, [] if self._whole else self._marker.speaking(conversation)
         if template.plain(conversation) != marked.text:
             return False
         self._met.update(keys[place] for place in speaking)
         due = [place for place in speaking if (times := self._met[keys[place]]) & (times - 1) == 0]
-        served = dict(zip((place for place, piece in enumerate(pieces) if piece.seams), marked.seams, strict=True))
-        one = [place for place in served if place not in due]
-        for place in one[self._composed % len(one) :][:1] if one else ():
-            if template.plain(conversation, place, prompt=True) != marked.text[: served[place][0]]:
-                return False
-        doubted = [place for place in due if not self._is_plain(conversation, place, marked, served.get(place))]
-        return not doubted or self._are_proven(conversation, marked, doubted)
-
-    def _is_plain(self, conversation: Conversation, place: int, marked: Marked, seam: Range | None) -> bool:
-        """Whether two plain renders show that a turn is served as it stands in the text, or that it is not and is left
-        out; else it takes a proof to know."""
-        plain, is_last = self._marker.template.plain, place == len(conversation.messages) - 1
-        prompt = plain(conversation, place, prompt=True)
-        whole = marked.text if is_last else plain(conversation, place + 1)
-        if seam is None:
-            rewritten = whole.startswith(prompt) and not marked.text.startswith(whole.rstrip())
-            return rewritten or not marked.text.startswith(prompt)
-        return prompt == marked.text[: seam[0]] and whole.startswith(marked.text[: seam[1]])
-
-    def _are_proven(self, conversation: Conversation, marked: Marked, due: Sequence[int]) -> bool:
-        """Whether some turns are trained as the ordinary way trains them."""
-        try:
-            proven = self._marker.proven_turns(conversation, due)
-        except RowError:
-            return False
-        trained = set(marked.trained)
-        for own, ranges in proven:
-            inside = {part for part in trained if part[0] < own[1] and own[0] < part[1]}
-            if inside != set(ranges):
-                logger.warning("a turn is not trained as others with the same around it: %r", conversation)
-                self._wrong += MAX_WRONG
-                return False
+        seams = dict(zip((place for place, piece in enumerate(pieces) if piece.seams), marked.seams, strict=True))
+        others = [place for place in seams if place not in due]
+        if self._composed < ALL_TURNS or not self._composed % ALL_TURNS:
+            due, others = speaking, []
+        for place in others[self._composed % len(others) :][:1] if others else ():
+            if template.plain(conversation, place, prompt=True) != marked.text[: seams[place][0]]:
+                return self._is_wrong(conversation)
+        unsure = doubted(template, conversation, marked, due, seams)
+        if unsure and not self._marker.trains(conversation, marked.trained, unsure):
+            return self._is_wrong(conversation)
         return True
+
+    def _is_wrong(self, conversation: Conversation) -> bool:
+        """False, and no more is put together: what is around a message does not tell how it is trained."""
+        logger.warning("a turn is not trained as others with the same around it: %r", conversation)
+        self._is_off = True
+        return False
 
 
 def _chosen(pieces: Sequence[_Piece], place: int, texts: Mapping[Field, str], tools: int) -> _Piece | None:

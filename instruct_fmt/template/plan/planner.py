@@ -16,6 +16,7 @@ import numpy as np
 from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.label.marker import Marker, until
 from instruct_fmt.template.label.record_template import RecordTemplate
+from instruct_fmt.template.label.shown import doubted, seams_of
 from instruct_fmt.template.plan.make import with_ends
 from instruct_fmt.template.plan.pieces import Pieces
 from instruct_fmt.template.plan.plan import Plan
@@ -30,7 +31,7 @@ from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.plan.turn_rows import told_once, turn_groups
 from instruct_fmt.template.plan.values import Values
 from instruct_fmt.template.trace.budget import allowance, row_budget
-from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Range, Record, Text
+from instruct_fmt.types import Conversation, Example, Ints, Marked, PlannedRows, Record, Text
 
 logger = logging.getLogger("instruct_fmt")
 
@@ -40,8 +41,11 @@ MAX_SHAPES_SEEN = 16 * MAX_SHAPES
 MAX_FAILED = 6
 """So many rows of a shape whose plans were refused, and it has no more."""
 MAX_MARKED = 16
-"""A conversation of more messages is compared in some of its turns."""
-TURNS_COMPARED = 4
+"""A conversation of more messages is compared with plain renders, in"""
+TURNS_COMPARED = 64
+"""of its turns, or so many more, or where those do not tell, proven in"""
+TURNS_PROVEN = 4
+"""of them."""
 FEW_ROWS = 8
 """A plan of a shape with fewer rows costs more than to put each of them together from pieces of other plans."""
 _ONE = np.zeros(1, np.int64)
@@ -323,7 +327,7 @@ class Planner:
     def agrees(self, plan: Plan, example: Example) -> bool:
         """Whether the plan gives what the ordinary way gives for this row: its text, and what of it is trained.
 
-        The ordinary way renders a long conversation once for each turn; there the text is compared, and some turns.
+        The ordinary way traces renders of a long conversation for each turn; there its plain renders are compared.
         """
         columns = columns_of([example])
         if columns is None or not plan.holds(Values(columns))[0]:
@@ -331,7 +335,7 @@ class Planner:
         rows = plan.render(Values(columns), np.zeros(1, np.int64))
         text = rows.texts[0].as_py()
         if isinstance(example, Conversation) and len(example.messages) > MAX_MARKED and not self._whole:
-            return self._agrees_in_some_turns(plan, example, text, rows)
+            return self._agrees_in_its_turns(plan, example, text, rows)
         try:
             found = self._mark(example)
         except RowError:
@@ -345,24 +349,26 @@ class Planner:
             dict(found.counts),
         )
 
-    def _agrees_in_some_turns(self, plan: Plan, example: Conversation, text: str, rows: PlannedRows) -> bool:
-        """Whether a long conversation has this text, and some of its turns are trained as the plan trains them."""
+    def _agrees_in_its_turns(self, plan: Plan, example: Conversation, text: str, rows: PlannedRows) -> bool:
+        """Whether a long conversation has this text, and its turns are trained as the plan trains them."""
         before, behind = plan.ends
-        if text != f"{before}{self._expected(plan, example)}{behind}" or self._marker is None:
+        marked = plan.fill({field: leaf_text(value) for field, value in leaves(example)})
+        expected = self._expected(plan, example)
+        if text != f"{before}{expected}{behind}" or marked is None or marked.text != expected or self._marker is None:
             return False
+        wanted = [[len(text[: len(before) + edge].encode()) for edge in part] for part in marked.trained]
+        if rows.trained[0].tolist()[: len(wanted)] != wanted:
+            return False
+        speaking, seams = self._marker.speaking(example), seams_of(example, marked)
+        if self._expands or self._marker.policy.history == "last":
+            speaking = speaking[-1:]
         try:
             with allowance(row_budget(example)):
-                turns = self._marker.some_turns(example, TURNS_COMPARED)
+                if seams is None or plan.marked.counts.get("assembled"):
+                    unsure = speaking[:: -max(1, len(speaking) // TURNS_PROVEN)]
+                else:
+                    chosen = speaking[:: -max(1, len(speaking) // TURNS_COMPARED)]
+                    unsure = doubted(self._marker.template, example, marked, chosen, seams)
+                return not unsure or self._marker.trains(example, marked.trained, unsure)
         except RowError:
             return False
-
-        def in_bytes(part: Range) -> tuple[int, int]:
-            return len(text[: len(before) + part[0]].encode()), len(text[: len(before) + part[1]].encode())
-
-        planned = [(start, end) for start, end in rows.trained[0].tolist()]
-        for own, ranges in turns:
-            if not ranges and any(start < in_bytes(own)[1] and in_bytes(own)[0] < end for start, end in planned):
-                return False
-            if not set(map(in_bytes, ranges)) <= set(planned):
-                return False
-        return True

@@ -16,7 +16,7 @@ from instruct_fmt.template.label.speech import Speech
 from instruct_fmt.template.label.turn import Turn, find_turn
 from instruct_fmt.template.label.turns import Turns
 from instruct_fmt.template.plan.plan import answered
-from instruct_fmt.template.plan.recorder import PLACEHOLDER, Expression, Guard, Recorder, Refused
+from instruct_fmt.template.plan.recorder import PLACEHOLDER, SAME, Expression, Guard, Recorder, Refused
 from instruct_fmt.template.plan.shape import leaf_text, leaves
 from instruct_fmt.template.plan.steps import BLANKS
 from instruct_fmt.template.plan.surroundings import Surroundings
@@ -161,7 +161,8 @@ class TurnKinds(Turns):
         kind = self._kinds[members]
         due, known = kind is None or self._proofs.is_due(kind), self._proofs.known.get(kind)
         guards = known.moved(members[0]) if known is not None else []
-        follows = known is not None and all(answered(guard, self._texts) for guard in guards)
+        compared = any(guard.question == SAME for guard in guards)  # messages with one another, wherever they are
+        follows = known is not None and not compared and all(answered(guard, self._texts) for guard in guards)
         if known is not None and follows and not due:
             self.recorder.guards.update(dict.fromkeys(guards))
             self.counts.update(known.counts)
