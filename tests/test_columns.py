@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_plans import THINKING
 
 import instruct_fmt as ifmt
 from instruct_fmt import Formatter
@@ -155,6 +156,46 @@ def test_tables_of_messages(rows: list[dict[str, Any]], own: Formatter, with_too
     table = pa.Table.from_pylist(rows, schema=schema)
     check_columns(own, table)
     check_columns(with_tools, table)
+
+
+THOUGHT = st.sampled_from(
+    [
+        "",
+        "Yes.",
+        "<think>\nHm.\n</think>\n\nYes.",
+        " <think>Hm.",
+        "[THINK]Hm.[/THINK]",
+        "<Thought>\n</Thought>\nNo.",
+        "\x1c<think>a</think>b",
+    ]
+)
+
+
+@pytest.mark.parametrize("how", ["strip", "field"])
+@SETTINGS
+@given(contents=st.lists(st.tuples(THOUGHT, THOUGHT, st.sampled_from([None, "", "Well."])), min_size=1, max_size=8))
+def test_reasoning_in_columns(
+    contents: list[tuple[str, str, str | None]], how: str, reasoning: dict[str, Formatter]
+) -> None:
+    texts = dict.fromkeys(("role", "content", "reasoning_content"), pa.string())
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": first},
+                {"role": "assistant", "content": first, "reasoning_content": thought},
+                {"role": "user", "content": "<think>I</think>do."},
+                {"role": "assistant", "content": second},
+            ]
+        }
+        for first, second, thought in contents
+    ]
+    check_columns(reasoning[how], pa.Table.from_pylist(rows, pa.schema({"messages": pa.list_(pa.struct(texts))})))
+
+
+@pytest.fixture(scope="module")
+def reasoning() -> dict[str, Formatter]:
+    options: dict[str, Any] = {"max_rejected": 1.0, "allow_dropped": ["reasoning_content"]}
+    return {how: ifmt.compile(THINKING, "embedded", reasoning=how, **options) for how in ("strip", "field")}
 
 
 def _chat(number: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ In: a table, and what reads one of its rows. Out: groups of rows of one shape, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,30 +14,42 @@ import pyarrow as pa
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.adapt.columns.find import find_shapes
+from instruct_fmt.adapt.columns.reasoned import reasoned_rows
 from instruct_fmt.adapt.columns.shaped import Planned, ShapedRows, column_of
 from instruct_fmt.template.plan.shape import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
 from instruct_fmt.template.plan.shape_group import ShapeGroup
 from instruct_fmt.template.trace.origins import TOOLS, Field
-from instruct_fmt.types import Example, Ints, TemplateSource
+from instruct_fmt.types import Conversation, Example, Ints, TemplateSource
 
 Read = Callable[[Mapping[str, Any]], Example]
 
 
-def shape_groups(table: pa.Table, source: TemplateSource, asked: Asked, read: Read) -> Iterator[ShapeGroup]:
+def shape_groups(
+    table: pa.Table, source: TemplateSource, asked: Asked, read: Read, reasoning: str
+) -> Iterator[ShapeGroup]:
     """The rows of plain shapes that more than one row has: a row alone costs less as a Python object.
 
     Args:
         table: the rows.
         source: the template.
         asked: what the user says about the rows.
-        read: reads a row.
+        read: reads a row, its reasoning as it is wanted.
+        reasoning: how it is wanted.
     """
     for rows in find_shapes(table, source, asked, Planned(PLANNED_ROLES, calls_shape)):
         if len(rows.places) == 1:
             continue
-        group = _group(rows, partial(_example, table, rows.places, read))
-        if group is not None:
-            yield group
+        for part in reasoned_rows(rows, _answers(table, rows, read) if reasoning != "keep" else (), reasoning):
+            group = _group(part, partial(_example, table, part.places, read))
+            if group is not None:
+                yield group
+
+
+def _answers(table: pa.Table, rows: ShapedRows, read: Read) -> Sequence[int]:
+    """The messages of rows of one shape that are the assistant's."""
+    example = _example(table, rows.places, read, 0)
+    messages = example.messages if isinstance(example, Conversation) else ()
+    return [place for place, message in enumerate(messages) if message.get("role") == "assistant"]
 
 
 def _group(rows: ShapedRows, example: Callable[[int], Example]) -> ShapeGroup | None:

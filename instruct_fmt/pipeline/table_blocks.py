@@ -39,12 +39,13 @@ def run_blocks(stages: DatasetStages, table: pa.Table, starts: range, first_row:
 def _run_block(stages: DatasetStages, table: pa.Table, size: int, first_row: int, start: int) -> Block:
     """Encode the rows of plain shape that have a plan."""
     block = table.slice(start, size)
-    # Else where the reasoning begins and ends is asked of each row, or its size.
-    plain = stages.settings.reasoning == "keep" and block.nbytes <= MAX_CHARACTERS
-    shapes = list(shape_groups(block, stages.source, stages.stages.asked, stages.read)) if plain else []
+    settings = stages.settings
+    asked = stages.stages.asked
+    small = block.nbytes <= MAX_CHARACTERS  # else each row is asked its size
+    shapes = list(shape_groups(block, stages.source, asked, stages.read, settings.reasoning)) if small else []
     done = run_planned(stages, shapes, np.arange(block.num_rows) + start + first_row)
-    for shape in shapes if stages.settings.field_map else ():
+    for shape in shapes if settings.field_map else ():
         here = int(np.count_nonzero(~done.left[shape.places]))
-        named = check_named(shape.example(0), stages.settings.field_map) if here else ()
+        named = check_named(shape.example(0), settings.field_map) if here else ()
         done.counts.update({f"named:{name}": here for name in named})
     return done
