@@ -12,7 +12,7 @@ import pytest
 from test_plans import THINKING
 
 import instruct_fmt as ifmt
-from instruct_fmt.template.plan import pieces
+from instruct_fmt.template.plan import piece, pieces
 from instruct_fmt.template.plan.planning import PLANS_OFF, Planning
 from instruct_fmt.template.source.load import names, show
 from instruct_fmt.types import EncodedBatch
@@ -105,25 +105,25 @@ def test_a_template_that_looks_far() -> None:
 
 def test_a_wrong_piece_is_found(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Pieces that leave a turn out: what is due is proven the ordinary way, and then nothing is put together."""
-    cut = pieces._cut
+    cut = piece.cut
 
     def untrained(plan: Any, conversation: Any, *args: Any, **kwargs: Any) -> Any:
         piece = cut(plan, conversation, *args, **kwargs)
         inner = 2 <= args[1] < len(conversation.messages) - 4
         return piece and replace(piece, seams=(), ranges=()) if inner else piece
 
-    monkeypatch.setattr(pieces, "_cut", untrained)
+    monkeypatch.setattr(pieces, "cut", untrained)
     with caplog.at_level(logging.WARNING):
         _check("chatml", _rows(6))
     assert "not trained as others" in caplog.text
 
 
 def test_a_text_that_differs_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    joined = pieces._joined
+    joined = piece.joined
 
     def longer(*args: Any) -> Any:
         found = joined(*args)
         return replace(found, text=found.text + "!")
 
-    monkeypatch.setattr(pieces, "_joined", longer)
+    monkeypatch.setattr(pieces, "joined", longer)
     assert _check("chatml", _rows(7)).counts["path:pieces"] == 0
