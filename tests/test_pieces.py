@@ -91,16 +91,28 @@ def test_most_rows_need_no_plan_of_their_own() -> None:
     assert batch.counts["path:pieces"] > ROWS // 3
 
 
-# Leaves the thanks for an answer out when more than five messages follow: nothing near a message tells.
-FAR = """{% for m in messages %}<|im_start|>{{ m.role }}
-{{ m.content }}<|im_end|>
-{% if messages | length > 11 and loop.index == 4 %}and so on
-{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
+TEXT = """<|im_start|>{{ m.role }}
+{{ m.content }}{% for c in m.tool_calls or [] %}[{{ c.function.name }}]{{ c.function.arguments | tojson }}{% endfor %}<|im_end|>
+"""
+LOOP, END = "{% for m in messages %}", "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+USERS = "messages | selectattr('role', 'equalto', 'user') | list | length"
+# What a template may print in front of a message for the sake of others, near or far.
+FAR = {
+    "parity": "{% if loop.index0 % 4 == 3 %}#{% endif %}",
+    "from the end": "{% if loop.revindex == 6 %}#{% endif %}",
+    "length": "{% if messages | length > 11 and loop.index == 4 %}#{% endif %}",
+    "first content": "{% if messages[0].content == 'Why?' and loop.index == 5 %}#{% endif %}",
+    "same content": "{% if m.content == messages[-1].content %}#{% endif %}",
+    "number of users": "{% if m.role == 'user' %}<{{ " + USERS + " }}>{% endif %}",
+    "every third": "{% if loop.index % 3 == 0 and messages[-1].role == 'user' %}#{% endif %}",
+    "a call before": "{% if messages[:loop.index0] | selectattr('tool_calls', 'defined') | list %}#{% endif %}",
+}
 
 
-def test_a_template_that_looks_far() -> None:
-    _check(FAR, _rows(5))
+@pytest.mark.parametrize("tools", [True, False])
+@pytest.mark.parametrize("name", FAR)
+def test_templates_that_look_far(name: str, tools: bool) -> None:
+    _check(LOOP + FAR[name] + TEXT + END, _rows(21, tools=tools, turns=6 if tools else 10))
 
 
 def test_a_wrong_piece_is_found(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,6 @@
 """Which turns of a marked conversation plain renders alone show to be right, without a proof that traces characters.
 
-In: a conversation and its `Marked` text, the rendering of all of it. Out: the turns that it takes a proof to know.
+In: a conversation and its `Marked` text. Out: the turns that it takes a proof to know.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def doubted(
 
 def _is_shown(template: ChatTemplate, conversation: Conversation, text: str, place: int, seam: Range | None) -> bool:
     prompt = template.plain(conversation, place, prompt=True)
-    whole = text if place == len(conversation.messages) - 1 else template.plain(conversation, place + 1)
+    whole = template.plain(conversation, place + 1)
     if seam is None:
         rewritten = whole.startswith(prompt) and not text.startswith(whole.rstrip())
         return rewritten or not text.startswith(prompt)

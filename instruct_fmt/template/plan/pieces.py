@@ -55,6 +55,11 @@ class Pieces:
         self._composed = self._wrong = 0
         self._is_off = False
 
+    @property
+    def are_used(self) -> bool:
+        """Whether conversations are put together: not any more once they were wrong."""
+        return not self._is_off
+
     def learn(self, plan: Plan, conversation: Conversation, recorder: Recorder) -> None:
         """Take the pieces of a plan that was proven on a conversation."""
         self._is_off |= any(guard.question == SAME for guard in recorder.guards)
@@ -73,25 +78,19 @@ class Pieces:
                     known.append(piece)
 
     def know(self, conversation: Conversation) -> bool:
-        """Whether each message has the same near it as one that was met."""
-        around = Surroundings(conversation)
-        places = range(len(conversation.messages))
-        return not self._is_off and all(self._near.get(around.near(place, place)) for place in places)
+        """Whether there is a piece for each message."""
+        around, texts = Surroundings(conversation), _texts(conversation)
+        return self.are_used and self._found(conversation, around, texts) is not None
 
     def compose(self, conversation: Conversation) -> Marked | None:
         """The marked text of a conversation; None where it cannot be put together."""
         if self._is_off:
             return None
-        around, texts = Surroundings(conversation), {field: leaf_text(value) for field, value in leaves(conversation)}
-        places = range(len(conversation.messages))
-        keys = [around.of(place, place) for place in places]
-        found: list[Piece] = []
-        for place, key in enumerate(keys):
-            choice = self._known.get(key) or self._near.get(around.near(place, place)) or []
-            piece = _chosen(choice, place, texts, len(conversation.tools or ()))
-            if piece is None:
-                return None
-            found.append(piece)
+        around, texts = Surroundings(conversation), _texts(conversation)
+        found = self._found(conversation, around, texts)
+        if found is None:
+            return None
+        keys = [around.of(place, place) for place in range(len(found))]
         if not self._whole and not self._trains_last(found, conversation):
             return None
         marked = joined(found, texts)
@@ -107,6 +106,19 @@ class Pieces:
             return None
         self._composed += 1
         return replace(marked, counts={name: count for name, count in counts.items() if count})
+
+    def _found(
+        self, conversation: Conversation, around: Surroundings, texts: Mapping[Field, str]
+    ) -> list[Piece] | None:
+        """The pieces of a conversation: of messages with the same around them, else with the same near them."""
+        found: list[Piece] = []
+        for place in range(len(conversation.messages)):
+            choice = self._known.get(around.of(place, place)) or self._near.get(around.near(place, place)) or []
+            piece = _chosen(choice, place, texts, len(conversation.tools or ()))
+            if piece is None:
+                return None
+            found.append(piece)
+        return found
 
     def _counted(self, conversation: Conversation) -> dict[str, int]:
         messages, printable = conversation.messages, self._marker.template.renderer.printable
@@ -145,6 +157,10 @@ class Pieces:
         logger.warning("a turn is not trained as others with the same around it: %r", conversation)
         self._is_off = True
         return False
+
+
+def _texts(conversation: Conversation) -> dict[Field, str]:
+    return {field: leaf_text(value) for field, value in leaves(conversation)}
 
 
 def _chosen(pieces: Sequence[Piece], place: int, texts: Mapping[Field, str], tools: int) -> Piece | None:

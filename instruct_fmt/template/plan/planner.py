@@ -46,6 +46,8 @@ TURNS_COMPARED = 64
 """of its turns, or so many more, or where those do not tell, proven in"""
 TURNS_PROVEN = 4
 """of them."""
+MANY_SHAPES = 64
+"""Where so many shapes wait for a plan, hardly one has many rows: what is learnt of one is for the others."""
 FEW_ROWS = 8
 """A plan of a shape with fewer rows costs more than to put each of them together from pieces of other plans."""
 _ONE = np.zeros(1, np.int64)
@@ -254,7 +256,8 @@ class Planner:
             failed = self._failed[shape]
             example = rows.example(int(waiting[failed * len(waiting) // MAX_FAILED]))
             long = isinstance(example, Conversation) and len(example.messages) > MAX_MARKED
-            if self._seen[shape] < (1 if long else least) * 2**failed:
+            at_once = long or (self._pieces is not None and self._pieces.are_used and len(self._seen) > MANY_SHAPES)
+            if self._seen[shape] < (1 if at_once else least) * 2**failed:
                 break
             if self._seen[shape] < FEW_ROWS and self._knows(example):
                 break
@@ -364,7 +367,7 @@ class Planner:
             speaking = speaking[-1:]
         try:
             with allowance(row_budget(example)):
-                if seams is None or plan.marked.counts.get("assembled"):
+                if seams is None:
                     unsure = speaking[:: -max(1, len(speaking) // TURNS_PROVEN)]
                 else:
                     chosen = speaking[:: -max(1, len(speaking) // TURNS_COMPARED)]
