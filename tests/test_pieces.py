@@ -91,9 +91,8 @@ def test_most_rows_need_no_plan_of_their_own() -> None:
     assert batch.counts["path:pieces"] > ROWS // 3
 
 
-TEXT = """<|im_start|>{{ m.role }}
-{{ m.content }}{% for c in m.tool_calls or [] %}[{{ c.function.name }}]{{ c.function.arguments | tojson }}{% endfor %}<|im_end|>
-"""
+CALLS = "{% for c in m.tool_calls or [] %}[{{ c.function.name }}]{{ c.function.arguments | tojson }}{% endfor %}"
+TEXT = "<|im_start|>{{ m.role }}\n{{ m.content }}" + CALLS + "<|im_end|>\n"
 LOOP, END = "{% for m in messages %}", "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 USERS = "messages | selectattr('role', 'equalto', 'user') | list | length"
 # What a template may print in front of a message for the sake of others, near or far.

@@ -64,7 +64,8 @@ class Pieces:
         """Take the pieces of a plan that was proven on a conversation."""
         self._is_off |= any(guard.question == SAME for guard in recorder.guards)
         bounds = bounds_of(plan.marked, len(conversation.messages))
-        if bounds is None or plan.marked.counts.get("assembled") or len(self._known) > MAX_KEYS:
+        apart = bool(plan.inside_tools) or any(map(_is_inside, plan.marked.printed))
+        if bounds is None or apart or plan.marked.counts.get("assembled") or len(self._known) > MAX_KEYS:
             return
         around = Surroundings(conversation)
         for place in range(len(conversation.messages)):
@@ -157,6 +158,12 @@ class Pieces:
         logger.warning("a turn is not trained as others with the same around it: %r", conversation)
         self._is_off = True
         return False
+
+
+def _is_inside(printed: tuple[int, tuple[str | int, ...]]) -> bool:
+    """Whether a member of a tool or of a call's arguments is printed by itself: which are there depends on the row."""
+    place, path = printed
+    return len(path) > 1 if place < 0 else len(path) > 4 and path[0] == "tool_calls"
 
 
 def _texts(conversation: Conversation) -> dict[Field, str]:
