@@ -107,11 +107,11 @@ def test_a_system_prompt_of_a_type_of_ones_own(row: dict[str, Any], front: str, 
     assert rendered(path) == [(f"{front}Hi\nHello.", ["Hello."])]
 
 
-def test_prompts_with_words_of_their_own_cannot_be_trained(tmp_path: Path) -> None:
-    message = refused(written(tmp_path, axolotl({"type": "alpaca"}, train_on_inputs=True), rows=ALPACA))
-    assert "write `train_on: all`" in message
-    mended = written(tmp_path, axolotl({"type": "alpaca"}, train_on="all"), rows=ALPACA)
-    assert rendered(mended)[0][1] == ["Add.", "1 2", "3"]
+def test_prompts_with_words_of_their_own_are_trained(tmp_path: Path) -> None:
+    """Whole, as there: instructions, the words between them, and the answer."""
+    ((text, trained), *_) = rendered(written(tmp_path, axolotl({"type": "alpaca"}, train_on_inputs=True), rows=ALPACA))
+    assert trained == [text]
+    assert text.startswith("Below is an instruction")
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3"])

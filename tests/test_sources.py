@@ -175,7 +175,7 @@ def test_a_template_that_raises_names_the_place() -> None:
         ("{% if a %}{{ q }}{% endif %}{{ a }}", {}, None, "last", ("a",)),
         ("{{ q }}{{ a if b else '' }}", {}, None, "last", ("a",)),
         ("{% set x = a %}{{ x }}", {}, None, "last", ("a",)),
-        ("{q} {a}", {}, None, "all", ("q", "a")),
+        ("{q} {a}", {}, None, "all", ("a",)),
         ("{q} {a} {b}", {}, None, ["b", "a"], ("a", "b")),
         ("{q} {a}", {"a": "reply"}, None, ("reply",), ("a",)),
         ("{{ q }}{% generation %}{{ a }}{% endgeneration %}", {}, None, "assistant", ()),

@@ -51,10 +51,6 @@ def dataset_in_our_words(raw: Raw, key: str, problems: Problems, inputs: object 
         inputs: the run's `train_on_inputs`.
     """
     found = dict(raw)
-    kind = found.get("type")
-    if (isinstance(kind, dict) or (isinstance(kind, str) and kind in TYPES)) and inputs is True:
-        expected = "false beside a type whose prompt has words of its own, which are no column's"
-        problems.add("train_on_inputs", "true", expected, "write `train_on: all` in its place: it trains every column")
     if found.get("roles_to_train") is not None and inputs is True:
         fix = "take `train_on_inputs` out, or the roles"
         problems.add("train_on_inputs", f"true beside `{key}roles_to_train`", "one of them", fix)

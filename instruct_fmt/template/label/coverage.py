@@ -156,11 +156,16 @@ def check_bare(messages: Sequence[Mapping[str, Any]], turns: Iterable[range], pr
     Raises:
         RowError: ``field-dropped``, with the path of the first field that says something.
     """
-    there = {place for place, path in printed if path[:1] != ("role",)}
-    bare = [places for places in turns if there.isdisjoint(places)]
+    bare = bare_turns(turns, printed)
     for places in bare:
         _check_says_nothing(messages, places)
     return len(bare)
+
+
+def bare_turns(turns: Iterable[range], printed: Printed) -> list[range]:
+    """The turns of which no field but a role is printed, each as the places of its messages."""
+    there = {place for place, path in printed if path[:1] != ("role",)}
+    return [places for places in turns if there.isdisjoint(places)]
 
 
 def _check_says_nothing(messages: Sequence[Mapping[str, Any]], places: range) -> None:

@@ -36,6 +36,11 @@ class Turn:
     behind: int = 0
 
     @property
+    def members(self) -> range:
+        """The places of its messages."""
+        return range(self.first, self.index + 1)
+
+    @property
     def stopped(self) -> bool:
         return self.stop < self.end
 

@@ -310,7 +310,7 @@ class Turns:
     # checks
 
     def _check_fields(self, trace: TraceIndex, turn: Turn) -> None:
-        for index in range(turn.first, turn.index + 1):
+        for index in turn.members:
             for path, text in dropped_fields(trace, turn, index, self.messages[index]):
                 name = path.lstrip(".").split("[")[0].split(".")[0]
                 if {name, *(REASONING if name in REASONING else ())} & self.policy.allow_dropped:
@@ -375,8 +375,7 @@ class Turns:
             check_unprinted_calls(calls, self.messages)
         printed = printed_fields(self.index.text, self.index.pieces)
         check_silent(self.messages[: self._shown], printed, allowed)
-        members = [range(turn.first, turn.index + 1) for turn in turns]
-        self.counts["turns_silent"] = check_bare(self.messages, members, printed)
+        self.counts["turns_silent"] = check_bare(self.messages, [turn.members for turn in turns], printed)
         served = self.policy.prompt_mismatch != "as_rendered" and self.policy.train_on != "all"
         seams = [turn for turn in turns if served and speaks(self.messages[turn.index])]
         if self.policy.history == "as_rendered":

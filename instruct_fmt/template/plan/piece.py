@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from instruct_fmt.template.label.coverage import bare_turns
 from instruct_fmt.template.plan.plan import Plan, answered, said
 from instruct_fmt.template.plan.recorder import Expression, Guard, Recorder
 from instruct_fmt.template.plan.steps import BLANKS
@@ -32,6 +33,7 @@ class Piece:
         ranges, seams, from_row, removable, spans: as in `Marked`.
         turns: how many turns are trained.
         unstopped: how many of them without a stop.
+        silent: of how many of them the stop alone is trained.
         counts: what else the turn counted.
         printed: the fields of the message that are in the text.
         ends: whether BOS goes in front and EOS behind.
@@ -49,6 +51,7 @@ class Piece:
     spans: tuple[Span, ...]
     turns: int
     unstopped: int
+    silent: int
     counts: frozenset[tuple[str, int]]
     printed: Printed
     ends: tuple[bool, bool]
@@ -130,6 +133,7 @@ def cut(
         ),
         int(turn is not None),
         int(turn is not None and (not turn.stopped or turn.ranges[-1][1] < turn.end)),
+        len(bare_turns([turn.members] if turn else [], marked.printed)),
         frozenset((+recorder.counted.get(place, Counter())).items()),
         frozenset((at, path) for at, path in marked.printed if at == place or (at < 0 and beside)),
         (place == 0 and marked.bos, place == last and marked.eos),
@@ -190,7 +194,7 @@ def joined(pieces: Sequence[Piece], texts: Mapping[Field, str]) -> Marked:
             Span(at(span.start), at(span.end), _moved(span.owner, by), span.kind, span.trained) for span in piece.spans
         ]
         counts.update(dict(piece.counts))
-        counts.update(trained_turns=piece.turns, turns_without_stop=piece.unstopped)
+        counts.update(trained_turns=piece.turns, turns_without_stop=piece.unstopped, turns_silent=piece.silent)
         printed |= {(field + by if field >= 0 else field, path) for field, path in piece.printed}
         size = at(piece.segments[-1][0])
     eos = pieces[-1].ends[1]

@@ -113,11 +113,14 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             tree = super()._parse(_fits(source), name, filename)
         except ValueError as error:  # Python's limit on the digits of a number
             raise jinja2.TemplateSyntaxError(str(error).split(";")[0], 1) from None
-        for constant in tree.find_all((nodes.Const, nodes.TemplateData)):
-            _check_text(constant)
-        if (size := sum(1 for _ in tree.find_all(nodes.Node))) > MAX_NODES:
-            raise jinja2.TemplateSyntaxError(f"a template of {size:,} parts; at most {MAX_NODES:,} are compiled", 1)
-        bodies: list[Any] = [tree, *tree.find_all(REPEATED)]
+        parts = list(tree.find_all(nodes.Node))
+        if len(parts) > MAX_NODES:
+            many = f"a template of {len(parts):,} parts; at most {MAX_NODES:,} are compiled"
+            raise jinja2.TemplateSyntaxError(many, 1)
+        for part in parts:
+            if isinstance(part, nodes.Const | nodes.TemplateData):
+                _check_text(part)
+        bodies: list[Any] = [tree, *(part for part in parts if isinstance(part, REPEATED))]
         for found in bodies:
             if isinstance(found, nodes.For) and found.test is not None:
                 price = nodes.Const(cost_of([found.test]).nodes)
