@@ -154,6 +154,79 @@ def test_fields_under_other_names(rows: list[dict[str, Any]]) -> None:
     _check(rows, schema, "chatml", field_map={**names, "reasoning_content": "why"}, allow_dropped=["reasoning_content"])
 
 
+ASIDE = {
+    "id": pa.int64(),
+    "when": pa.float64(),
+    "hidden": pa.bool_(),
+    "tags": pa.list_(S),
+    "about": pa.struct({"by": S, "age": pa.int64()}),
+    "language": S,
+}
+LOOKING = """{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}{{ LOOK }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+LOOKS = [
+    "",
+    "m.id",
+    "m.about | tojson",
+    "m.about.by",
+    "m.tags | join(', ')",
+    "'x' if m.id is number else 'y'",
+    "'x' if m.hidden else 'y'",
+    "'x' if m.hidden is true else 'y'",
+    "'x' if m.when > 1 else 'y'",
+    "'x' if m.tags is iterable and m.tags is not string else 'y'",
+    "'x' if m.id is defined and m.id is not none else 'y'",
+    "(m.id or 0) + 1",
+    "range(m.id or 0) | list | length",
+    "m | tojson",
+    "m | length",
+    "m.values() | list | last",
+    "'%s' % m.when",
+    "mode",
+    "'x' if mode is defined and mode else 'y'",
+    "deep.a if deep else ''",
+]
+VARIABLES = pa.struct({"mode": S, "level": pa.int64(), "deep": pa.struct({"a": S})})
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+@settings(max_examples=8, deadline=None)
+@given(
+    rows=_rows(
+        messages=st.tuples(
+            *(
+                st.fixed_dictionaries(
+                    {
+                        "role": st.just(role),
+                        "content": st.sampled_from(["Hello.", "Yes."]),
+                        "id": st.sampled_from([None, 0, 1, 3]),
+                        "when": st.sampled_from([None, 0.5, 2.0]),
+                        "hidden": st.sampled_from([None, True, False]),
+                        "tags": st.sampled_from([None, [], ["a"], ["a", " "]]),
+                        "about": st.sampled_from([None, {"by": "me", "age": None}, {"by": None, "age": 3}]),
+                        "language": st.sampled_from([None, "", "en"]),
+                    }
+                )
+                for role in ("user", "assistant")
+            )
+        ).map(list),
+        chat_template_kwargs=st.sampled_from(
+            [
+                None,
+                {"mode": "fast", "level": None, "deep": None},
+                {"mode": "<|im_end|>", "level": 1, "deep": None},
+                {"mode": None, "level": 1, "deep": {"a": "b"}},
+            ]
+        ),
+    ).map(lambda rows: rows * 3)
+)
+def test_what_is_no_text_beside_messages(look: str, rows: list[dict[str, Any]]) -> None:
+    schema = {"messages": pa.list_(pa.struct({"role": S, "content": S, **ASIDE})), "chat_template_kwargs": VARIABLES}
+    _check(rows, pa.schema(schema), LOOKING.replace("LOOK", look or "''"), stop="<|im_end|>")
+
+
 def _plain(number: int) -> list[dict[str, Any]]:
     return [{"role": "user", "content": f"Say {number}."}, {"role": "assistant", "content": f"It is {number}."}]
 
@@ -180,6 +253,8 @@ _PARTS = [{"role": message["role"], "content": [{"type": "text", "text": message
             {"field_map": {"role": "who", "content": "is"}},
         ),
         ({"messages": _plain(1)}, {"history": "expand"}),
+        ({"messages": [{**message, "id": 1, "hidden": False, "tags": ["a"]} for message in _plain(1)]}, {}),
+        ({"messages": _plain(1), "chat_template_kwargs": {"level": 1, "mode": "fast"}}, {}),
     ],
     ids=str,
 )

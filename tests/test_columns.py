@@ -69,7 +69,7 @@ def check_columns(fmt: Formatter, table: pa.Table) -> EncodedBatch:
 
 def _counted(batch: EncodedBatch) -> dict[str, int]:
     """What was counted, but for the ways that rows took, and the nulls that only a table has."""
-    ways = ("path:", "plans:", "plan_refused:", "null:", "encoded_apart")
+    ways = ("path:", "plans:", "plan_refused:", "plan_missing:", "null:", "encoded_apart")
     return {name: count for name, count in batch.counts.items() if not name.startswith(ways)}
 
 

@@ -63,7 +63,9 @@ def _planned(fmt: Formatter, rows: list[dict[str, Any]]) -> EncodedBatch:
 
 def _counted(batch: EncodedBatch) -> dict[str, int]:
     return {
-        name: count for name, count in batch.counts.items() if not name.startswith(("path:", "plans:", "plan_refused:"))
+        name: count
+        for name, count in batch.counts.items()
+        if not name.startswith(("path:", "plans:", "plan_refused:", "plan_missing:"))
     }
 
 
@@ -277,7 +279,7 @@ def test_what_is_trained_of_a_long_conversation_is_compared(left_out: int) -> No
     example = stages.read(row)
     assert isinstance(example, Conversation)
     with recording() as recorder:
-        plan = SymbolicMarker(stages.stages.marker, stages.tokens).plan(example, recorder)
+        plan = SymbolicMarker(stages.stages.marker, stages.tokens, frozenset()).plan(example, recorder)
     assert plan is not None
     assert stages.planner.agrees(plan, example)
     trained = list(plan.trained)

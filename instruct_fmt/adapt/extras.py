@@ -73,7 +73,7 @@ class Extras:
             messages,
             tool_forms.tools(row.get(tools), root(tools)) if tools else None,
             tool_forms.documents(row.get(documents), root(documents)) if documents else None,
-            _variables(row.get(variables), variables) if variables else {},
+            template_variables(row.get(variables), variables) if variables else {},
             flags,
             paths,
             names,
@@ -138,8 +138,12 @@ def _refuse_media(value: Any, column: str) -> None:
     )
 
 
-def _variables(value: Any, column: str) -> dict[str, Any]:
-    """The template variables of a row."""
+def template_variables(value: Any, column: str) -> dict[str, Any]:
+    """The template variables of a row.
+
+    Raises:
+        RowError: ``bad-field``, with the column's path.
+    """
     path = root(column)
     if value is None or value == "":
         return {}

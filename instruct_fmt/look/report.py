@@ -219,6 +219,7 @@ class Report:
             ("prompt", self._some(count("as_rendered", 0), "rows kept though their prompt is no prefix")),
             ("expanded", self._some(count("expanded", 0), "extra rows, one for each earlier turn")),
             ("rendered by", self._listed("path")),
+            ("no plan", self._listed("plan_missing")),
             ("backend", self._listed("backend")),
         ]
         return [(label, value) for label, value in lines if value]

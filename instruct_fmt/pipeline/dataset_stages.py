@@ -22,6 +22,7 @@ from instruct_fmt.template.label.coverage import unread_words
 from instruct_fmt.template.label.ready_text import mark_text
 from instruct_fmt.template.label.record_template import RecordTemplate
 from instruct_fmt.template.plan.planner import Planner
+from instruct_fmt.template.plan.symbolic_record import SymbolicRecord
 from instruct_fmt.template.plan.symbolic_text import SymbolicText
 from instruct_fmt.template.plan.tokens_of_text import TokensOfText
 from instruct_fmt.template.trace.budget import allowance, row_budget
@@ -148,14 +149,15 @@ class DatasetStages:
 
     def new_planner(self) -> Planner:
         """A planner without plans."""
+        is_record = self.source.kind == "record"
         return Planner(
             self.mark_one,
             self.plain,
             self.stages.chat,
-            self.record_template if self.source.kind == "record" else None,
+            SymbolicRecord(self.record_template, self.stages.append_eos, self.tokens) if is_record else None,
             SymbolicText(self._text_stops, self.stages.append_eos, replace(self.tokens, written=lambda _: ())),
             self.tokens,
-            append_eos=self.stages.append_eos,
+            self.source.mentioned | self.source.variables,
             planning=self.stages.planning,
         )
 

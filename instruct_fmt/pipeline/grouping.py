@@ -13,10 +13,18 @@ import pyarrow as pa
 
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.columns.arrow import table_rows
+from instruct_fmt.adapt.columns.distinct import column_of
 from instruct_fmt.adapt.columns.find import find_shapes
 from instruct_fmt.adapt.columns.reasoned import reasoned_rows
-from instruct_fmt.adapt.columns.shaped import Planned, ShapedRows, column_of
-from instruct_fmt.template.plan.shape import PLANNED_ROLES, calls_shape, example_shape, leaf_text, leaves
+from instruct_fmt.adapt.columns.shaped import Planned, ShapedRows
+from instruct_fmt.template.plan.shape import (
+    PLANNED_ROLES,
+    calls_shape,
+    example_shape,
+    leaf_text,
+    leaves,
+    variables_shape,
+)
 from instruct_fmt.template.plan.shape_group import ShapeGroup
 from instruct_fmt.template.trace.origins import TOOLS, Field
 from instruct_fmt.types import Conversation, Example, Ints, TemplateSource
@@ -36,7 +44,7 @@ def shape_groups(
         read: reads a row, its reasoning as it is wanted.
         reasoning: how it is wanted.
     """
-    for rows in find_shapes(table, source, asked, Planned(PLANNED_ROLES, calls_shape)):
+    for rows in find_shapes(table, source, asked, Planned(PLANNED_ROLES, calls_shape, variables_shape)):
         if len(rows.places) == 1:
             continue
         for part in reasoned_rows(rows, _answers(table, rows, read) if reasoning != "keep" else (), reasoning):

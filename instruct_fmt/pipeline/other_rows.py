@@ -113,6 +113,8 @@ def _add(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, exampl
     except RowError as error:
         batch.reject(explain(error, row, stages.columns), number)
         return
+    if composed is None and (why := stages.planner.missing(example)):
+        batch.counts[f"plan_missing:{why}"] += 1
     explained = partial(_explained, stages, explain, row, example)
     for marked in found:
         batch.add(number, stages.encoder(type(example)), marked, explained, "pieces" if composed else "jinja")

@@ -101,7 +101,7 @@ def of_plans(
                 if mask[at] and _path(example, _named(field), columns) == path
             ]
             values = (_value(first, field) for field in sorted(fields, key=partial(_order, first)))
-            value = next((value for value in values if value), "")
+            value = next((value for value in values if value is not None), "")
             yield path, Unread(int(np.count_nonzero(mask)), int(numbers[group.places[at]]), shown(value))
 
 
@@ -178,8 +178,7 @@ def _value(example: Example, field: tuple[int, tuple[str | int, ...]]) -> Any:
         return split[0].strip() if split is not None else None
     if not isinstance(example, Conversation):
         return next(iter(_at(getattr(example, "values", {}), path)), None)
-    start: Any = example.messages[place] if place >= 0 else example.tools
-    return next(iter(_at(start, path)), None)
+    return next(iter(_at(_start(example, place), path)), None)
 
 
 def _order(example: Example, field: tuple[int, tuple[str | int, ...]]) -> list[int]:
@@ -188,12 +187,19 @@ def _order(example: Example, field: tuple[int, tuple[str | int, ...]]) -> list[i
     order = [place]
     value: Any = None
     if isinstance(example, Conversation):
-        value = example.messages[place] if place >= 0 else example.tools
+        value = _start(example, place)
     for step in path:
         order.append(list(value).index(step) if isinstance(value, dict) and step in value else -1)
         order[-1] = step if isinstance(step, int) else order[-1]
         value = next(iter(_at(value, (step,))), None)
     return order
+
+
+def _start(example: Conversation, place: int) -> Any:
+    """What the paths of a place begin in."""
+    if place == VARIABLES:
+        return example.template_kwargs
+    return example.messages[place] if place >= 0 else example.tools
 
 
 def _at(value: Any, path: Sequence[str | int]) -> list[Any]:

@@ -180,6 +180,17 @@ def weighed(message: Row) -> Row:
     return {**message, "weight": int(message["role"] == "assistant")}
 
 
+def switched(row: Row, number: int) -> Row:
+    """The row with template variables of its own."""
+    return {**row, "chat_template_kwargs": {"enable_thinking": number % 2 == 0}}
+
+
+def noted(row: Row, number: int) -> Row:
+    """The row with what logs of conversations have beside their contents."""
+    about = {"turn_identifier": number, "toxic": number % 50 == 0, "tags": ["en"], "timestamp": number / 7}
+    return {"messages": [{**message, **about} for message in row["messages"]]}
+
+
 def of_messages(change: Callable[[list[Row]], Row]) -> Callable[[Path, Alter], Iterator[Row]]:
     """A kind of rows made of conversations."""
     return lambda data, alter: (change(row["messages"]) for row in messages(records(data, alter)))
@@ -270,6 +281,8 @@ KINDS: dict[str, Callable[[Path, Alter], Iterator[Row]]] = {
     "system": of_messages(
         lambda said: {"messages": [one for one in said if one["role"] != "system"], "system": said[0]["content"][:60]}
     ),
+    "switched": lambda data, alter: map(switched, messages(records(data, alter)), count()),
+    "noted": lambda data, alter: map(noted, messages(records(data, alter)), count()),
     "tools": tool_rows,
     "tool_thoughts": lambda data, alter: thinking(tool_messages(tool_rows(data, alter))),
     "tool_messages": lambda data, alter: tool_messages(tool_rows(data, alter)),

@@ -95,6 +95,8 @@ USES = (
     Use("system=", "messages", options={"system": "Be brief."}),
     Use("a system column", "system"),
     Use("weights of messages", "weights"),
+    Use("chat_template_kwargs of each row", "switched"),
+    Use("numbers, flags and lists beside contents", "noted"),
     Use("tools, calls, reasoning", "tool_thoughts"),
     Use("agents, each row of its own shape", "agents", theirs=("trl", "agents")),
     Use("Llama 2, messages", "messages", ours="llama2", tokenizer="llama2", theirs=("trl_unmasked", "messages")),

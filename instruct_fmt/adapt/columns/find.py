@@ -15,13 +15,13 @@ from instruct_fmt.adapt import detect
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.beside import Beside, filled
 from instruct_fmt.adapt.canonical import Dialect
+from instruct_fmt.adapt.columns.beneath import Beneath, variable_groups
+from instruct_fmt.adapt.columns.distinct import is_text
 from instruct_fmt.adapt.columns.joined import joined_lists
 from instruct_fmt.adapt.columns.shaped import (
-    Beneath,
     Layout,
     Planned,
     ShapedRows,
-    is_text,
     shaped_messages,
     shaped_pairs,
     shaped_records,
@@ -69,7 +69,7 @@ def _of_messages(given: Given, table: pa.Table, plain: Bools, planned: Planned) 
     dialect = _dialect(table.schema.field(column).type, given)
     if dialect is None:
         return []
-    layout = Layout(dialect, planned, _beneath(table, given.extras))
+    layout = Layout(dialect, planned, _beneath(table, given.extras, planned))
     return with_system(shaped_messages(table.column(column).combine_chunks(), plain, layout), table, given.extras)
 
 
@@ -86,7 +86,9 @@ def _of_prompts(given: Given, table: pa.Table, plain: Bools, planned: Planned) -
         marker = prompt_completion.marker_of(given.asked.markers)
         for column in (first, second) if given.asked.markers else ():
             plain &= ~_mask(pc.fill_null(pc.match_substring_regex(column, marker), True))
-        return with_system(shaped_pairs(first, second, plain, _beneath(table, given.extras)), table, given.extras)
+        return with_system(
+            shaped_pairs(first, second, plain, _beneath(table, given.extras, planned)), table, given.extras
+        )
     if how == "undecided" or not _has_no_system(given, table):
         return []
     for name in find_extras(fields, None).columns:  # what is read beside messages only
@@ -102,7 +104,7 @@ def _of_message_prompts(
     if dialect is None or joined is None:
         return []
     lists, whole = joined
-    layout = Layout(dialect, planned, _beneath(table, given.extras))
+    layout = Layout(dialect, planned, _beneath(table, given.extras, planned))
     return with_system(shaped_messages(lists, plain & whole, layout), table, given.extras)
 
 
@@ -121,7 +123,7 @@ def _of_instructions(given: Given, table: pa.Table, plain: Bools, planned: Plann
         first, more = first.cast(pa.large_string()), pc.fill_null(more.cast(pa.large_string()), "")
         both = pc.and_(pc.not_equal(first, ""), pc.not_equal(more, ""))
         first = pc.binary_join_element_wise(first, more, pc.if_else(both, "\n", "").cast(pa.large_string()))
-    return with_system(shaped_pairs(first, second, plain, _beneath(table, given.extras)), table, given.extras)
+    return with_system(shaped_pairs(first, second, plain, _beneath(table, given.extras, planned)), table, given.extras)
 
 
 def _of_texts(given: Given, table: pa.Table, plain: Bools, planned: Planned) -> list[ShapedRows]:
@@ -139,11 +141,15 @@ _SHAPES: Mapping[Format, Callable[[Given, pa.Table, Bools, Planned], list[Shaped
 }
 
 
-def _beneath(table: pa.Table, extras: Extras) -> Beneath:
+def _beneath(table: pa.Table, extras: Extras, planned: Planned) -> Beneath:
     """The columns beside the messages, but for system prompts."""
-    empty = [name for name in (extras.documents, extras.template_kwargs, *extras.media) if name]
+    empty = [name for name in (extras.documents, *extras.media) if name]
+    given = table.column(extras.template_kwargs).combine_chunks() if extras.template_kwargs else None
+    variables = None if given is None else variable_groups(given, planned.variables_shape)
     return Beneath(
+        table.num_rows,
         table.column(extras.tools).combine_chunks() if extras.tools else None,
+        variables,
         [table.column(name).combine_chunks() for name in empty],
     )
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from instruct_fmt.adapt.columns.shaped import TEXT, ShapedRows
+from instruct_fmt.adapt.columns.distinct import TEXT
+from instruct_fmt.adapt.columns.shaped import ShapedRows
 from instruct_fmt.common.reasoning import REASONING, split_reasoning
 
 

@@ -7,6 +7,7 @@ that say more are in no group; the adapters read those.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,31 +18,20 @@ import pyarrow.compute as pc
 
 from instruct_fmt.adapt.canonical import FLAGS, Dialect
 from instruct_fmt.adapt.columns.arrow import table_rows
+from instruct_fmt.adapt.columns.beneath import Beneath
+from instruct_fmt.adapt.columns.distinct import TEXT, Distinct, column_of, is_text, read_distinct
 from instruct_fmt.adapt.columns.joined import joined_parts
-from instruct_fmt.adapt.tools import calls_of_text, tool_calls, tools
-from instruct_fmt.adapt.values import root
+from instruct_fmt.adapt.tools import calls_of_text, tool_calls
 from instruct_fmt.common.reasoning import REASONING
-from instruct_fmt.errors import RowError
 from instruct_fmt.types import Bools, Ints
 
-TEXT = pa.large_string()
 _TEXTS = ("content", "name", "tool_call_id")
+_OWN = frozenset({*_TEXTS, *REASONING, "role", "prefix", "train_detail"})
+"""Fields of messages that are something else than words beside what a message says."""
 CALLS = ("tool_calls", "function_call")
 """Fields of messages that hold calls."""
 _LARGE = 2**40
 _BOTH = -2  # a message with calls in both places
-
-
-@dataclass(frozen=True, slots=True)
-class Distinct:
-    """A value for each row, or for each message: `values[codes[i]]`; none where the code is negative."""
-
-    codes: Ints
-    values: Sequence[Any]
-
-    def take(self, rows: Ints) -> Distinct:
-        """The values of some rows."""
-        return Distinct(self.codes[rows], self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,38 +79,12 @@ class Planned:
     Attributes:
         roles: the roles that may be planned.
         calls_shape: what calls of one shape have in common; None for calls that cannot be planned.
+        variables_shape: the same for the template variables of a row.
     """
 
     roles: frozenset[str]
     calls_shape: Callable[[Any], Hashable | None]
-
-
-class Beneath:
-    """The columns beside messages.
-
-    Args:
-        tools: the column of tools, or None.
-        empty: columns that must be null in a row.
-
-    Attributes:
-        tools: the tools of each row; None without such a column.
-        counts: how many tools each row has, negative for those that cannot be read; None without such a column.
-    """
-
-    def __init__(self, tools: pa.Array | None, empty: Sequence[pa.Array]) -> None:
-        self._empty = empty
-        self.tools = None if tools is None else _tools(tools)
-        self.counts: Ints | None = None
-        if self.tools is not None:
-            sizes = [-1, *(-1 if value is None else len(value) for value in self.tools.values)]
-            self.counts = np.array(sizes)[self.tools.codes + 1]
-
-    def plain(self, rows: int) -> Bools:
-        """For each row whether nothing is there but tools that can be read."""
-        found = np.ones(rows, np.bool_) if self.counts is None else self.counts >= 0
-        for column in self._empty:
-            found &= _mask(pc.is_null(column))
-        return found
+    variables_shape: Callable[[Mapping[str, Any]], Hashable | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +142,12 @@ def shaped_pairs(questions: pa.Array, answers: pa.Array, plain: Bools, beneath: 
     """The rows of a question and its answer."""
     if not is_text(questions.type) or not is_text(answers.type):
         return []
-    whole = plain & beneath.plain(len(plain)) & _mask(pc.and_(pc.is_valid(questions), pc.is_valid(answers)))
-    counts = np.zeros(len(plain), np.int64) if beneath.counts is None else beneath.counts
+    whole = plain & beneath.plain & _mask(pc.and_(pc.is_valid(questions), pc.is_valid(answers)))
     found = []
-    for count in np.unique(counts[whole]).tolist():
-        places = np.flatnonzero(whole & (counts == count))
+    for group in np.unique(beneath.groups[whole]).tolist():
+        places = np.flatnonzero(whole & (beneath.groups == group))
         texts = {(0, "content"): _some(questions, places), (1, "content"): _some(answers, places)}
-        tools = beneath.tools.take(places) if count and beneath.tools is not None else None
-        found.append(ShapedRows(places, texts, {}, tools, ("user", "assistant")))
+        found.append(ShapedRows(places, texts, {}, beneath.tools_of(places), ("user", "assistant")))
     return found
 
 
@@ -205,12 +167,9 @@ def shaped_messages(lists: pa.Array, plain: Bools, layout: Layout) -> list[Shape
     offsets = np.asarray(lists.offsets, np.int64)
     spoiled = np.concatenate([[0], np.cumsum(~found.plain)])[offsets]
     whole = plain & (np.diff(spoiled) == 0) & (np.diff(offsets) > 0) & _mask(pc.is_valid(lists))
-    whole &= layout.beneath.plain(len(plain))
-    counts, tools = layout.beneath.counts, layout.beneath.tools
-    if counts is None:
-        counts = np.zeros(len(plain), np.int64)
-    groups = _grouped(found.signatures, offsets, np.flatnonzero(whole), counts)
-    return [found.rows(offsets, places, tools if counts[places[0]] else None) for places in groups]
+    whole &= layout.beneath.plain
+    groups = _grouped(found.signatures, offsets, np.flatnonzero(whole), layout.beneath.groups)
+    return [found.rows(offsets, places, layout.beneath.tools_of(places)) for places in groups]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +221,12 @@ class _Messages:
         texts = {name: children[name] for name in names if name in children and is_text(children[name].type)}
         flags = _flags({name: child for name, child in children.items() if name in FLAGS}, plain)
         for name, child in children.items():
-            if name not in texts and name not in CALLS and name not in FLAGS:
+            if name in texts or name in CALLS or name in FLAGS:
+                continue
+            if name in _OWN or not name.isidentifier() or not is_aside(child.type):
                 plain &= _mask(pc.is_null(child))
+            else:
+                texts[name] = child if is_text(child.type) else _json_of(child)
         if calling.any():
             texts["content"] = pc.if_else(pa.array(calling), pa.scalar("", texts["content"].type), texts["content"])
         shapes = [None if value is None else planned.calls_shape(value) for value in calls.values]
@@ -278,8 +241,8 @@ class _Messages:
         role_names, calling_roles = [role for role, _ in speakers], [is_call for _, is_call in speakers]
         return cls(plain, signatures, roles, role_names, texts, calls, calling_roles, dialect.linked)
 
-    def rows(self, offsets: Ints, places: Ints, beside: Distinct | None) -> ShapedRows:
-        """Rows of one shape, as columns."""
+    def rows(self, offsets: Ints, places: Ints, tools: Distinct | None) -> ShapedRows:
+        """Rows of one shape, as columns; `tools` are theirs."""
         first = offsets[places[0]]
         size = int(offsets[places[0] + 1] - first)
         texts: dict[tuple[int, str], pa.Array] = {}
@@ -298,7 +261,7 @@ class _Messages:
         roles = [self.role_names[role] for role in here_roles]
         if self.linked or any(self.calling[role] for role in here_roles):
             self._link(roles, calls, texts)
-        return ShapedRows(places, texts, calls, None if beside is None else beside.take(places), roles)
+        return ShapedRows(places, texts, calls, tools, roles)
 
     def _link(
         self, roles: Sequence[str], calls: Mapping[int, Distinct], texts: dict[tuple[int, str], pa.Array]
@@ -316,16 +279,19 @@ class _Messages:
                     texts.setdefault((result, "tool_call_id"), column_of(distinct, (place, "id")))
 
 
-def column_of(distinct: Distinct, path: Sequence[str | int], text: Callable[[Any], str] = str) -> pa.Array:
-    """What is at a path inside each row's value, as a column of text; each different value is looked at once."""
-    used, codes = np.unique(distinct.codes, return_inverse=True)
-    found = []
-    for code in used.tolist():
-        value = distinct.values[code]
-        for key in path:
-            value = value[key]
-        found.append(text(value))
-    return pa.array(found, TEXT).take(pa.array(codes))
+def is_aside(kind: pa.DataType) -> bool:
+    """Whether a field of messages that no format knows may be planned: a text, a number, a flag, a list, an object."""
+    types = pa.types
+    looks = (is_text, types.is_boolean, types.is_integer, types.is_floating, types.is_list, types.is_struct)
+    return any(look(kind) for look in looks)
+
+
+def _json_of(child: pa.Array) -> pa.Array:
+    """Numbers, flags, lists or objects as JSON."""
+    if pa.types.is_boolean(child.type) or pa.types.is_integer(child.type):
+        return child.cast(TEXT)
+    values = [row["value"] for row in table_rows(pa.table({"value": child}))]
+    return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values], TEXT)
 
 
 def _roles(child: pa.Array, dialect: Dialect) -> tuple[Ints, list[tuple[str, bool]]]:
@@ -345,7 +311,7 @@ def _calls(children: Mapping[str, pa.Array], calling: Bools) -> Distinct:
     ):
         if child is None or not len(places):
             continue
-        found = _read(child.take(pa.array(places)), read)
+        found = read_distinct(child.take(pa.array(places)), read)
         codes[places] = np.where(codes[places] >= 0, _BOTH, found.codes + len(values))
         values += found.values
     if (codes == _BOTH).any():
@@ -389,28 +355,6 @@ def _filled(child: pa.Array | None) -> Ints:
     return found
 
 
-def _tools(child: pa.Array) -> Distinct:
-    """The tools of all rows; None among the values is for those that cannot be read."""
-    return _read(child, lambda value, path: tools(value, path) or [])
-
-
-def _read(child: pa.Array, read: Callable[[Any, Any], Any]) -> Distinct:
-    """What an adapter makes of values, each different text once; None for those that it refuses."""
-    if is_text(child.type):
-        encoded = child.dictionary_encode(null_encoding="encode")
-        codes, given = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
-    else:
-        codes = np.arange(len(child))
-        given = [row["value"] for row in table_rows(pa.table({"value": child}))]
-    made: list[Any] = []
-    for value in given:
-        try:
-            made.append(read(value, root("")))
-        except (RowError, RecursionError):  # the row's adapter says what is wrong with it
-            made.append(None)
-    return Distinct(codes, made)
-
-
 def _grouped(signatures: Ints, offsets: Ints, rows: Ints, extra: Ints) -> list[Ints]:
     """Rows whose messages have the same signatures, and that have the same extra number."""
     found = []
@@ -427,10 +371,6 @@ def _grouped(signatures: Ints, offsets: Ints, rows: Ints, extra: Ints) -> list[I
         edges = np.flatnonzero(np.diff(group[order])) + 1
         found += np.split(here[order], edges)
     return found
-
-
-def is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _mask(array: pa.Array) -> Bools:

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.adapt.columns.shaped import TEXT, ShapedRows, is_text
+from instruct_fmt.adapt.columns.distinct import TEXT, is_text
+from instruct_fmt.adapt.columns.shaped import ShapedRows
 from instruct_fmt.adapt.extras import SYSTEM_ROLES, Extras
 from instruct_fmt.types import Bools
 

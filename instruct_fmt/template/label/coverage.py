@@ -101,12 +101,17 @@ def _of_message(
     for name, value in message.items():
         if name in _READ or (name in REASONING and name != reasoning) or _is_said_by_call(name, value, place, messages):
             continue
-        texts = list(_texts(value, place, (name,)))
-        yield from texts
-        # What is no text leaves no trace: a name that the template does not use is all that tells.
-        says = bool(value) if isinstance(value, str | list | tuple | dict) else value is not None
-        if not texts and says and not isinstance(value, str) and name not in mentioned:
-            yield Leaf(Field(place, (name,)), value)
+        yield from unread_value(value, place, (name,), is_mentioned=name in mentioned)
+
+
+def unread_value(value: Any, place: int, path: tuple[str | int, ...], *, is_mentioned: bool) -> list[Leaf]:
+    """What a value says of which nothing is printed; `is_mentioned` is whether the template uses its name."""
+    texts = list(_texts(value, place, path))
+    # What is no text leaves no trace: a name that the template does not use is all that tells.
+    says = bool(value) if isinstance(value, str | list | tuple | dict) else value is not None
+    if not texts and says and not isinstance(value, str) and not is_mentioned:
+        return [Leaf(Field(place, path), value)]
+    return texts
 
 
 def _is_said_by_call(name: str, value: Any, place: int, messages: Sequence[Mapping[str, Any]]) -> bool:

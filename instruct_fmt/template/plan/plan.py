@@ -23,7 +23,7 @@ from instruct_fmt.template.plan.values import (
     asked,
     says_something,
     unread_in,
-    unread_inside_tool,
+    unread_inside,
     unread_thought,
 )
 from instruct_fmt.template.trace.origins import Field
@@ -117,12 +117,15 @@ class Plan:
         found: dict[Field, Bools] = {}
         for one in self.unread:
             place, path = one.field
+            if one.aside is not None:
+                found |= unread_inside(values, one.aside)
+                continue
             thought = path[-1] == THOUGHT
             said = unread_thought(values, Field(place, path[:-1]), texts) if thought else unread_in(values, one)
             if said.any():
                 found[one.field] = said
         for tool in self.inside_tools:
-            found |= unread_inside_tool(values, tool)
+            found |= unread_inside(values, tool)
         return found
 
     def fill(self, texts: Mapping[Field, str]) -> Marked | None:

@@ -15,7 +15,6 @@ import numpy as np
 
 from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.label.marker import Marker, until
-from instruct_fmt.template.label.record_template import RecordTemplate
 from instruct_fmt.template.label.shown import doubted, seams_of
 from instruct_fmt.template.plan.make import with_ends
 from instruct_fmt.template.plan.pieces import Pieces
@@ -79,10 +78,10 @@ class Planner:
             its last turn.
         plain: renders one example and nothing else; a sample of the rows of each plan is compared with it.
         chat: the chat template's marker, or None.
-        record: the record template, or None.
+        record: makes plans of records, or None.
         text: makes plans of ready text.
         tokens: what to know about the tokenizer.
-        append_eos: whether EOS is appended to records.
+        mentioned: the names that the template uses.
         planning: when plans are made and compared.
     """
 
@@ -91,24 +90,26 @@ class Planner:
         mark: Callable[[Example], Marked],
         plain: Callable[[Example], str],
         chat: Marker | None,
-        record: RecordTemplate | None,
+        record: SymbolicRecord | None,
         text: SymbolicText,
         tokens: TokensOfText,
+        mentioned: frozenset[str],
         *,
-        append_eos: bool,
         planning: Planning,
     ) -> None:
         self._mark, self._plain, self._marker, self._planning = mark, plain, chat, planning
-        self._chat = SymbolicMarker(chat, tokens) if chat is not None else None
+        self._chat = SymbolicMarker(chat, tokens, mentioned) if chat is not None else None
+        self._mentioned = mentioned
         self._expands = chat is not None and chat.policy.expands
         self._whole = chat is not None and chat.policy.train_on == "all"  # without a proof of each turn
         self._pieces = Pieces(chat) if chat is not None and planning.min_rows is not None else None
         self._text = text
-        self._record = SymbolicRecord(record, append_eos, tokens) if record is not None else None
+        self._record = record
         self._plans: dict[Hashable, list[_Known]] = {}
         self._seen: Counter[Hashable] = Counter()
         self._given_up: set[Hashable] = set()
         self._failed: Counter[Hashable] = Counter()
+        self._refused: dict[Hashable, str] = {}
         self._lock = RLock()
         self.counts: Counter[str] = Counter()
 
@@ -184,6 +185,15 @@ class Planner:
             return marked
         return None
 
+    def missing(self, example: Example) -> str | None:
+        """Why a row has no plan, in a few words; None where no row has one."""
+        if self._planning.min_rows is None:
+            return None
+        shape = example_shape(example)
+        if shape is None:
+            return "a role or a value that no plan knows"
+        return self._refused.get(shape) or "too few rows of its shape"
+
     def take_counts(self) -> Counter[str]:
         """What was counted since the last call."""
         counts, self.counts = self.counts, Counter()
@@ -206,7 +216,9 @@ class Planner:
             return []
         whole = rows.places[left]
         chosen = [[group.only(np.isin(group.places, whole)) for group in groups] for groups in turns]
-        return told_once(rows, ends, [[group for group in groups if len(group.places)] for groups in chosen])
+        return told_once(
+            rows, ends, [[group for group in groups if len(group.places)] for groups in chosen], self._mentioned
+        )
 
     def _of_shape(self, rows: ShapeGroup) -> list[PlannedRows]:
         """Let the plans of a shape take their rows; make new ones while enough are left."""
@@ -271,6 +283,7 @@ class Planner:
                 return _Known(plan, self._planning)
             self.counts["plans:refused"] += 1
             self.counts[f"plan_refused:{recorder.why}"] += 1
+            self._refused[shape] = recorder.why
             self._failed[shape] += 1
             if self._failed[shape] == MAX_FAILED:
                 self._given_up.add(shape)
@@ -324,6 +337,7 @@ class Planner:
         with self._lock:
             self.counts["plans:wrong"] += 1
             self._given_up.add(shape)
+            self._refused[shape] = "it differs from Jinja"
             self._plans[shape] = []
         logger.warning("a plan of the template differs from Jinja; its rows take the ordinary way: %r", example)
 

@@ -2,22 +2,31 @@
 
 In: conversations and records. Out: a *shape*, equal for rows that may share a plan; the fields of a shape, each a text
 in every row; and the symbolic values that stand for them. Objects whose members a template has no reason to look at,
-the arguments of a call and the schema of a tool, are one field each: their JSON.
+the arguments of a call and the schema of a tool, are one field each: their JSON. So are the numbers, flags, lists and
+objects that messages have beside what they say. Template variables of a row are a part of its shape.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+from instruct_fmt.common.reasoning import REASONING
 from instruct_fmt.template.trace.helpers import tojson
 from instruct_fmt.template.trace.origins import TOOLS, Field
 from instruct_fmt.types import Conversation, Example, Record, Text
 
 PLANNED_ROLES = frozenset({"system", "user", "assistant", "tool", "developer"})
 _CALL = ("id", "type", "function")
+_SAYING = frozenset({"content", "name", "tool_call_id", "prefix", *REASONING})
+"""Fields of messages that are text, where there is a plan."""
+ASIDE: Mapping[type, str] = {bool: "flag", int: "number", float: "number", list: "list", dict: "object"}
+"""What other fields may be."""
+_VARIABLES = re.compile(r'[\w .,:+{}"\[\]-]{0,1000}')
+"""JSON of template variables that may be planned: nothing in it spells a control token."""
 Path = tuple[str | int, ...]
-Leaf = tuple[Field, str | Mapping[str, Any]]
+Leaf = tuple[Field, Any]
 PROMPT, COMPLETION = Field(0, ("prompt",)), Field(1, ("completion",))
 """The fields of ready text."""
 
@@ -31,12 +40,24 @@ def example_shape(example: Example) -> Hashable | None:
 
 
 def _conversation_shape(conversation: Conversation) -> Hashable | None:
-    if conversation.documents or conversation.template_kwargs:
+    variables = variables_shape(conversation.template_kwargs)
+    if conversation.documents or variables is None:
         return None
     shape = [message_shape(message) for message in conversation.messages]
     if None in shape:
         return None
-    return tuple(shape), conversation.train, len(conversation.tools or ())
+    return tuple(shape), conversation.train, len(conversation.tools or ()), variables
+
+
+def variables_shape(variables: Mapping[str, Any]) -> str | None:
+    """The JSON of a row's template variables; None where they cannot be planned."""
+    if not variables:
+        return ""
+    try:
+        text = tojson(variables)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return text if _VARIABLES.fullmatch(text) else None
 
 
 def message_shape(message: Mapping[str, Any]) -> Hashable | None:
@@ -44,15 +65,22 @@ def message_shape(message: Mapping[str, Any]) -> Hashable | None:
     role, calls = message.get("role"), ()
     if role not in PLANNED_ROLES:
         return None
+    asides = {}
     for name, value in message.items():
         if name == "tool_calls":
             found = calls_shape(value)
             if found is None:
                 return None
             calls = found
-        elif type(value) is not str or not name.isidentifier():
+        elif not name.isidentifier():
             return None
-    return role, tuple(sorted(message)), calls
+        elif type(value) is not str:
+            kind = ASIDE.get(type(value))
+            if kind is None or name in _SAYING:
+                return None
+            asides[name] = kind
+    shape = role, tuple(sorted(message)), calls
+    return (*shape, tuple(sorted(asides.items()))) if asides else shape
 
 
 def calls_shape(calls: Any) -> tuple[Any, ...] | None:
@@ -96,8 +124,8 @@ def _call_leaves(calls: Sequence[Mapping[str, Any]]) -> list[tuple[Path, Any]]:
     return found
 
 
-def leaf_text(value: str | Mapping[str, Any]) -> str:
-    """A field's text: an object's is its JSON, as templates print it."""
+def leaf_text(value: Any) -> str:
+    """A field's text: that of anything else is its JSON, as templates print it."""
     return value if isinstance(value, str) else tojson(value)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from instruct_fmt.template.label.marked import speaks
-from instruct_fmt.template.plan.shape import leaf_text, leaves, message_shape
+from instruct_fmt.template.plan.shape import leaf_text, leaves, message_shape, variables_shape
 from instruct_fmt.template.plan.steps import BLANKS
 from instruct_fmt.types import Conversation
 
@@ -30,7 +30,7 @@ class Surroundings:
             (message_shape(message), tuple(filled), flag)
             for message, filled, flag in zip(messages, said, flags, strict=False)
         ]
-        self._has_tools = bool(conversation.tools)
+        self._beside = bool(conversation.tools), variables_shape(conversation.template_kwargs)
         users = [place for place, message in enumerate(messages) if message.get("role") == "user"]
         self._last_answer = max((place for place, one in enumerate(messages) if speaks(one)), default=-1)
         self._first_user = users[0] if users else size
@@ -45,7 +45,7 @@ class Surroundings:
         return (
             min(first, 2),
             tuple(self._kinds[max(first - 1, 0) : last + 2]),
-            (begin <= self._first_user, last >= self._last_answer, end == size, last + 1 == size, self._has_tools),
+            (begin <= self._first_user, last >= self._last_answer, end == size, last + 1 == size, *self._beside),
         )
 
     def of(self, first: int, last: int) -> Hashable:

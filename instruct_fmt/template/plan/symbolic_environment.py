@@ -26,7 +26,14 @@ from instruct_fmt.template.plan.outlined import (
 from instruct_fmt.template.plan.recorder import refuse
 from instruct_fmt.template.plan.symbolic import Symbolic, actual_of, length_of, letters
 from instruct_fmt.template.plan.symbolic_json import symbolic_json
-from instruct_fmt.template.plan.symbolic_object import SymbolicList, SymbolicObject, is_symbolic, length_inside
+from instruct_fmt.template.plan.symbolic_object import (
+    SymbolicList,
+    SymbolicObject,
+    UnknownList,
+    UnknownScalar,
+    is_symbolic,
+    length_inside,
+)
 from instruct_fmt.template.trace.traced_environment import BOUND_ALONG, TracedEnvironment, TracedGenerator, passed
 
 
@@ -103,6 +110,23 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return filtered
 
 
+# Tests whose answer is the same for what stands for a number or a flag.
+_TELLING = frozenset({"defined", "undefined", "none", "string", "mapping"})
+
+
+def _test(name: str, function: Any) -> Any:
+    if name in _TELLING:
+        return function
+
+    @functools.wraps(function)
+    def tested(*args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(arg, UnknownScalar | UnknownList) for arg in args):
+            refuse(f"test {name} of a number, a flag or a list")
+        return function(*args, **kwargs)
+
+    return tested
+
+
 def _length(value: Any) -> int:
     if isinstance(value, Symbolic):
         return length_of(value)
@@ -121,6 +145,7 @@ class SymbolicEnvironment(TracedEnvironment):
         self.filters.update({"tojson": symbolic_json, LETTERS: letters})
         self.globals.update({LOOKS_INSIDE: looks_inside, OUTLINED: outline})
         self._impure: frozenset[str] = frozenset()
+        self.tests = {name: _test(name, test) for name, test in self.tests.items()}
         self.tests["in"] = _in
         self.tests["sequence"] = lambda value: isinstance(value, str | dict) or test_sequence(value)
         self.tests["iterable"] = lambda value: isinstance(value, str | dict) or test_iterable(value)

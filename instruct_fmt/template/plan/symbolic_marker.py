@@ -41,8 +41,8 @@ class _KindsMarker(Marker):
 class SymbolicMarker:
     """Makes plans of conversations."""
 
-    def __init__(self, marker: Marker, tokens: TokensOfText) -> None:
-        self._marker, self._tokens = marker, tokens
+    def __init__(self, marker: Marker, tokens: TokensOfText, mentioned: frozenset[str]) -> None:
+        self._marker, self._tokens, self._mentioned = marker, tokens, mentioned
         self._symbolic: ChatTemplate | None = None
         self._proofs = Proofs()
 
@@ -70,7 +70,7 @@ class SymbolicMarker:
             recorder.refused.append("a message whose words are in other fields")
             return None
         speaking = {place for place, message in enumerate(conversation.messages) if message["role"] in SPEAKING}
-        unread = [*unprinted_leaves(conversation, printed), *_unprinted_thoughts(found.text, recorder)]
+        unread = [*unprinted_leaves(conversation, printed, self._mentioned), *_unprinted_thoughts(found.text, recorder)]
         return make_plan(found, recorder, speaking | wordy, unread, self._tokens)
 
 

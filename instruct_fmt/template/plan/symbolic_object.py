@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from instruct_fmt.template.plan.json_form import JsonForm
 from instruct_fmt.template.plan.lengths import Length, Letter, length
-from instruct_fmt.template.plan.recorder import Expression, Guard, recorder_now, refuse
+from instruct_fmt.template.plan.recorder import Expression, Guard, Refused, recorder_now, refuse
 from instruct_fmt.template.plan.steps import ABSENT, answer, kind_of
 from instruct_fmt.template.plan.symbolic import Symbolic, is_symbolic_text, of_expression
 from instruct_fmt.template.trace.helpers import tojson
@@ -65,7 +65,19 @@ class UnknownList(list[Any]):
     """A list of which nothing may be asked."""
 
 
+class UnknownScalar:
+    """A number or a flag of which nothing may be asked."""
+
+    __slots__ = ()
+
+
 Inside: TypeAlias = SymbolicObject | SymbolicList
+Unknown: TypeAlias = UnknownList | UnknownScalar
+
+
+def unknown(value: Any) -> Unknown:
+    """What stands for a value that no template is expected to look at."""
+    return UnknownList(value) if isinstance(value, list) else UnknownScalar()
 
 
 def _refusing(kind: type, name: str) -> Callable[..., Any]:
@@ -79,11 +91,23 @@ def _refusing(kind: type, name: str) -> Callable[..., Any]:
     return method
 
 
+def _raising(name: str) -> Callable[..., Any]:
+    def method(self: UnknownScalar, *args: Any, **kwargs: Any) -> Any:
+        raise Refused(f"{name.strip('_')} of a number")
+
+    method.__name__ = name
+    return method
+
+
+_COMPARED = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__", "__str__")
 _KINDS: tuple[tuple[Any, type], ...] = ((SymbolicObject, dict), (SymbolicList, list), (UnknownList, list))
 for _kind, _base in _KINDS:
     for _name in set(dir(_base)) - set(vars(_kind)) - (set(dir(object)) - {"__eq__", "__ne__", "__repr__", "__str__"}):
         if callable(getattr(_base, _name)) and _name not in ("fromkeys", "__class_getitem__"):
             setattr(_kind, _name, _refusing(_base, _name))
+for _name in {*dir(float), *dir(int)} - (set(dir(object)) - {*_COMPARED, "__hash__", "__format__"}):
+    if _name.startswith("__") and callable(getattr(int, _name, getattr(float, _name, None))):
+        setattr(UnknownScalar, _name, _raising(_name))
 
 
 def symbolic_object(value: Mapping[str, Any], where: Field) -> SymbolicObject:
@@ -165,7 +189,7 @@ def _place(field: Field, path: Path) -> Field:
 
 def is_symbolic(value: object, depth: int = 0) -> bool:
     """Whether something of the row is anywhere inside a value."""
-    if isinstance(value, Symbolic | SymbolicObject | SymbolicList | Length | Letter | UnknownList):
+    if isinstance(value, Symbolic | SymbolicObject | SymbolicList | Length | Letter | UnknownList | UnknownScalar):
         return True
     if depth > 12:
         return True

@@ -70,4 +70,4 @@ class SymbolicRecord:
             recorder.refused.append("a field at the end of a text that is trained whole, which says nothing")
         names = list(record.values)
         answers = [names.index(name) for name in self._template.answers if name in names]
-        return make_plan(marked, recorder, answers, unprinted_leaves(record, marked.printed), self._tokens)
+        return make_plan(marked, recorder, answers, unprinted_leaves(record, marked.printed, ()), self._tokens)

@@ -8,16 +8,19 @@ from typing import Any
 from instruct_fmt.template.label.chat_renderer import ChatRenderer, Scene
 from instruct_fmt.template.plan.shape import with_leaves
 from instruct_fmt.template.plan.symbolic import Symbolic, plain_text, symbolic, with_block
-from instruct_fmt.template.plan.symbolic_object import SymbolicObject, symbolic_object, text_of
+from instruct_fmt.template.plan.symbolic_object import SymbolicObject, UnknownList, symbolic_object, text_of, unknown
 from instruct_fmt.template.trace.origins import TOOLS, Field
 from instruct_fmt.template.trace.owners import SPEAKING, message_of
 from instruct_fmt.template.trace.trace import Trace
 from instruct_fmt.template.trace.traced import runs_of, with_runs
+from instruct_fmt.template.trace.traced_values import traced_variables
 from instruct_fmt.types import Conversation
 
 
 def _symbol(value: Any, field: Field) -> Any:
-    return symbolic(value, field) if isinstance(value, str) else symbolic_object(value, field)
+    if isinstance(value, str):
+        return symbolic(value, field)
+    return symbolic_object(value, field) if isinstance(value, dict) else unknown(value)
 
 
 def _in_parts(content: str, index: int) -> list[dict[str, str]]:
@@ -34,7 +37,9 @@ def _shown(value: Any) -> Any:
         return plain_text(value) if value else ""
     if isinstance(value, dict):
         return {name: _shown(item) for name, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list) and not isinstance(value, UnknownList):
+        return [_shown(item) for item in value]
+    return value
 
 
 class SymbolicRenderer(ChatRenderer):
@@ -51,7 +56,8 @@ class SymbolicRenderer(ChatRenderer):
             messages.append(message_of(values, index, message["role"] in SPEAKING))
             shown.append(_shown(values))
         tools = [symbolic_object(tool, Field(TOOLS, (place,))) for place, tool in enumerate(conversation.tools or ())]
-        variables = {**self.variables, "tools": tools or None, "documents": None}
+        variables = traced_variables(None, None, conversation.template_kwargs, self.variables)
+        variables["tools"] = tools or None
         return Scene(messages, variables, shown, variables)
 
     def _printable(self, values: dict[str, Any]) -> Mapping[str, Any]:

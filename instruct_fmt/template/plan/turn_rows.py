@@ -6,7 +6,7 @@ what is not printed of a row, which is what none of its turns prints.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +16,7 @@ from instruct_fmt.template.label.marker import until
 from instruct_fmt.template.plan.shape import example_shape
 from instruct_fmt.template.plan.shape_group import ShapeGroup
 from instruct_fmt.template.plan.unprinted import unprinted_leaves
-from instruct_fmt.template.plan.values import Values, unread_in
+from instruct_fmt.template.plan.values import Values, unread_in, unread_inside
 from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Bools, Conversation, Ints, PlannedRows
 
@@ -40,13 +40,16 @@ def _example(rows: ShapeGroup, end: int, place: int) -> Conversation:
     return until(example, end)
 
 
-def told_once(rows: ShapeGroup, ends: Sequence[int], turns: Sequence[Sequence[PlannedRows]]) -> list[PlannedRows]:
+def told_once(
+    rows: ShapeGroup, ends: Sequence[int], turns: Sequence[Sequence[PlannedRows]], mentioned: Collection[str]
+) -> list[PlannedRows]:
     """The groups of all turns, in order, of which those of the last turn tell what is not printed of a row.
 
     Args:
         rows: the conversations.
         ends: the messages that the turns end with.
         turns: the groups of each turn, which have the same rows.
+        mentioned: the names that the template uses.
     """
     size = len(rows.places)
     missing: dict[Path, Ints] = {}
@@ -56,7 +59,7 @@ def told_once(rows: ShapeGroup, ends: Sequence[int], turns: Sequence[Sequence[Pl
             for field, said in group.unread.items():
                 missing.setdefault(field, np.zeros(size, np.int64))[here] += said
     unread = {field: times == sum(end >= field[0] for end in ends) for field, times in missing.items()}
-    unread.update(_behind(rows, ends[-1]).items())
+    unread.update(_behind(rows, ends[-1], mentioned).items())
     *earlier, last = ([replace(group, unread={}) for group in groups] for groups in turns)
     found = [group for groups in earlier for group in groups]
     for group in last:
@@ -65,7 +68,7 @@ def told_once(rows: ShapeGroup, ends: Sequence[int], turns: Sequence[Sequence[Pl
     return found
 
 
-def _behind(rows: ShapeGroup, end: int) -> dict[Field, Bools]:
+def _behind(rows: ShapeGroup, end: int, mentioned: Collection[str]) -> dict[Field, Bools]:
     """What the messages behind the last turn say, which no row has."""
     fields = {field: column for field, column in rows.columns.items() if field.place > end}
     if not fields:
@@ -73,5 +76,10 @@ def _behind(rows: ShapeGroup, end: int) -> dict[Field, Bools]:
     example = rows.example(0)
     assert isinstance(example, Conversation)
     values = Values(fields)
-    unprinted = [found for found in unprinted_leaves(example, frozenset()) if found.field.place > end]
-    return {found.field: unread_in(values, found) for found in unprinted if not found.calls}
+    said: dict[Field, Bools] = {}
+    for found in unprinted_leaves(example, frozenset(), mentioned):
+        if found.field.place > end and found.aside is not None:
+            said |= unread_inside(values, found.aside)
+        elif found.field.place > end and not found.calls:
+            said[found.field] = unread_in(values, found)
+    return said

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from instruct_fmt.common.reasoning import REASONING
-from instruct_fmt.template.label.coverage import is_printed, unread_inside
+from instruct_fmt.template.label.coverage import is_printed, unread_inside, unread_value
 from instruct_fmt.template.plan.recorder import Expression
 from instruct_fmt.template.plan.shape import leaves
-from instruct_fmt.template.trace.origins import TOOLS, Field
+from instruct_fmt.template.trace.origins import TOOLS, VARIABLES, Field
 from instruct_fmt.types import Conversation, Printed, Record
 
 THOUGHT = "<reasoning>"
@@ -25,16 +25,24 @@ class Unprinted(NamedTuple):
 
     Attributes:
         calls: where it says which call a result answers, those calls.
-        is_object: whether it is an object, which says what the texts inside say.
+        is_object: whether it is the arguments of a call, which say what the texts inside say.
+        aside: what is not printed of it, where it is neither text nor arguments.
     """
 
     field: Field
     calls: tuple[Field, ...] = ()
     is_object: bool = False
+    aside: Aside | None = None
 
 
-def unprinted_leaves(example: Conversation | Record, printed: Printed) -> list[Unprinted]:
-    """The fields of a shape that are not printed, as `unread` tells it of a row."""
+def unprinted_leaves(example: Conversation | Record, printed: Printed, mentioned: Collection[str]) -> list[Unprinted]:
+    """The fields of a shape that are not printed, as `unread` tells it of a row.
+
+    Args:
+        example: a row of the shape.
+        printed: what is printed of it.
+        mentioned: the names that the template uses.
+    """
     prefixes = {(place, path[:size]) for place, path in printed for size in range(len(path) + 1)}
     values = dict(leaves(example))
     fields, found = list(values), []
@@ -52,8 +60,11 @@ def unprinted_leaves(example: Conversation | Record, printed: Printed) -> list[U
             and call.path[:1] == ("tool_calls",)
             and call.path[2:] == (("function", "name") if name == "name" else ("id",))
         ]
-        found.append(Unprinted(field, tuple(calls), not isinstance(values[field], str)))
-    return found
+        is_aside = len(field.path) == 1 and field.place >= 0 and not isinstance(values[field], str)
+        aside = Aside(field, mentioned) if is_aside else None
+        found.append(Unprinted(field, tuple(calls), not isinstance(values[field], str), aside))
+    variables = example.template_kwargs if isinstance(example, Conversation) else {}
+    return [*found, *(Unprinted(Field(VARIABLES, (name,))) for name in variables if name not in mentioned)]
 
 
 class InsideTool:
@@ -81,6 +92,31 @@ class InsideTool:
         printed = frozenset(self._members).union(*(made.printed(text) for made in self._made))
         found = tuple(leaf.field for leaf in unread_inside(json.loads(text), self.field, printed))
         return known.setdefault(text, found)
+
+
+class Aside:
+    """What is not printed of a number, a flag, a list or an object that a message has beside what it says.
+
+    Args:
+        field: where it is.
+        mentioned: the names that the template uses.
+    """
+
+    def __init__(self, field: Field, mentioned: Collection[str]) -> None:
+        self.field = field
+        self._is_mentioned = field.path[-1] in mentioned
+        self._known: dict[str, tuple[Field, ...]] = {}
+
+    def of(self, text: str) -> tuple[Field, ...]:
+        """The fields that are not printed of the value with this JSON."""
+        known = self._known
+        if text not in known:
+            if len(known) >= REMEMBERED:
+                self._known = known = {}
+            place, path = self.field
+            leaves = unread_value(json.loads(text), place, path, is_mentioned=self._is_mentioned)
+            known[text] = tuple(leaf.field for leaf in leaves)
+        return known[text]
 
 
 def inside_tools(parts: Sequence[str | Expression]) -> tuple[InsideTool, ...]:

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from instruct_fmt.template.plan.recorder import SAME, Expression, Guard
 from instruct_fmt.template.plan.steps import BLANKS, THOUGHTS, answers, stepped_column
-from instruct_fmt.template.plan.unprinted import InsideTool, Unprinted
-from instruct_fmt.template.trace.origins import Field
+from instruct_fmt.template.plan.unprinted import Aside, InsideTool, Unprinted
+from instruct_fmt.template.trace.origins import VARIABLES, Field
 from instruct_fmt.types import Bools, Ints
 
 Columns = Mapping[Field, pa.Array]
@@ -59,6 +59,8 @@ def says_something(values: Values, field: Field) -> Bools:
 
 def unread_in(values: Values, found: Unprinted) -> Bools:
     """For each row whether a field that is not printed says something that no call says."""
+    if found.field.place == VARIABLES:
+        return np.ones(values.rows, np.bool_)
     if found.is_object:
         return answers("speaks", values.text(Expression(found.field)), None)
     said = says_something(values, found.field)
@@ -75,13 +77,13 @@ def unread_thought(values: Values, content: Field, texts: pa.Array) -> Bools:
     return said
 
 
-def unread_inside_tool(values: Values, tool: InsideTool) -> dict[Field, Bools]:
-    """For each field inside a tool that is not printed, which rows have it."""
-    encoded = values.text(Expression(tool.field)).dictionary_encode()
+def unread_inside(values: Values, inside: InsideTool | Aside) -> dict[Field, Bools]:
+    """For each field inside a tool, or of something aside, that is not printed, which rows have it."""
+    encoded = values.text(Expression(inside.field)).dictionary_encode()
     numbers = encoded.indices.to_numpy()
     found: dict[Field, list[int]] = {}
     for number, text in enumerate(encoded.dictionary.to_pylist()):
-        for field in tool.of(text):
+        for field in inside.of(text):
             found.setdefault(field, []).append(number)
     return {field: np.isin(numbers, these) for field, these in found.items()}
 
