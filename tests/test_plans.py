@@ -438,3 +438,27 @@ def test_a_turn_without_a_plan_takes_its_row_along() -> None:
     batch = check_same(fmt, rows)
     assert (batch.counts["path:plan"], batch.counts["path:pieces"]) == (21, 3)
     assert batch.rows.tolist() == [number for number in range(8) for _ in range(3)]
+
+
+STRIPPING = """{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content.split('</think>')[-1].strip() }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+<think>{% endif %}"""
+
+
+def test_a_restored_block_ends_as_the_template_ends_it() -> None:
+    """The template strips the answer and leaves out the reasoning, which is put back."""
+    fmt = ifmt.compile(STRIPPING, "embedded")
+    answers = ["Yes.", "Yes. ", "Yes.\n\n", " Yes.", "No,  no. \t", "Maybe."] * 4
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"{n}?"},
+                {"role": "assistant", "content": f"<think>\nHm.\n</think>\n\n{a}"},
+            ]
+        }
+        for n, a in enumerate(answers)
+    ]
+    batch = check_same(fmt, rows)
+    assert batch.counts["path:plan"] > 12
+    assert batch.counts["reasoning_restored"] == len(rows)

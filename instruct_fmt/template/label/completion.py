@@ -139,8 +139,9 @@ class Completions:
     def _from_content(self, ground: Ground, content: str, skip: int) -> Completion:
         """The content from `skip` on, where the template leaves its reasoning out, and what it prints behind it."""
         index = ground.members[0]
-        printed, end = ground.whole.last_offset(index, ("content",))
-        text = content[skip:printed]
+        offset, begin, end = ground.whole.last_copied(index, ("content",))
+        # Its end is the template's, which may strip what another row ends with.
+        text = content[skip:offset] + ground.whole.text[max(begin, begin + skip - offset) : end]
         run = Run(len(text), Field(index, ("content",)), skip, index, ground.generated)
         spoken = joined_traces(Trace(text, (run,)), part_of(ground.whole, end, ground.turn.end))
         stop = len(text) + ground.turn.stop - end

@@ -187,7 +187,7 @@ def _fields(completions: Completions, ground: Ground, speech: Speech, *, split: 
     yield "content", _copied(content, Field(index, ("content",)), start, ground)
     first = ground.whole.first_of(index, ("tool_calls",), ground.lead)
     if first is not None:
-        printed = ground.whole.last_offset(index, ("content",))[1]
+        printed = ground.whole.last_copied(index, ("content",))[2]
         begin = printed if 0 < printed <= first else ground.lead + completions.shared(ground)
         yield "calls", part_of(ground.whole, begin, ground.turn.stop)
 

@@ -134,13 +134,14 @@ class TraceIndex:
                     return begin + left - run.offset
         return None
 
-    def last_offset(self, index: int, path: tuple[str | int, ...]) -> tuple[int, int]:
-        """The end of what was copied from a field: as an offset in it, and in the text; zeros if nothing was."""
-        found = (0, 0)
-        for begin, end, run in self.pieces:
-            if run.field == (index, path) and run.offset >= 0:
-                found = max(found, (run.offset + end - begin, end))
-        return found
+    def last_copied(self, index: int, path: tuple[str | int, ...]) -> tuple[int, int, int]:
+        """The last piece that was copied from a field: its offset there, and its range here; zeros if nothing was."""
+        pieces = [
+            (run.offset, begin, end)
+            for begin, end, run in self.pieces
+            if run.field == (index, path) and run.offset >= 0
+        ]
+        return max(pieces, key=lambda piece: (piece[0] + piece[2] - piece[1], piece[2]), default=(0, 0, 0))
 
 
 def part_of(trace: TraceIndex, start: int, end: int) -> Trace:
