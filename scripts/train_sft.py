@@ -20,7 +20,7 @@ from instruct_fmt.errors import InstructFmtError, UsageError
 from instruct_fmt.run.config.load import load
 from instruct_fmt.run.open import open_sources, options_of
 from instruct_fmt.run.prepare import prepare_sources
-from instruct_fmt.train import collator, processing_class, sft_kwargs
+from instruct_fmt.train import sft_kwargs, sft_trainer_kwargs, trainer_kwargs
 
 RANDOM = "random"
 
@@ -47,16 +47,19 @@ def random_model(vocabulary: int, seed: int = 7) -> Any:
 
 
 def make_trainer(kind: str, fmt: Any, model: Any, dataset: Any, settings: dict[str, Any]) -> Any:
-    """TRL's `SFTTrainer` (`sft`) or `transformers.Trainer` (`transformers`) on prepared rows."""
+    """TRL's `SFTTrainer` (`sft`) or `transformers.Trainer` (`transformers`) on prepared rows, packed or not."""
+    packed = "seq_lengths" in (dataset.column_names or ())
     if kind == "sft":
         from trl import SFTConfig, SFTTrainer
 
-        config = SFTConfig(**settings, **sft_kwargs(fmt))
-        return SFTTrainer(model, args=config, train_dataset=dataset, processing_class=processing_class(fmt))
+        config = SFTConfig(**settings, **sft_kwargs(fmt, padding_free=packed))
+        return SFTTrainer(model, args=config, **sft_trainer_kwargs(fmt, dataset))
     from transformers import Trainer, TrainingArguments
 
+    if packed:  # the model's forward pass has no such argument; the collator needs it
+        settings = {**settings, "remove_unused_columns": False}
     arguments = TrainingArguments(**settings)
-    return Trainer(model, args=arguments, train_dataset=dataset, data_collator=collator(fmt))
+    return Trainer(model, args=arguments, **trainer_kwargs(fmt, dataset, padding_free=packed))
 
 
 def train(options: argparse.Namespace, folder: str) -> list[float]:

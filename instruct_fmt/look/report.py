@@ -218,6 +218,7 @@ class Report:
             ("nulls", self._nulls()),
             ("prompt", self._some(count("as_rendered", 0), "rows kept though their prompt is no prefix")),
             ("expanded", self._some(count("expanded", 0), "extra rows, one for each earlier turn")),
+            ("packed", self._packed()),
             ("rendered by", self._listed("path")),
             ("no plan", self._listed("plan_missing")),
             ("backend", self._listed("backend")),
@@ -250,6 +251,14 @@ class Report:
         if not gained:
             return found
         return f'{found}; history="expand" would train {gained:,} of them in as many rows, up to about {cost:,} tokens'
+
+    def _packed(self) -> str:
+        count = self.counts.get
+        sequences, capacity = count("packed:sequences", 0), count("packed:capacity", 0)
+        if not sequences:
+            return ""
+        filled = self.tokens / (sequences * capacity)
+        return f"{self.emitted:,} rows in {sequences:,} sequences of {capacity:,} tokens, {filled:.2%} of them filled"
 
     def _reasoning(self) -> str:
         count = self.counts.get

@@ -42,6 +42,30 @@ def check_options(sources: Sequence[Source], options: RunOptions, target: Path |
         _check_apart(sources, target)
 
 
+def capacity_of(sources: Sequence[Source], options: RunOptions) -> int | None:
+    """How many tokens a packed sequence may have; None where nothing is packed.
+
+    Raises:
+        UsageError: that cannot be told, or something cannot be packed.
+    """
+    if options.packing is False:
+        return None
+    longest = [source.fmt.settings.max_length for source in sources]
+    if options.packing is True:
+        if None in longest:
+            raise UsageError("packing", "no max_length", "the length of a sequence", "set max_length, or packing: 4096")
+        capacity = max(longest)
+    else:
+        capacity = options.packing
+    if type(capacity) is not int or capacity < 1:
+        raise UsageError("packing", f"{capacity!r}", "true, or a number of tokens", "set packing: 4096")
+    if options.keep_columns:
+        names = ", ".join(options.keep_columns)
+        fix = "leave keep_columns out, or do not pack"
+        raise UsageError("keep_columns", f"{names} beside packing", "none: a sequence has several rows", fix)
+    return capacity
+
+
 def _check_apart(sources: Sequence[Source], target: Path) -> None:
     """Refuse to replace the folder that a dataset is read from."""
     for source in sources:

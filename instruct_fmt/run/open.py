@@ -55,6 +55,7 @@ def options_of(config: Config) -> RunOptions:
         config.output.format,
         tuple(config.keep_columns),
         config.num_proc,
+        packing=config.packing or False,
     )
 
 

@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from instruct_fmt.errors import DataError, Rejection, UsageError
 from instruct_fmt.look.report import Report
-from instruct_fmt.run import contents, manifest, store
-from instruct_fmt.run.checks import check_named, check_options, check_result
+from instruct_fmt.run import contents, manifest, packing, store
+from instruct_fmt.run.checks import capacity_of, check_named, check_options, check_result
 from instruct_fmt.run.digest import data_hash
 from instruct_fmt.run.ledger import LEDGER_NAME, read_ledger, write_ledger
 from instruct_fmt.run.manifest import HIT, Manifest
@@ -36,6 +36,7 @@ from instruct_fmt.run.work import (
     Part,
     Source,
     data_file,
+    data_writer,
     ledger_file,
     output_features,
     split,
@@ -74,6 +75,7 @@ def prepare(  # noqa: PLR0913 - the options of a run, each by its name
     output_format: OutputFormat = "arrow",
     progress: bool = True,
     keep_columns: Sequence[str] = (),
+    packing: int | bool = False,
     verify: bool = False,
 ) -> Prepared:
     """Encode a dataset; a result that still holds is opened instead of made again.
@@ -87,6 +89,8 @@ def prepare(  # noqa: PLR0913 - the options of a run, each by its name
         output_format: ``arrow`` or ``parquet``.
         progress: whether to show a progress bar.
         keep_columns: columns of the dataset to carry along.
+        packing: puts whole rows together into sequences of so many tokens, best fit decreasing; True is the formatter's
+            `max_length`. The result has `seq_lengths` beside `input_ids` and `labels`, for a collator without padding.
         verify: whether the content of an earlier result is compared with its checksums, though its files have the size
             and the time of writing that they had.
 
@@ -102,6 +106,7 @@ def prepare(  # noqa: PLR0913 - the options of a run, each by its name
         tuple(keep_columns),
         num_proc,
         batch_size,
+        packing,
         progress,
         verify=verify,
     )
@@ -112,11 +117,15 @@ def prepare_sources(sources: Sequence[Source], options: RunOptions) -> Prepared:
     """The same for several datasets, each with its own formatter, into one result; see `prepare`."""
     asked = None if options.output_dir is None else store.place_of(options.output_dir)
     check_options(sources, options, asked)
+    capacity = capacity_of(sources, options)
+    columns = {"columns": " ".join((*options.keep_columns, *COLUMNS))}
+    if capacity is not None:
+        columns = {"columns": " ".join(packing.COLUMNS), "packing": str(capacity)}
     read = Unchanged.of(Path(file["filename"]) for source in sources for file in source.dataset.cache_files)
     new = manifest.describe(
         [source.fmt.facts() for source in sources],
         [data_hash(source.dataset) + mark(bad_rows(source.dataset)) for source in sources],
-        {"format": options.output_format, "columns": " ".join((*options.keep_columns, *COLUMNS))},
+        {"format": options.output_format, **columns},
         [source.fmt.settings.template for source in sources],
     )
     target = asked or store.place_of(store.cache_folder() / new.key)
@@ -168,7 +177,9 @@ def _make(sources: Sequence[Source], options: RunOptions, new: Manifest, target:
         num_proc = min(options.num_proc or 1, batches)
         if num_proc > 1:
             sources = [_spilled(source, staging.work, number) for number, source in enumerate(sources)]
-        job = Job(tuple(sources), staging.work, features[0], batch_size, options.output_format)
+        capacity = capacity_of(sources, options)
+        output_format: OutputFormat = options.output_format if capacity is None else "arrow"
+        job = Job(tuple(sources), staging.work, features[0], batch_size, output_format)
         parts = split(sizes, 1 if num_proc == 1 else min(batches, num_proc * _PARTS_PER_WORKER))
         counts, unread = _encode(job, parts, num_proc, options.progress)
         counts.update(bad_row_counts(source.dataset for source in sources))
@@ -176,9 +187,12 @@ def _make(sources: Sequence[Source], options: RunOptions, new: Manifest, target:
         check_named(sources, counts)
         check_result(sources, counts, ledger)
         read.check()
-        names = _gather_files(job, parts, staging.result)
+        if capacity is None:
+            names, made = _gather_files(job, parts, staging.result), job.features
+        else:
+            names, made = _pack(job, parts, capacity, staging.result, options.output_format, counts), packing.FEATURES
         if options.output_format == "arrow":
-            store.write_dataset_files(staging.result, names, job.features, new.key)
+            store.write_dataset_files(staging.result, names, made, new.key)
         files = contents.described(staging.result)
         done = dataclasses.replace(new, counts=dict(counts), unread=unread, files=files)
         done.write(staging.result)
@@ -240,6 +254,22 @@ def _gather_files(job: Job, parts: list[Part], result: Path) -> list[str]:
         (result / name).parent.mkdir(exist_ok=True)
         path.replace(result / name)
     return names
+
+
+def _pack(
+    job: Job, parts: list[Part], capacity: int, result: Path, output_format: OutputFormat, counts: Counter[str]
+) -> list[str]:
+    """Put the rows of all parts together into sequences, and write those; returns the names of the files."""
+    paths = [data_file(job.folder, part) for part in parts if data_file(job.folder, part).exists()]
+    rows = packing.Rows([pa.ipc.open_stream(pa.memory_map(str(path))).read_all() for path in paths])
+    found = packing.plan_packing(rows, capacity)
+    counts.update({"packed:sequences": len(found.packs), "packed:capacity": capacity})
+    name = store.file_name(0, 1, output_format)
+    (result / name).parent.mkdir(exist_ok=True)
+    with data_writer(result / name, packing.SCHEMA, output_format) as writer:
+        for table in packing.packed(rows, found):
+            writer.write_table(table)
+    return [name]
 
 
 def _check_opened(target: Path, new: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""How a run is done: nothing here changes the rows that come out."""
+"""How a run is done: nothing here changes what is in the rows that come out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from instruct_fmt.run.work import OutputFormat
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run; nothing here changes the rows that come out.
+    """How to run.
 
     Attributes:
         output_dir: the folder of the result; None puts it into the cache of `datasets`.
@@ -18,6 +18,7 @@ class RunOptions:
         keep_columns: columns of the dataset to carry along.
         num_proc: the most worker processes, each for a batch at least; None or 1 encodes in this process.
         batch_size: rows encoded at a time; None takes as many as are some megabytes.
+        packing: puts rows together into sequences of so many tokens; True is the formatter's `max_length`.
         progress: whether to show a progress bar.
         reuse: whether an earlier result that still holds is taken.
         verify: whether the content of an earlier result is compared with its checksums, though its files have the size
@@ -29,6 +30,7 @@ class RunOptions:
     keep_columns: tuple[str, ...] = ()
     num_proc: int | None = None
     batch_size: int | None = None
+    packing: int | bool = False
     progress: bool = True
     reuse: bool = True
     verify: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -121,6 +122,7 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
     rows = source.dataset.with_format("arrow")
     counts: Counter[str] = Counter()
     unread: dict[str, Unread] = {}
+    opened = partial(data_writer, data_file(job.folder, part), job.features.arrow_schema, job.output_format)
     # One table is written while the next one is made.
     with ExitStack() as stack, ThreadPoolExecutor(1, "instruct_fmt") as aside:
         writer: Any = None
@@ -134,7 +136,7 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
             if writing is not None:
                 writing.result()
             if batch.table.num_rows:
-                writer = writer or stack.enter_context(_writer(job, part))
+                writer = writer or stack.enter_context(opened())
                 writing = aside.submit(writer.write_table, _output(job, batch, table, start))
             progress(table.num_rows)
         if writing is not None:
@@ -167,9 +169,8 @@ def _output(job: Job, batch: EncodedBatch, table: pa.Table, start: int) -> pa.Ta
     return pa.Table.from_arrays(columns, schema=job.features.arrow_schema)
 
 
-def _writer(job: Job, part: Part) -> Any:
-    path = data_file(job.folder, part)
-    schema = job.features.arrow_schema
-    if job.output_format == "parquet":
+def data_writer(path: Path, schema: pa.Schema, output_format: OutputFormat) -> Any:
+    """What writes tables to a file; a context manager."""
+    if output_format == "parquet":
         return pq.ParquetWriter(path, schema)
     return pa.ipc.new_stream(str(path), schema)

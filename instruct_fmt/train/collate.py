@@ -1,14 +1,15 @@
 """Batches for `transformers.Trainer`.
 
-In: rows with `input_ids` and `labels`, as a `Formatter` makes them. Out: padded int64 tensors. Padding goes
-by length and never by a comparison with the pad token, which may be the EOS token that the model must learn.
+In: rows with `input_ids` and `labels`, as a `Formatter` makes them, or packed sequences of such rows. Out: int64
+tensors, padded, or without padding, one row behind the other. Padding goes by length and never by a comparison with the
+pad token, which may be the EOS token that the model must learn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,25 +17,26 @@ import numpy.typing as npt
 from instruct_fmt.emit import UNTRAINED
 from instruct_fmt.errors import DataError, UsageError
 
-if TYPE_CHECKING:
-    import torch
-
 __all__ = ["Collator"]
 
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Pads rows to the longest one; the `data_collator` of `transformers.Trainer` and of TRL's `SFTTrainer`.
+    """Makes batches of rows; the `data_collator` of `transformers.Trainer` and of TRL's `SFTTrainer`.
 
     Args:
         pad_token_id: what fills `input_ids`; any id of the vocabulary, since nothing is read at those places.
         pad_to_multiple_of: rounds the length of the batch, in tokens, up to a multiple of this.
+        padding_free: puts all rows, and those of packed sequences, one behind the other into a single one, of shape
+            (1, tokens), with `position_ids` that begin anew with each row, and `cu_seq_lens_q` and its like, by which
+            attention kernels know where that is.
         padding_side: where the padding goes.
         label_pad: what fills `labels`: the loss's `ignore_index`.
 
     Raises:
         UsageError: an argument that cannot work.
-        DataError: no rows, a row without `input_ids` or `labels`, or with different lengths of the two.
+        DataError: no rows, a row without `input_ids` or `labels`, or with different lengths of the two, or packed
+            sequences without `padding_free`: their rows would see each other.
 
     >>> from instruct_fmt.train import Collator
     >>> pad = Collator(pad_token_id=0)
@@ -42,10 +44,14 @@ class Collator:
     >>> pad.arrays(rows)["labels"]
     array([[-100,    6,    7],
            [   8, -100, -100]])
+    >>> flat = Collator(pad_token_id=0, padding_free=True).arrays(rows)
+    >>> flat["input_ids"].tolist(), flat["position_ids"].tolist(), flat["cu_seq_lens_q"].tolist()
+    ([[5, 6, 7, 8]], [[0, 1, 2, 0]], [0, 3, 4])
     """
 
     pad_token_id: int
     pad_to_multiple_of: int | None = None
+    padding_free: bool = False
     padding_side: Literal["right", "left"] = "right"
     label_pad: int = UNTRAINED
 
@@ -62,17 +68,59 @@ class Collator:
         if self.padding_side not in ("right", "left"):
             raise UsageError("padding_side", f"{self.padding_side!r}", "right or left", "pass one of them")
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `labels` and `attention_mask`: int64 tensors of shape (rows, length)."""
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """A batch of tensors.
+
+        Returns:
+            `input_ids`, `labels` and `attention_mask`: int64 tensors of shape (rows, length). With `padding_free`:
+            `input_ids`, `labels` and `position_ids`, int64 of shape (1, tokens), `cu_seq_lens_q` and `cu_seq_lens_k`,
+            int32 of shape (rows + 1,), and `max_length_q` and `max_length_k`, numbers.
+        """
         import torch
 
-        return {name: torch.from_numpy(array) for name, array in self.arrays(rows).items()}
+        arrays = self.arrays(rows)
+        batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        if self.padding_free:
+            longest = int(np.diff(arrays["cu_seq_lens_q"]).max())
+            batch |= {"max_length_q": longest, "max_length_k": longest}
+        return batch
 
-    def arrays(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.int64]]:
-        """The same batch as numpy arrays, without torch."""
+    def arrays(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[Any]]:
+        """The same tensors as numpy arrays, without torch."""
         pairs = [_pair(row, index) for index, row in enumerate(rows)]
         if not pairs:
             raise DataError("batch", "no rows", "at least one", "check the batch size")
+        sizes = [_sizes(row, len(ids), index) for index, (row, (ids, _)) in enumerate(zip(rows, pairs, strict=True))]
+        if self.padding_free:
+            return self._flat(pairs, np.concatenate(sizes))
+        if any(len(of_row) > 1 for of_row in sizes):
+            raise DataError(
+                "batch",
+                "packed sequences, whose rows would see each other in a padded batch",
+                "rows, or a collator without padding",
+                "Collator(…, padding_free=True)",
+            )
+        return self._padded(pairs)
+
+    def _flat(self, pairs: Sequence[_Pair], sizes: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """All rows one behind the other; what is padded at the end is a row of its own, of which nothing is trained."""
+        total = int(sizes.sum())
+        pad = -total % (self.pad_to_multiple_of or 1)
+        sizes = np.append(sizes, pad) if pad else sizes
+        edges = np.concatenate([[0], np.cumsum(sizes)])
+        ids = np.concatenate([*(ids for ids, _ in pairs), np.full(pad, self.pad_token_id)])
+        labels = np.concatenate([*(labels for _, labels in pairs), np.full(pad, self.label_pad)])
+        labels[edges[:-1][sizes > 0]] = self.label_pad  # in front of it stands the end of another row
+        lengths = edges.astype(np.int32)
+        return {
+            "input_ids": ids[None],
+            "labels": labels[None],
+            "position_ids": (np.arange(len(ids)) - np.repeat(edges[:-1], sizes))[None],
+            "cu_seq_lens_q": lengths,
+            "cu_seq_lens_k": lengths.copy(),
+        }
+
+    def _padded(self, pairs: Sequence[_Pair]) -> dict[str, npt.NDArray[Any]]:
         longest = max(len(ids) for ids, _ in pairs)
         step = self.pad_to_multiple_of or 1
         shape = (len(pairs), -(-longest // step) * step)
@@ -90,7 +138,23 @@ class Collator:
         return batch
 
 
-def _pair(row: Mapping[str, Any], index: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+_Pair: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+def _sizes(row: Mapping[str, Any], length: int, index: int) -> npt.NDArray[np.int64]:
+    """How many tokens each row of a packed sequence has; of a row, that it has."""
+    sizes = np.asarray(row.get("seq_lengths", [length]), dtype=np.int64)
+    if sizes.ndim != 1 or sizes.sum() != length or (sizes < 0).any():
+        raise DataError(
+            f"row {index} of the batch",
+            f"seq_lengths that add up to {sizes.sum()} beside {length} input_ids",
+            "the lengths of the rows in it",
+            "give what was packed, unchanged",
+        )
+    return sizes
+
+
+def _pair(row: Mapping[str, Any], index: int) -> _Pair:
     missing = [name for name in ("input_ids", "labels") if name not in row]
     if missing:
         raise DataError(

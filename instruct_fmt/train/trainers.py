@@ -1,6 +1,7 @@
 """What a trainer must be told so that prepared rows reach the loss unchanged.
 
-In: a formatter. Out: plain keyword arguments for TRL and transformers; nothing of either is imported here.
+In: a formatter, and what it prepared. Out: plain keyword arguments for TRL and transformers, of which nothing is
+imported before it is asked for.
 
 TRL 1.16 leaves rows that have `input_ids` and `labels` alone, except that its `max_length`, 1024 by default,
 cuts them, answer, terminator and all; and it writes a pad token into a tokenizer that lacks one. Both are
@@ -17,23 +18,27 @@ from instruct_fmt.train.collate import Collator
 
 if TYPE_CHECKING:
     from instruct_fmt.formatter import Formatter
+    from instruct_fmt.train.guard import LabelGuard
 
-__all__ = ["collator", "processing_class", "sft_kwargs"]
+__all__ = ["collator", "label_guard", "processing_class", "sft_kwargs", "sft_trainer_kwargs", "trainer_kwargs"]
 
 
-def sft_kwargs(fmt: Formatter, packing: bool = False) -> dict[str, Any]:
+def sft_kwargs(fmt: Formatter, packing: bool = False, padding_free: bool = False) -> dict[str, Any]:
     """Arguments of `trl.SFTConfig` that must be so for prepared rows; everything else is yours to choose.
 
     Args:
         fmt: the formatter that prepares the rows.
         packing: lets TRL pack whole rows (``bfd``) into sequences of the formatter's `max_length` tokens.
+        padding_free: puts the rows of a batch one behind the other, without padding; needed for rows that
+            ``prepare(packing=…)`` has packed, which then do not see each other.
 
     Returns:
         Keyword arguments for ``SFTConfig(output_dir=…, **sft_kwargs(fmt))``. A second value for one of them
         is a TypeError of Python's, on purpose.
 
     Raises:
-        UsageError: packing without a `max_length` of the formatter: TRL would cut rows longer than its own.
+        UsageError: packing without a `max_length` of the formatter: TRL would cut rows longer than its own; or packing
+            and `padding_free`, which TRL's packing brings along.
 
     >>> import instruct_fmt as ifmt
     >>> fmt = ifmt.compile(None, "embedded")
@@ -50,7 +55,15 @@ def sft_kwargs(fmt: Formatter, packing: bool = False) -> dict[str, Any]:
     }
     if not packing:
         # No preparation: no truncation, no EOS, no tokenization of a row that was not prepared.
-        return same | {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
+        more = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
+        return same | more | ({"padding_free": True} if padding_free else {})
+    if padding_free:
+        raise UsageError(
+            "packing",
+            "packing beside padding_free",
+            "one of them",
+            "packing=True alone to let TRL pack; padding_free=True alone for what prepare(packing=…) has packed",
+        )
     longest = fmt.settings.max_length
     if longest is None:
         raise UsageError(
@@ -90,14 +103,60 @@ def processing_class(fmt: Formatter) -> Any:
     return tokenizer
 
 
-def collator(fmt: Formatter, pad_to_multiple_of: int | None = None) -> Collator:
+def sft_trainer_kwargs(fmt: Formatter, dataset: Any, guard: bool = True) -> dict[str, Any]:
+    """Arguments of `trl.SFTTrainer` itself: the dataset, the tokenizer, and the guard of the labels.
+
+    Args:
+        fmt: the formatter that prepared the rows.
+        dataset: the prepared dataset, or a stream of one.
+        guard: stops the run if the labels that reach the model in the first batches are not the prepared ones.
+
+    >>> import instruct_fmt as ifmt
+    >>> fmt = ifmt.compile(None, "embedded")
+    >>> prepared = fmt.prepare(ifmt.open_dataset("embedded"), progress=False).dataset
+    >>> sorted(sft_trainer_kwargs(fmt, prepared))
+    ['callbacks', 'processing_class', 'train_dataset']
+    """
+    found = {"train_dataset": dataset, "processing_class": processing_class(fmt)}
+    return found | ({"callbacks": [label_guard(fmt, dataset)]} if guard else {})
+
+
+def trainer_kwargs(
+    fmt: Formatter,
+    dataset: Any,
+    pad_to_multiple_of: int | None = None,
+    padding_free: bool = False,
+    guard: bool = True,
+) -> dict[str, Any]:
+    """Arguments of `transformers.Trainer`: the dataset, the collator, and the guard of the labels.
+
+    Args:
+        fmt: the formatter that prepared the rows.
+        dataset: the prepared dataset, or a stream of one.
+        pad_to_multiple_of, padding_free: as in `Collator`.
+        guard: as in `sft_trainer_kwargs`.
+    """
+    batches = collator(fmt, pad_to_multiple_of, padding_free)
+    found = {"train_dataset": dataset, "data_collator": batches, "processing_class": processing_class(fmt)}
+    return found | ({"callbacks": [label_guard(fmt, dataset)]} if guard else {})
+
+
+def label_guard(fmt: Formatter, dataset: Any, batches: int = 4) -> LabelGuard:
+    """A callback that stops a run whose labels are not the prepared ones; see `LabelGuard`."""
+    from instruct_fmt.train.guard import LabelGuard
+
+    return LabelGuard(dataset, fmt.tokenizer, batches)
+
+
+def collator(fmt: Formatter, pad_to_multiple_of: int | None = None, padding_free: bool = False) -> Collator:
     """The `Collator` for the formatter's rows, with the pad token of `processing_class`.
 
     Args:
         fmt: the formatter that prepares the rows.
         pad_to_multiple_of: rounds the length of a batch, in tokens, up to a multiple of this.
+        padding_free: as in `Collator`.
 
     Raises:
         TokenizerError: the tokenizer has neither a pad token nor an EOS token.
     """
-    return Collator(int(processing_class(fmt).pad_token_id), pad_to_multiple_of)
+    return Collator(int(processing_class(fmt).pad_token_id), pad_to_multiple_of, padding_free)

@@ -24,7 +24,6 @@ _EXCESS = {"drop": "drop", "truncate": "truncate", "raise": "error"}
 _PREFERENCE = (
     "rm", "ppo", "dpo", "kto", "orpo", "simpo", "ipo", "grpo", "gdpo", "bco",
 )  # fmt: skip
-_PACKING = "packing=True in sft_kwargs(fmt, packing=True), which the trainer gets"
 # One of these, and the file is LLaMA-Factory's.
 _LLAMA_FACTORY = ("stage", "finetuning_type", "dataset_dir", "mask_history", "train_on_prompt")
 
@@ -141,7 +140,7 @@ def _validation(key: str, found: Raw, problems: Problems) -> None:
 
 def _packing(key: str, found: Raw, problems: Problems) -> None:
     if found.pop(key):
-        problems.left.append(f"{key} ({_PACKING})")
+        say(found, "packing", True, key, problems)
 
 
 def _renamed(old: str, new: str, found: Raw, problems: Problems) -> None:
@@ -196,7 +195,6 @@ _MEANINGS: Mapping[str, Callable[[Raw, Problems], None]] = {
     "val_set_size": partial(_validation, "val_set_size"),
     "val_size": partial(_validation, "val_size"),
     "sample_packing": partial(_packing, "sample_packing"),
-    "packing": partial(_packing, "packing"),
     "neat_packing": partial(_packing, "neat_packing"),
     "mask_history": _mask_history,
     "train_on_eot": partial(_renamed, "train_on_eot", "train_on_eos"),

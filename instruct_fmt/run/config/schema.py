@@ -242,6 +242,9 @@ class Config(_OfRun):  # type: ignore[misc,valid-type]  # made of the options
         default=OutputConfig(), description="Where the result goes.", examples=["out/prepared"]
     )
     num_proc: PositiveInt | None = _key("Worker processes, each for a batch at least.", "4")
+    packing: bool | PositiveInt | None = _key(
+        "Puts whole rows together into sequences of so many tokens; `true` is `max_length`.", "4096", default=False
+    )
     keep_columns: Strings = _key("Columns of the datasets that are carried along.", "[source]", default=[])
     special_tokens: dict[str, str] | None = _key(
         "Other special tokens for the tokenizer, all of them in its vocabulary.", '{eos_token: "<|im_end|>"}'

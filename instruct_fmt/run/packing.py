@@ -1,0 +1,137 @@
+"""Prepared rows as packed sequences.
+
+In: tables of `input_ids` and `labels`. Out: tables of sequences, with the lengths of the rows in each. No row is split,
+and none can see another: the lengths make `position_ids` and `cu_seq_lens`. The first token of a row is trained by
+nothing, as ever: in front of it stands another row's end, behind which no server asks for it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from instruct_fmt.emit import UNTRAINED
+from instruct_fmt.encode.ragged import offsets_of, taken, unfilled
+from instruct_fmt.errors import DataError
+from instruct_fmt.fit.pack import Packs, best_fit
+from instruct_fmt.types import Ints
+
+COLUMNS = ("input_ids", "labels", "seq_lengths")
+FEATURES = datasets.Features(dict.fromkeys(COLUMNS, datasets.List(datasets.Value("int32"))))
+SCHEMA: pa.Schema = FEATURES.arrow_schema
+TOKENS = 4_000_000
+"""So many tokens are put together at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What becomes of rows.
+
+    Attributes:
+        lengths: how many tokens each row has.
+        packs: which rows make a sequence.
+        capacity: how many tokens a sequence may have.
+    """
+
+    lengths: Ints
+    packs: Packs
+    capacity: int
+
+    @property
+    def share(self) -> float:
+        """How much of the sequences is filled, from 0 to 1."""
+        return float(self.lengths.sum() / (len(self.packs) * self.capacity)) if len(self.packs) else 0.0
+
+
+class Rows:
+    """The rows of tables, one table behind the other, read where they lie.
+
+    Args:
+        tables: tables with `input_ids` and `labels`, lists of int32.
+    """
+
+    def __init__(self, tables: Sequence[pa.Table]) -> None:
+        self._ids = [chunk for table in tables for chunk in _chunks(table, "input_ids")]
+        self._labels = [chunk for table in tables for chunk in _chunks(table, "labels")]
+        self._firsts = offsets_of(np.array([len(offsets) - 1 for _, offsets in self._ids], np.int64)).tolist()
+
+    def lengths(self) -> Ints:
+        """How many tokens each row has."""
+        found = [np.diff(offsets) for _, offsets in self._ids]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    def take(self, rows: Ints, sizes: Ints) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Ids and labels of some rows, in the order asked for, one behind the other; `sizes` are their lengths."""
+        places = offsets_of(sizes)
+        ids, labels = unfilled(int(places[-1]), np.int32), unfilled(int(places[-1]), np.int32)
+        chunk_of = np.searchsorted(self._firsts, rows, "right") - 1
+        for chunk in np.unique(chunk_of).tolist():
+            here = np.flatnonzero(chunk_of == chunk)
+            into, _ = taken(places, here)
+            for (values, offsets), out in ((self._ids[chunk], ids), (self._labels[chunk], labels)):
+                out[into] = values[taken(offsets, rows[here] - self._firsts[chunk])[0]]
+        return ids, labels
+
+
+def plan_packing(rows: Rows, capacity: int) -> Packing:
+    """Which rows make a sequence.
+
+    Raises:
+        DataError: a row is longer than a sequence.
+    """
+    lengths = rows.lengths()
+    long = np.flatnonzero(lengths > capacity)
+    if len(long):
+        raise DataError(
+            f"row {long[0]}",
+            f"{len(long):,} of {len(lengths):,} rows longer than a packed sequence of {capacity:,} tokens, this one of "
+            f"{lengths[long[0]]:,}",
+            "rows that fit into one",
+            f"compile(…, max_length={capacity}), which decides what becomes of them, or pack to {lengths.max()} tokens",
+        )
+    return Packing(lengths, best_fit(lengths, capacity), capacity)
+
+
+def packed(rows: Rows, packing: Packing) -> Iterator[pa.Table]:
+    """The sequences, some megabytes at a time."""
+    packs = packing.packs
+    ends = np.cumsum(packing.lengths[packs.rows])
+    start = 0
+    while start < len(packs):
+        begin = packs.offsets[start]
+        limit = (ends[begin - 1] if begin else 0) + TOKENS
+        stop = max(start + 1, bisect_right(packs.offsets, int(np.searchsorted(ends, limit, "right"))) - 1)
+        yield _sequences(rows, packing, start, stop)
+        start = stop
+
+
+def _sequences(rows: Rows, packing: Packing, start: int, stop: int) -> pa.Table:
+    """The sequences from `start` to `stop`."""
+    edges = packing.packs.offsets[start : stop + 1]
+    chosen = packing.packs.rows[edges[0] : edges[-1]]
+    sizes = packing.lengths[chosen]
+    ids, labels = rows.take(chosen, sizes)
+    begins = offsets_of(sizes)
+    labels[begins[:-1][sizes > 0]] = UNTRAINED
+    counts = edges - edges[0]
+    of_tokens = begins[counts]
+    return pa.Table.from_arrays(
+        [_lists(of_tokens, ids), _lists(of_tokens, labels), _lists(counts, sizes.astype(np.int32))], schema=SCHEMA
+    )
+
+
+def _lists(offsets: Ints, values: npt.NDArray[np.int32]) -> pa.Array:
+    return pa.ListArray.from_arrays(offsets.astype(np.int32), values)
+
+
+def _chunks(table: pa.Table, name: str) -> Iterator[tuple[npt.NDArray[np.int32], Ints]]:
+    """The values of a column's chunks and their offsets."""
+    for chunk in table.column(name).chunks:
+        offsets = chunk.offsets.to_numpy().astype(np.int64)
+        yield chunk.values.to_numpy(), offsets
