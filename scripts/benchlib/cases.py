@@ -209,6 +209,16 @@ def same(lab: Lab) -> Iterator[Claim]:
         yield Claim("same", f"results for {kind}, {size:,} rows", ways, "", found, "results", 1, "<=", note)
 
 
+def packs(lab: Lab) -> Iterator[Claim]:
+    size = lab.options.rate(SMALL)
+    ours, trl = lab.measure(lab.job("packed", "messages", size), lab.job("trl_packed", "messages", size))
+    seconds = [series.median("first") for series in (ours, trl)]
+    filled = [series.results[0].facts["filled"] for series in (ours, trl)]
+    mine, others = (f"{time:.1f} s, {share:.2%} filled" for time, share in zip(seconds, filled, strict=True))
+    what = f"{ours.results[0].rows:,} rows packed / TRL pack_dataset"
+    yield Claim("packing", what, mine, others, seconds[1] / seconds[0], "× speed", 1, ">=")
+
+
 CASES: dict[str, Callable[[Lab], Iterator[Claim]]] = {
     "start": start,
     "alpaca": alpaca,
@@ -221,5 +231,6 @@ CASES: dict[str, Callable[[Lab], Iterator[Claim]]] = {
     "same": same,
     "memory": memory,
     "million": million,
+    "packing": packs,
     "uses": uses,
 }
