@@ -47,7 +47,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     train_on: Literal["assistant", "last", "all"] | Sequence[str] = "assistant",
     history: Literal["auto", "as_rendered", "last", "expand", "error"] = "auto",
     max_length: int | None = None,
-    overlength: Literal["drop", "truncate_prompt", "truncate", "error"] = "drop",
+    overlength: Literal["drop", "drop_turns", "truncate_prompt", "truncate", "error"] = "drop",
     boundary: Literal["auto", "joint", "split"] = "auto",
     control_tokens: Literal["text", "error", "allow"] | None = None,
     append_eos: Literal["auto", "never"] | bool = "auto",
@@ -80,8 +80,10 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
             trains those that read the same as when they are generated; ``as_rendered``: trains all; ``last``: is
             ``auto`` for one turn; ``expand``: makes one row of each turn; ``error``: rejects such rows.
         max_length: the most tokens of a row; None for no limit. Such as ``4096``.
-        overlength: what becomes of a row over ``max_length``. ``drop``: counts and drops; ``truncate_prompt``: shortens
-            the text before the answer; ``truncate``: cuts the end off, terminator included; ``error``: stops.
+        overlength: what becomes of a row over ``max_length``. ``drop``: counts and drops; ``drop_turns``: leaves out
+            the oldest questions with their answers, and shortens the prompt where that is not enough;
+            ``truncate_prompt``: shortens what others say before the answer, the oldest first; ``truncate``: cuts the
+            end off, terminator included; ``error``: stops.
         boundary: where the ids of a turn begin. Records are always split, unless ``joint``. ``auto``: behind exactly
             the ids of its prompt, so that a completion is encoded apart where a token would cross the seam; ``joint``:
             encodes a row in one piece, as ``apply_chat_template`` does, whatever crosses; ``split``: always encodes

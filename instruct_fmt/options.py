@@ -94,13 +94,15 @@ class Options:
     max_length: int | None = field(
         default=None, metadata=_said(Count("tokens"), "The most tokens of a row; None for no limit.", example="4096")
     )
-    overlength: Literal["drop", "truncate_prompt", "truncate", "error"] = field(
+    overlength: Literal["drop", "drop_turns", "truncate_prompt", "truncate", "error"] = field(
         default="drop",
         metadata=_said(
             Choice(
                 {
                     "drop": "counts and drops",
-                    "truncate_prompt": "shortens the text before the answer",
+                    "drop_turns": "leaves out the oldest questions with their answers, and shortens the prompt where "
+                    "that is not enough",
+                    "truncate_prompt": "shortens what others say before the answer, the oldest first",
                     "truncate": "cuts the end off, terminator included",
                     "error": "stops",
                 }

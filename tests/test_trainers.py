@@ -257,6 +257,41 @@ def test_packing_keeps_every_row_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.trainers
+def test_the_loss_is_that_of_trl_where_its_mask_is_right(tmp_path: Path) -> None:
+    """Prompt and completion as text, which it encodes apart and ends with EOS: step by step the same loss."""
+    import datasets
+    from transformers import AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    given = [{"prompt": f"Question {n}: say {n}.\nAnswer:", "completion": f" It is {n}."} for n in range(40)]
+    rows = datasets.Dataset.from_list(given)
+    fmt = ifmt.compile(None, str(tokenizer_path()), format="prompt_completion")
+    prepared = fmt.prepare(rows, progress=False).dataset
+    few = {**settings(tmp_path), "max_steps": 10}
+    theirs = SFTTrainer(
+        random_model(len(fmt.tokenizer)),
+        args=SFTConfig(**few, max_length=None, completion_only_loss=True),
+        train_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(tokenizer_path()),
+    )
+    ours = sft(fmt, random_model(len(fmt.tokenizer)), prepared, tmp_path)
+    ours.args.max_steps = 10
+    found = []
+    for trainer in (ours, theirs):
+        torch_seed(7)
+        trainer.train()
+        found.append(losses(trainer))
+    assert len(found[0]) == 10
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
+def torch_seed(seed: int) -> None:
+    import torch
+
+    torch.manual_seed(seed)
+
+
+@pytest.mark.trainers
 @pytest.mark.parametrize("kind", ["sft", "transformers"])
 def test_the_script_prints_falling_losses(kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code = train_sft.main(["embedded", "--trainer", kind, "--steps", "6", "--set", f"output.path={tmp_path / 'rows'}"])

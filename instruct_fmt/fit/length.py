@@ -13,7 +13,7 @@ import numpy as np
 
 from instruct_fmt.types import Bools, Ints, Range
 
-Overlength = Literal["drop", "truncate_prompt", "truncate", "error"]
+Overlength = Literal["drop", "drop_turns", "truncate_prompt", "truncate", "error"]
 
 
 def truncate(starts: Ints, ends: Ints, max_length: int) -> Ints:

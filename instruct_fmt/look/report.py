@@ -196,6 +196,7 @@ class Report:
             ("turns", self._turns()),
             ("left out", self._left_out()),
             ("cut", self._some(count("shortened:truncate", 0), "rows cut to max_length, their ends and stops lost")),
+            ("oldest", self._dropped_turns()),
             ("shortened", self._some(count("shortened:truncate_prompt", 0), "rows whose prompt was cut to max_length")),
             (
                 "silent",
@@ -251,6 +252,12 @@ class Report:
         if not gained:
             return found
         return f'{found}; history="expand" would train {gained:,} of them in as many rows, up to about {cost:,} tokens'
+
+    def _dropped_turns(self) -> str:
+        rows, turns = self.counts.get("shortened:drop_turns", 0), self.counts.get("turns_dropped", 0)
+        return (
+            f"{rows:,} rows without their oldest exchanges, {turns:,} of the model's turns among them" if rows else ""
+        )
 
     def _packed(self) -> str:
         count = self.counts.get

@@ -19,6 +19,7 @@ from instruct_fmt.encode.row_encoder import RowEncoder
 from instruct_fmt.errors import RowError
 from instruct_fmt.pipeline.unread import check_named
 from instruct_fmt.template.label.coverage import unread_words
+from instruct_fmt.template.label.marker import until
 from instruct_fmt.template.label.ready_text import mark_text
 from instruct_fmt.template.label.record_template import RecordTemplate
 from instruct_fmt.template.plan.planner import Planner
@@ -159,6 +160,13 @@ class DatasetStages:
             self.tokens,
             self.source.mentioned | self.source.variables,
             planning=self.stages.planning,
+        )
+
+    def rows_of(self, conversation: Conversation) -> list[Conversation]:
+        """The conversation, or with `history="expand"` one for each of its turns, up to it."""
+        marker = self.stages.marker
+        return (
+            [until(conversation, end) for end in marker.ends(conversation)] if marker.policy.expands else [conversation]
         )
 
     def mark_one(self, example: Example) -> Marked:

@@ -16,10 +16,12 @@ import numpy as np
 from instruct_fmt.adapt.rows.plain import plain_row
 from instruct_fmt.encode.row_encoder import EncodedRow, RowEncoder
 from instruct_fmt.errors import RowError, shown
+from instruct_fmt.fit.turns import exchanges, fewest, without_oldest
 from instruct_fmt.pipeline.batch import Batch
 from instruct_fmt.pipeline.dataset_stages import DatasetStages
 from instruct_fmt.pipeline.planned_rows import run_planned
 from instruct_fmt.pipeline.unread import of_row
+from instruct_fmt.template.label.marked import speaks
 from instruct_fmt.types import Bools, Conversation, Example, Ints, Marked, Unread
 
 Row = Mapping[str, Any]
@@ -74,7 +76,7 @@ def encode_one(stages: DatasetStages, row: Row) -> list[EncodedRow]:
     """
     example = stages.read(row)
     encoder = stages.encoder(type(example))
-    found = stages.planner.some(example) or stages.mark(example)
+    found, _ = shortened(stages, example, stages.planner.some(example) or stages.mark(example))
     rows = []
     for marked, encoded in zip(found, encoder.encode(found), strict=True):
         if isinstance(encoded, RowError):
@@ -88,8 +90,61 @@ def fitted(stages: DatasetStages, number: int, encoder: RowEncoder, marked: Mark
     places = stages.stages.fitting.kept(row.trained, lambda: encoder.characters(marked), marked.removable, number)
     if places is None:
         return row
-    counts = {**row.counts, f"shortened:{stages.stages.fitting.overlength}": 1}
+    policy = stages.stages.fitting.overlength
+    counts = {**row.counts, f"shortened:{'truncate_prompt' if policy == 'drop_turns' else policy}": 1}
     return replace(row, ids=row.ids[places], trained=row.trained[places], counts=counts)
+
+
+def shortened(
+    stages: DatasetStages, example: Example, found: Sequence[Marked]
+) -> tuple[Sequence[Marked], Sequence[Marked]]:
+    """The texts of a row, those that are too long without their oldest exchanges, if that is asked for.
+
+    Returns:
+        The texts, and those that tell what is printed of the row: the ones of the whole conversation.
+    """
+    fitting = stages.stages.fitting
+    if fitting.overlength != "drop_turns" or not isinstance(example, Conversation):
+        return found, found
+    encoder = stages.encoder(Conversation)
+
+    def is_long(marked: Marked) -> bool:
+        encoded = encoder.encode([marked])[0]
+        return not isinstance(encoded, RowError) and bool(fitting.is_long(np.array([len(encoded.ids)]))[0])
+
+    wholes = stages.rows_of(example)
+    if len(wholes) != len(found):  # some of its turns make no row, and which they are is not said
+        return found, found
+    return [
+        _without_oldest(stages, whole, marked, is_long) if is_long(marked) else marked
+        for whole, marked in zip(wholes, found, strict=True)
+    ], found
+
+
+def _without_oldest(
+    stages: DatasetStages, whole: Conversation, marked: Marked, is_long: Callable[[Marked], bool]
+) -> Marked:
+    """A row's text with as few of the oldest exchanges left out as must be; as it is where that cannot be told."""
+    starts = exchanges(whole)
+    made: dict[int, Marked | None] = {0: marked}
+
+    def without(number: int) -> Marked | None:
+        if number not in made:
+            try:
+                made[number] = stages.mark_one(without_oldest(whole, starts, number))
+            except RowError:  # of the whole row there is none
+                made[number] = None
+        return made[number]
+
+    if len(starts) < 2:
+        return marked
+    number = fewest(lambda number: (one := without(number)) is None or not is_long(one), len(starts) - 1)
+    one = without(number)
+    if one is None:
+        return marked
+    lost = sum(speaks(message) for message in whole.messages[starts[0] : starts[number]])
+    counts = {**one.counts, "shortened:drop_turns": 1, "turns_dropped": lost}
+    return replace(one, counts=counts)
 
 
 def _read(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, number: int) -> Example | None:
@@ -109,7 +164,7 @@ def _add(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, exampl
     """Mark a row, to be encoded with the others that have no plan."""
     try:
         composed = stages.planner.composed(example)
-        found = composed or stages.mark(example)
+        found, printed = shortened(stages, example, composed or stages.mark(example))
     except RowError as error:
         batch.reject(explain(error, row, stages.columns), number)
         return
@@ -120,7 +175,7 @@ def _add(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, exampl
         batch.add(number, stages.encoder(type(example)), marked, explained, "pieces" if composed else "jinja")
     for name, value in stages.adapter.said_in(row, example):
         batch.note(f"$.{name}", Unread(1, number, shown(value)))
-    for path, unread in of_row(example, found, stages.source, stages.settings.columns, number):
+    for path, unread in of_row(example, printed, stages.source, stages.settings.columns, number):
         batch.note(path, unread)
 
 

@@ -76,7 +76,7 @@ def _fitted(stages: DatasetStages, rows: EncodedRows, groups: Sequence[PlannedRo
     long = fitting.is_long(sizes)
     if not long.any():
         return _Fitted(rows, [], Counter())
-    if fitting.overlength == "error":  # they go one by one, and the first of them stops the run
+    if fitting.overlength in ("error", "drop_turns"):  # they go one by one; the first of them stops the run, or is cut
         return _Fitted(only(rows, ~long), [], Counter())
     if fitting.overlength == "drop":
         gone = zip(rows.places[long].tolist(), sizes[long].tolist(), strict=True)

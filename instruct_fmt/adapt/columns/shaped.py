@@ -290,6 +290,8 @@ def _json_of(child: pa.Array) -> pa.Array:
     """Numbers, flags, lists or objects as JSON."""
     if pa.types.is_boolean(child.type) or pa.types.is_integer(child.type):
         return child.cast(TEXT)
+    if pa.types.is_floating(child.type):  # nothing but whether there is one is read of a number
+        return pc.if_else(pc.is_finite(child), child, 0.0).cast(TEXT)
     values = [row["value"] for row in table_rows(pa.table({"value": child}))]
     return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values], TEXT)
 

@@ -26,13 +26,15 @@ class Unprinted(NamedTuple):
     Attributes:
         calls: where it says which call a result answers, those calls.
         is_object: whether it is the arguments of a call, which say what the texts inside say.
-        aside: what is not printed of it, where it is neither text nor arguments.
+        aside: what is not printed of it, where it is a list or an object that a message has beside what it says.
+        always: whether it says something in every row.
     """
 
     field: Field
     calls: tuple[Field, ...] = ()
     is_object: bool = False
     aside: Aside | None = None
+    always: bool = False
 
 
 def unprinted_leaves(example: Conversation | Record, printed: Printed, mentioned: Collection[str]) -> list[Unprinted]:
@@ -60,11 +62,15 @@ def unprinted_leaves(example: Conversation | Record, printed: Printed, mentioned
             and call.path[:1] == ("tool_calls",)
             and call.path[2:] == (("function", "name") if name == "name" else ("id",))
         ]
-        is_aside = len(field.path) == 1 and field.place >= 0 and not isinstance(values[field], str)
+        value = values[field]
+        if isinstance(value, bool | int | float):
+            found += [Unprinted(field, always=True)] if name not in mentioned else []
+            continue
+        is_aside = len(field.path) == 1 and field.place >= 0 and not isinstance(value, str)
         aside = Aside(field, mentioned) if is_aside else None
-        found.append(Unprinted(field, tuple(calls), not isinstance(values[field], str), aside))
+        found.append(Unprinted(field, tuple(calls), not isinstance(value, str), aside))
     variables = example.template_kwargs if isinstance(example, Conversation) else {}
-    return [*found, *(Unprinted(Field(VARIABLES, (name,))) for name in variables if name not in mentioned)]
+    return [*found, *(Unprinted(Field(VARIABLES, (one,)), always=True) for one in variables if one not in mentioned)]
 
 
 class InsideTool:
@@ -95,7 +101,7 @@ class InsideTool:
 
 
 class Aside:
-    """What is not printed of a number, a flag, a list or an object that a message has beside what it says.
+    """What is not printed of a list or an object that a message has beside what it says.
 
     Args:
         field: where it is.

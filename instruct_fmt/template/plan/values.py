@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from instruct_fmt.template.plan.recorder import SAME, Expression, Guard
 from instruct_fmt.template.plan.steps import BLANKS, THOUGHTS, answers, stepped_column
 from instruct_fmt.template.plan.unprinted import Aside, InsideTool, Unprinted
-from instruct_fmt.template.trace.origins import VARIABLES, Field
+from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Bools, Ints
 
 Columns = Mapping[Field, pa.Array]
@@ -59,7 +59,7 @@ def says_something(values: Values, field: Field) -> Bools:
 
 def unread_in(values: Values, found: Unprinted) -> Bools:
     """For each row whether a field that is not printed says something that no call says."""
-    if found.field.place == VARIABLES:
+    if found.always:
         return np.ones(values.rows, np.bool_)
     if found.is_object:
         return answers("speaks", values.text(Expression(found.field)), None)
