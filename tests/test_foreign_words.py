@@ -312,11 +312,10 @@ def test_keys_that_may_be_off_but_not_on(key: str, tmp_path: Path) -> None:
         assert load(written(tmp_path, {**config, key: off})).left_to_trainer == ()
 
 
-def test_packing_names_what_to_write(tmp_path: Path) -> None:
+def test_packing_is_taken_over(tmp_path: Path) -> None:
     for key in ("packing", "sample_packing", "neat_packing"):
-        config = {"tokenizer": "embedded", "datasets": ["embedded"], key: True}
-        (left,) = load(written(tmp_path, config)).left_to_trainer
-        assert left.startswith(f"{key} (packing=True in sft_kwargs(fmt, packing=True)")
+        config = load(written(tmp_path, {"tokenizer": "embedded", "datasets": ["embedded"], key: True}))
+        assert (config.packing, config.left_to_trainer) == (True, ())
 
 
 EMPTY = (
