@@ -143,12 +143,14 @@ def _count(fmt: Formatter, unlimited: Pipeline, number: int, row: Row, tally: _T
 
 
 def _cut(fmt: Formatter, row: Row, number: int, trained: int) -> str:
-    """What the over-length policy does to a row: `dropped`, `answer cut` or `shortened`."""
+    """What the over-length policy does to a row, in a few words."""
     if fmt.settings.overlength == "error":
         return "dropped"
     batch = fmt.encode_rows([row], number)
     if not batch.table.num_rows or batch.rejected:
         return "dropped"
+    if batch.counts["shortened:drop_turns"]:
+        return "without the oldest exchanges"
     return "answer cut" if batch.counts["trained_tokens"] < trained else "shortened"
 
 
@@ -194,13 +196,14 @@ def _lengths(fmt: Formatter, tally: _Tally) -> Iterator[Finding]:
         return
     fates = ", ".join(f"{count} {fate}" for fate, count in tally.too_long.most_common())
     stops = policy == "error"
+    keeps = "drop_turns" if tally.has_history else "truncate_prompt"
     yield Finding(
         "error" if stops else "warning",
         "over-length",
         f"{_share(over, tally.counts['rows'])} rows are longer than max_length={limit}",
         f"overlength={policy!r}: " + ("the run stops at the first" if stops else fates),
         f"max_length={longest} keeps all of the sample"
-        + ("" if policy == "truncate_prompt" else '; overlength="truncate_prompt" keeps answers whole'),
+        + ("" if policy in ("truncate_prompt", "drop_turns") else f'; overlength="{keeps}" keeps answers whole'),
     )
 
 
