@@ -392,6 +392,17 @@ class Formatter:
 
         return prepare(self, dataset, num_proc=num_proc, **options)
 
+    def prepare_pairs(
+        self, dataset: datasets.Dataset, kind: Literal["dpo", "kto", "reward", "prompt"] = "dpo"
+    ) -> Prepared:
+        """Encode preference data for DPO and its kin, KTO, reward models, or methods that sample their answers.
+
+        See `instruct_fmt.run.preference.prepare_pairs`.
+        """
+        from instruct_fmt.run.preference import prepare_pairs
+
+        return prepare_pairs(self, dataset, kind)
+
     def check(self, dataset: Any = None, rows: int = 200) -> Findings:
         """The doctor: what to know about this template, this tokenizer and a sample of the data before a run.
 

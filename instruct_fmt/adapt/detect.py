@@ -131,8 +131,9 @@ def _refuse_preference(fields: Fields) -> None:
     if not asked and any(fields.mapped.get(name) in pair for name in ("messages", "output", "completion", "prompt")):
         return
     raise UsageError(
-        f"the dataset holds preference data ({listed(pair)}), which is not supported yet; the dataset has "
-        f"{listed(fields.columns)}; fix: field_map={_chosen_alone(fields, pair[0])} trains on the chosen answers "
+        f"the dataset holds preference data ({listed(pair)}); the dataset has {listed(fields.columns)}; fix: "
+        "fmt.prepare_pairs(dataset) makes the ids that preference trainers take; or "
+        f"field_map={_chosen_alone(fields, pair[0])} trains on the chosen answers "
         f"only, or, where {pair[0]!r} holds whole conversations, field_map={{'messages': {pair[0]!r}}}"
     )
 

@@ -4,6 +4,7 @@ from instruct_fmt.train.collate import Collator
 from instruct_fmt.train.trainers import (
     collator,
     label_guard,
+    prepared_pairs,
     processing_class,
     sft_kwargs,
     sft_trainer_kwargs,
@@ -14,6 +15,7 @@ __all__ = [
     "Collator",
     "collator",
     "label_guard",
+    "prepared_pairs",
     "processing_class",
     "sft_kwargs",
     "sft_trainer_kwargs",

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from instruct_fmt.formatter import Formatter
     from instruct_fmt.train.guard import LabelGuard
 
-__all__ = ["collator", "label_guard", "processing_class", "sft_kwargs", "sft_trainer_kwargs", "trainer_kwargs"]
+__all__ = [
+    "collator",
+    "label_guard",
+    "prepared_pairs",
+    "processing_class",
+    "sft_kwargs",
+    "sft_trainer_kwargs",
+    "trainer_kwargs",
+]
 
 
 def sft_kwargs(fmt: Formatter, packing: bool = False, padding_free: bool = False) -> dict[str, Any]:
@@ -139,6 +147,35 @@ def trainer_kwargs(
     batches = collator(fmt, pad_to_multiple_of, padding_free)
     found = {"train_dataset": dataset, "data_collator": batches, "processing_class": processing_class(fmt)}
     return found | ({"callbacks": [label_guard(fmt, dataset)]} if guard else {})
+
+
+def prepared_pairs(trainer: type[Any]) -> type[Any]:
+    """A preference trainer of TRL's that takes what `prepare_pairs` made as it is.
+
+    TRL 1.16 tokenizes whatever `DPOTrainer` and `KTOTrainer` get; the class that comes back leaves rows with ids alone.
+    `RewardTrainer` does so by itself.
+
+    Args:
+        trainer: `trl.DPOTrainer`, `trl.KTOTrainer`, or a class of theirs.
+    """
+
+    class Prepared(trainer):  # type: ignore[misc]  # a class that is given
+        def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+            names = set(dataset.column_names or next(iter(dataset)))
+            if not names >= {"prompt_ids"} or not names & {"chosen_ids", "completion_ids"}:
+                return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+            if not getattr(self, "calculate_KL", False):
+                return dataset
+            # Each prompt beside the answer of another one of its batch, as KTO's baseline asks for.
+            return dataset.map(_turned, batched=True, batch_size=args.per_device_train_batch_size)
+
+    Prepared.__name__ = f"Prepared{trainer.__name__}"
+    return Prepared
+
+
+def _turned(rows: dict[str, Any]) -> dict[str, Any]:
+    answers = rows["completion_ids"]
+    return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
 
 
 def label_guard(fmt: Formatter, dataset: Any, batches: int = 4) -> LabelGuard:
