@@ -163,7 +163,8 @@ class Marker:
         size, last = len(row.index.text), len(conversation.messages) - 1
         text = row.index.text.rstrip()
         stop = max((len(text) - len(stop) for stop in self.template.stops.stops if text.endswith(stop)), default=size)
-        return row.marked([Turn(last, last, 0, stop, size, ((0, size),))])
+        marked = row.marked([Turn(last, last, 0, stop, size, ((0, size),))])
+        return replace(marked, counts={**marked.counts, "trained_turns": sum(map(speaks, conversation.messages))})
 
     def prompt(self, conversation: Conversation, turn: int = -1) -> Marked:
         """The generation prompt of a trained turn: what a server would render for the messages before it.

@@ -97,6 +97,7 @@ class Pieces:
         marked = joined(found, texts)
         marked = replace(marked, trained=((0, len(marked.text)),)) if self._whole else marked
         counts = {**marked.counts, **self._counted(conversation)}
+        counts["trained_turns"] = counts["turns"] if self._whole else marked.counts.get("trained_turns", 0)
         try:
             right = self._is_right(conversation, found, marked, keys)
         except RowError:  # the ordinary way says more about it
