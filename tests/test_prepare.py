@@ -328,3 +328,15 @@ def test_report_for_the_terminal_says_the_same() -> None:
         console.print(report.rich())
     for word in str(report).split():
         assert word in capture.get()
+
+
+def test_the_summary_tells_what_lengths_would_keep(tmp_path: Path) -> None:
+    import instruct_fmt as ifmt
+
+    prepared = ifmt.compile(None, "embedded", max_length=256).prepare(
+        ifmt.open_dataset("embedded"), progress=False, output_dir=tmp_path / "out"
+    )
+    sizes = [len(ids) for ids in prepared.dataset["input_ids"]]
+    total = len(sizes) + prepared.report.over_length
+    share = sum(size <= 128 for size in sizes) / total
+    assert f"128 tokens {share:.1%}, 256 tokens {len(sizes) / total:.1%} of the rows" in str(prepared.report)

@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from instruct_fmt.errors import REASONS, Rejection, in_order
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 OVER_LENGTH = "over-length"
 SKIPPED = {"history": "written differently as history", "seam": "a token crosses their ends"}
 _EXAMPLES = 3
+_LENGTHS = 6
 _FIELDS = 8
 UNREAD = "read by nothing:"
 
@@ -193,6 +195,7 @@ class Report:
             ("cache", self.cache),
             ("output", self.output),
             ("tokens", f"{self.tokens:,}, {self.trained_tokens:,} trained ({self.trained_share:.1%})"),
+            ("lengths", self._lengths()),
             ("turns", self._turns()),
             ("left out", self._left_out()),
             ("cut", self._some(count("shortened:truncate", 0), "rows cut to max_length, their ends and stops lost")),
@@ -232,6 +235,14 @@ class Report:
             f"{self.name}: {self.rows:,} rows in, {self.emitted:,} emitted, {rejected:,} rejected, "
             f"{self.over_length:,} over max_length"
         )
+
+    def _lengths(self) -> str:
+        """Which share of the rows some lengths would keep; rows that are too long count as lost."""
+        counted = sorted((int(size), count) for size, count in self._group("length").items())
+        total = sum(count for _, count in counted) + self.over_length
+        kept = zip([size for size, _ in counted], accumulate(count for _, count in counted), strict=True)
+        told = [f"{size:,} tokens {count / total:.1%}" for size, count in kept][-_LENGTHS:]
+        return f"a max_length of {', '.join(told)} of the rows" if told else ""
 
     def _turns(self) -> str:
         turns = self.counts.get("turns", 0)

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import datasets
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from instruct_fmt.errors import DataError
@@ -131,6 +133,7 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
             table: pa.Table = rows[start : min(start + job.batch_size, part.stop)]
             batch = _encoded(job, source, table, start)
             counts.update(batch.counts)
+            counts.update(_lengths(batch.table))
             add_unread(unread, batch.unread.items())
             write_ledger(ledger_file(job.folder, part), batch.rejected)
             if writing is not None:
@@ -142,6 +145,13 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
         if writing is not None:
             writing.result()
     return Done(part, counts, unread)
+
+
+def _lengths(table: pa.Table) -> dict[str, int]:
+    """How many rows have so many tokens at the most, and more than half as many: by powers of two."""
+    sizes = pc.list_value_length(table.column("input_ids")).to_numpy()
+    powers = np.ceil(np.log2(np.maximum(sizes, 1))).astype(np.int64)
+    return {f"length:{2**power}": count for power, count in enumerate(np.bincount(powers).tolist()) if count}
 
 
 def _encoded(job: Job, source: Source, table: pa.Table, start: int) -> EncodedBatch:
