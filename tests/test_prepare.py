@@ -339,4 +339,4 @@ def test_the_summary_tells_what_lengths_would_keep(tmp_path: Path) -> None:
     sizes = [len(ids) for ids in prepared.dataset["input_ids"]]
     total = len(sizes) + prepared.report.over_length
     share = sum(size <= 128 for size in sizes) / total
-    assert f"128 tokens {share:.1%}, 256 tokens {len(sizes) / total:.1%} of the rows" in str(prepared.report)
+    assert f"128: {share:.1%}, 256: {len(sizes) / total:.1%}" in str(prepared.report)

@@ -241,8 +241,8 @@ class Report:
         counted = sorted((int(size), count) for size, count in self._group("length").items())
         total = sum(count for _, count in counted) + self.over_length
         kept = zip([size for size, _ in counted], accumulate(count for _, count in counted), strict=True)
-        told = [f"{size:,} tokens {count / total:.1%}" for size, count in kept][-_LENGTHS:]
-        return f"a max_length of {', '.join(told)} of the rows" if told else ""
+        told = [f"{size:,}: {count / total:.1%}" for size, count in kept][-_LENGTHS:]
+        return f"rows of at most so many tokens: {', '.join(told)}" if told else ""
 
     def _turns(self) -> str:
         turns = self.counts.get("turns", 0)
