@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from instruct_fmt.encode.ragged import unfilled
+from instruct_fmt.common.ragged import unfilled
 from instruct_fmt.types import Bools, Ints
 
 UNTRAINED = -100

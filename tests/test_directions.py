@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "template.plan": (*VALUES, "template.trace", "template.label"),
     "encode": (*VALUES, "tokenizer"),
     "fit": (*VALUES,),
-    "emit": (*VALUES, "encode"),
+    "emit": (*VALUES,),
     # what puts them in order, and the door to it
     "pipeline": (
         *(*VALUES, "settings", "tokenizer", "adapt", "template.source", "template.trace", "template.label"),
@@ -55,6 +55,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "adapt",
         "pipeline",
         "look",
+        "fit",
+        "emit",
     ),
     "cli": (*VALUES, "adapt", "template.source", "run", "look", "doctor"),
     "__main__": ("cli",),
@@ -66,7 +68,7 @@ DOORS = {
     "emit": "encode",
     "look": "preview",
     "pipeline": "pipeline",
-    "run": "__call__, prepare, tally, encode_table",
+    "run": "__call__, prepare, prepare_pairs, tally, encode_table",
     "template.source": "compile, source",
     "tokenizer": "compile, tokenizer, vocabulary",
     "train": "sft_kwargs",

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instruct_fmt.common.ragged import offsets_of, taken, unfilled
 from instruct_fmt.encode.composed import composable, composed
 from instruct_fmt.encode.engines.backend import Backend, Flat
 from instruct_fmt.encode.flat import EncodedRows, FlatRows, Tokens, bytes_of, only, stretches_of
-from instruct_fmt.encode.ragged import offsets_of, taken, unfilled
 from instruct_fmt.encode.seam_columns import clean_ends, missing_cuts
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
 from instruct_fmt.types import Bools, Ints, PlannedRows

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from instruct_fmt.encode.ragged import Ragged, offsets_of, taken
+from instruct_fmt.common.ragged import Ragged, offsets_of, taken
 from instruct_fmt.types import Bools, Ints, PlannedRows
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from instruct_fmt.common.ragged import Ragged, offsets_of
 from instruct_fmt.encode.engines.backend import Backend
 from instruct_fmt.encode.flat import Tokens, bytes_of
-from instruct_fmt.encode.ragged import Ragged, offsets_of
 from instruct_fmt.types import Bools, Ints
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from instruct_fmt.common.ragged import taken
 from instruct_fmt.emit import empty_table, table_of
 from instruct_fmt.encode.flat import EncodedRows, bytes_of, only
-from instruct_fmt.encode.ragged import taken
 from instruct_fmt.errors import Rejection, RowError
 from instruct_fmt.fit.fitting import Fitting
 from instruct_fmt.fit.long_rows import LongRows

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from instruct_fmt.common.ragged import offsets_of, taken, unfilled
 from instruct_fmt.emit import UNTRAINED
-from instruct_fmt.encode.ragged import offsets_of, taken, unfilled
 from instruct_fmt.errors import DataError
 from instruct_fmt.fit.pack import Packs, best_fit
 from instruct_fmt.types import Ints

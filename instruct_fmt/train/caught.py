@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from instruct_fmt.common.ragged import offsets_of
 from instruct_fmt.emit import UNTRAINED
-from instruct_fmt.encode.ragged import offsets_of
 from instruct_fmt.errors import DataError, NothingToLearn
 from instruct_fmt.types import Ints
 
