@@ -219,6 +219,15 @@ def packs(lab: Lab) -> Iterator[Claim]:
     yield Claim("packing", what, mine, others, seconds[1] / seconds[0], "× speed", 1, ">=")
 
 
+def pairs(lab: Lab) -> Iterator[Claim]:
+    size, rate = lab.options.size(20_000), min(lab.options.rate(SMALL), 2000)
+    ours, trl = lab.measure(lab.job("pairs_here", "preference", size), lab.job("trl_pairs", "preference", rate))
+    shown = [f"{series.rate():,.0f} rows/s" for series in (ours, trl)]
+    yield Claim(
+        "pairs", "prepare_pairs / TRL DPOTrainer", shown[0], shown[1], ours.rate() / trl.rate(), "× speed", 1, ">="
+    )
+
+
 CASES: dict[str, Callable[[Lab], Iterator[Claim]]] = {
     "start": start,
     "alpaca": alpaca,
@@ -232,5 +241,6 @@ CASES: dict[str, Callable[[Lab], Iterator[Claim]]] = {
     "memory": memory,
     "million": million,
     "packing": packs,
+    "pairs": pairs,
     "uses": uses,
 }

@@ -34,7 +34,7 @@ class Job:
     """What to measure.
 
     Attributes:
-        side: the name of a function in `ours`, `theirs` or `packs`.
+        side: the name of a side, such as a function in `ours` or `theirs`.
         data: an Arrow stream of rows.
         tokenizer: its folder.
         template: a library name; None for the tokenizer's own.
@@ -151,9 +151,9 @@ def anonymous(process: int) -> int:
 
 def main() -> None:
     """The far end: run the job that the command line holds, write its result."""
-    from benchlib import ours, packs, theirs
+    from benchlib import ours, packs, pairs, theirs
 
-    sides: dict[str, Callable[[Job], Result]] = {**ours.SIDES, **theirs.SIDES, **packs.SIDES}
+    sides: dict[str, Callable[[Job], Result]] = {**ours.SIDES, **theirs.SIDES, **packs.SIDES, **pairs.SIDES}
     job = Job(**json.loads(sys.argv[1]))
     Path("result.json").write_text(json.dumps(asdict(sides[job.side](job))), encoding="utf-8")
 

@@ -191,6 +191,13 @@ def noted(row: Row, number: int) -> Row:
     return {"messages": [{**message, **about} for message in row["messages"]]}
 
 
+def preferred(said: list[Row]) -> Row:
+    """A pair: the answer, and the answer with its words in another order."""
+    words = said[-1]["content"].split()
+    rejected = {**said[-1], "content": " ".join(words[::-1]) or "No."}
+    return {"prompt": said[:-1], "chosen": said[-1:], "rejected": [rejected]}
+
+
 def of_messages(change: Callable[[list[Row]], Row]) -> Callable[[Path, Alter], Iterator[Row]]:
     """A kind of rows made of conversations."""
     return lambda data, alter: (change(row["messages"]) for row in messages(records(data, alter)))
@@ -278,6 +285,7 @@ KINDS: dict[str, Callable[[Path, Alter], Iterator[Row]]] = {
     "weights": of_messages(lambda said: {"messages": list(map(weighed, said))}),
     "named": of_messages(lambda said: {"talk": [{"who": one["role"], "words": one["content"]} for one in said]}),
     "prompts": of_messages(lambda said: {"prompt": said[:-1], "completion": said[-1:]}),
+    "preference": of_messages(preferred),
     "system": of_messages(
         lambda said: {"messages": [one for one in said if one["role"] != "system"], "system": said[0]["content"][:60]}
     ),
