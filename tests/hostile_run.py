@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,8 @@ _QUIET = {
 }
 
 
-def verdicts(
-    groups: Sequence[str], name: str = "*", every: int = 1, first: int = 0, patience: float = 1.0
-) -> Iterator[Verdict]:
-    """Judge cases in a fresh process; their verdicts as they come. `patience` multiplies the seconds they may take."""
+def verdicts(groups: Sequence[str], name: str = "*", every: int = 1, first: int = 0) -> Iterator[Verdict]:
+    """Judge cases in a fresh process; their verdicts as they come."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as place:
         Path(place).chmod(0o777)
         environment = {
@@ -51,7 +49,6 @@ def verdicts(
         }
         command = [*_guard(), sys.executable, str(TESTS / "hostile_run.py"), place, *groups]
         command += ["--name", name, "--every", str(every), "--first", str(first)]
-        command += ["--patience", str(patience)]
         pipes: Any = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True}
         with subprocess.Popen(command, env=environment, **pipes) as process:
             yield from (Verdict(**json.loads(line)) for line in process.stdout or ())
@@ -87,14 +84,9 @@ def main() -> None:
     parser.add_argument("--name", default="*")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--patience", type=float, default=1.0)
     args = parser.parse_args()
     asked = _asked(args.groups)[args.first :: args.every]
-    chosen = [
-        replace(case, seconds=case.seconds * args.patience)
-        for case in asked
-        if fnmatch(case.name, args.name) and (os.getuid() or not case.dangerous)
-    ]
+    chosen = [case for case in asked if fnmatch(case.name, args.name) and (os.getuid() or not case.dangerous)]
     for verdict in hostile_judge.judge_all(chosen, args.place):
         print(json.dumps(asdict(verdict)), flush=True)
 

@@ -16,13 +16,12 @@ from hostile_guilty import GUILTY
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are measured by /proc")
 
 EVERY = 23  # no number of a crossing's values divides by it, so that a sample has all of them
-PATIENCE = 2.0  # a processor that is shared with other work is slower, too; `scripts/hostile_table` has none
 FEWEST = {"templates": 100, "rows": 250, "files": 250, "folders": 250}
 
 
 @pytest.fixture(scope="module")
 def sample() -> list[Verdict]:
-    return list(hostile_run.verdicts(GROUPS, every=EVERY, patience=PATIENCE))
+    return list(hostile_run.verdicts(GROUPS, every=EVERY))
 
 
 @pytest.fixture(scope="module")
