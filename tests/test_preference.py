@@ -128,6 +128,22 @@ def _dataset(rows: list[dict[str, Any]]) -> Any:
     return datasets.Dataset.from_list([{name: row[name] for name in names} for row in rows], features=features)
 
 
+def test_no_column_goes_without_a_word() -> None:
+    row = {**FORMS["messages"], "note": "Important.", "score": 3, "images": None}
+    found = _formatter().prepare_pairs(pa.Table.from_pylist([row] * 2))
+    assert {path: said.rows for path, said in found.report.unread.items()} == {"$.note": 2, "$.score": 2}
+    pictured = pa.Table.from_pylist([{**FORMS["messages"], "images": ["a.png"]}])
+    with pytest.raises(TooManyRejected, match="media"):
+        _formatter().prepare_pairs(pictured)
+
+
+@pytest.mark.parametrize("kind", ["dpo", "reward"])
+def test_an_answer_with_a_verdict_is_no_pair(kind: str) -> None:
+    row = {"prompt": [USER], "completion": [CHOSEN], "label": True}
+    with pytest.raises(TooManyRejected, match='kind="kto"'):
+        _formatter().prepare_pairs(pa.Table.from_pylist([row]), kind)  # type: ignore[arg-type]
+
+
 def test_pairs_that_are_too_long_go_whole() -> None:
     long = {**FORMS["messages"], "rejected": [{"role": "assistant", "content": "No. " * 50}]}
     found = _formatter(max_length=40).prepare_pairs(pa.Table.from_pylist([FORMS["messages"], long]))

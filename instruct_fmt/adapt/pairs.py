@@ -12,7 +12,7 @@ from typing import Any
 
 from instruct_fmt.errors import RowError, shown
 
-_BESIDE = ("system", "tools", "documents", "chat_template_kwargs")
+_BESIDE = ("system", "tools", "documents", "chat_template_kwargs", "images", "audios", "videos")
 _MODEL = frozenset({"assistant", "gpt", "model", "chatgpt", "bot", "bard"})
 
 
@@ -27,6 +27,7 @@ class Pair:
         places: our columns → the dataset's, for messages about them.
         skipped: how many messages of an answer's column belong to the prompt.
         label: the verdict on the only answer; None for a pair.
+        unread: columns that say something and that nothing reads, with their values.
     """
 
     prompt: Any
@@ -35,6 +36,7 @@ class Pair:
     places: Mapping[str, str]
     skipped: int = 0
     label: bool | None = None
+    unread: tuple[tuple[str, Any], ...] = ()
 
     def row(self, name: str) -> dict[str, Any]:
         """One side as a row of its own."""
@@ -66,9 +68,9 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
     beside = {name: row[name] for name in _BESIDE if row.get(name) is not None}
     if row.get("chosen") is None and row.get("completion") is not None and isinstance(row.get("label"), bool):
         prompt, (answer,) = _joined(row.get("prompt"), [row["completion"]])
-        return Pair(
-            prompt, {"chosen": answer}, beside, {"prompt": "prompt", "chosen": "completion"}, label=row["label"]
-        )
+        places = {"prompt": "prompt", "chosen": "completion"}
+        unread = _unread(row, {*beside, "prompt", "completion", "label"})
+        return Pair(prompt, {"chosen": answer}, beside, places, label=row["label"], unread=unread)
     answers = [_answer(row, name) for name in ("chosen", "rejected")]
     column = "conversations" if row.get("prompt") is None and row.get("conversations") is not None else "prompt"
     given = row.get(column)
@@ -86,7 +88,13 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
         turns = [one for one in answer if _is_models(one)] if isinstance(answer, list) else [answer]
         if len(turns) != 1 or (isinstance(answer, list) and not _is_models(answer[-1])):
             raise _bad(f"$.{name}", answer, "one answer of the model's", "leave the row out")
-    return Pair(prompt, dict(zip(("chosen", "rejected"), answers, strict=True)), beside, places, skipped)
+    both = dict(zip(("chosen", "rejected"), answers, strict=True))
+    return Pair(prompt, both, beside, places, skipped, unread=_unread(row, {*beside, column, *both}))
+
+
+def _unread(row: Mapping[str, Any], read: set[str]) -> tuple[tuple[str, Any], ...]:
+    """The other columns that say something."""
+    return tuple((name, value) for name, value in row.items() if name not in read and value not in (None, "", [], {}))
 
 
 def _answer(row: Mapping[str, Any], name: str) -> Any:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from instruct_fmt.adapt.columns.arrow import table_rows
 from instruct_fmt.adapt.pairs import Pair, pair_of
 from instruct_fmt.emit import UNTRAINED
-from instruct_fmt.errors import NothingToLearn, Rejection, RowError, TooManyRejected, UsageError, in_order
+from instruct_fmt.errors import NothingToLearn, Rejection, RowError, TooManyRejected, UsageError, in_order, shown
 from instruct_fmt.formatter import Formatter
 from instruct_fmt.look.report import Report
 from instruct_fmt.run.prepare import Prepared, as_dataset
@@ -105,7 +105,13 @@ class _Made:
         pairs: dict[int, Pair] = {}
         for number, row in enumerate(rows, first_row):
             try:
-                pairs[number] = pair_of(row)
+                pair = pair_of(row)
+                if pair.label is not None and self._kind in ("dpo", "reward"):
+                    found, wanted = "one answer with a verdict", "a chosen and a rejected answer"
+                    raise RowError("bad-field", "$", found, wanted, 'kind="kto"')
+                pairs[number] = pair
+                unread = ((name, value) for name, value in pair.unread if name not in self._fmt.settings.allow_dropped)
+                add_unread(self.unread, ((f"$.{name}", Unread(1, number, shown(value))) for name, value in unread))
             except RowError as error:
                 self._reject(error, number)
         sides = [self._side(pairs, name) for name in ("chosen", "rejected")]
@@ -177,7 +183,8 @@ class _Made:
             error.rejected = self.rejected
             raise error
         if not self.counts["emitted"]:
-            raise NothingToLearn(f"found no pair in {self.counts['rows']:,} rows; expected one; fix: check max_length")
+            first = f"; the first: {self.rejected[0].to_error()}" if self.rejected else ""
+            raise NothingToLearn(f"found no pair in {self.counts['rows']:,} rows; expected one{first}")
 
     def table(self) -> pa.Table:
         """All rows."""

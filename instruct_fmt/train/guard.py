@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from transformers import TrainerCallback
 
-from instruct_fmt.errors import DataError, UsageError
+from instruct_fmt.errors import DataError, InstructFmtError, UsageError
 from instruct_fmt.train.caught import PreparedRows, check_batch
 
 logger = logging.getLogger("instruct_fmt")
@@ -79,7 +79,7 @@ class LabelGuard(TrainerCallback):  # type: ignore[misc]  # transformers has no 
         try:
             check_batch(batch, self._rows, name, self._text)
             _check_attention(model, given, batch, name)
-        except Exception:
+        except InstructFmtError:
             self.close()
             raise
         self.compared += 1
