@@ -89,11 +89,17 @@ class EncodedRows:
 
     @classmethod
     def merged(cls, parts: Sequence[EncodedRows]) -> EncodedRows:
-        """Rows of several encodings, in the order of the batch."""
+        """Rows of several encodings, in the order of the batch; rows of one place in the order of their groups."""
         if len(parts) == 1:
             return parts[0]
+        found = cls.joined(parts)
+        return found.take(np.lexsort((found.groups, found.places)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[EncodedRows]) -> EncodedRows:
+        """Rows of several encodings, one behind the other."""
         sizes = np.concatenate([np.diff(part.offsets) for part in parts])
-        found = cls(
+        return cls(
             np.concatenate([part.ids for part in parts]),
             np.concatenate([part.sizes for part in parts]),
             np.concatenate([part.trained for part in parts]),
@@ -103,7 +109,6 @@ class EncodedRows:
             np.concatenate([part.left_out for part in parts]),
             np.concatenate([part.apart for part in parts]),
         )
-        return found.take(np.lexsort((found.groups, found.places)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,14 @@ def exchanges(conversation: Conversation) -> list[int]:
     return [place for place, role in enumerate(roles) if role == "user" and place < last]
 
 
+def kept_messages(conversation: Conversation, starts: Sequence[int], number: int) -> list[int]:
+    """The messages that stay without so many of the oldest exchanges: those in front, and the later ones."""
+    front = 0
+    while front < len(conversation.messages) and conversation.messages[front].get("role") in _FRONT:
+        front += 1
+    return [*range(front), *range(starts[number], len(conversation.messages))]
+
+
 def without_oldest(conversation: Conversation, starts: Sequence[int], number: int) -> Conversation:
     """The conversation without its oldest exchanges.
 
@@ -30,10 +38,7 @@ def without_oldest(conversation: Conversation, starts: Sequence[int], number: in
         starts: where its exchanges begin.
         number: how many are left out, fewer than there are.
     """
-    front = 0
-    while front < len(conversation.messages) and conversation.messages[front].get("role") in _FRONT:
-        front += 1
-    left = [*range(front), *range(starts[number], len(conversation.messages))]
+    left = kept_messages(conversation, starts, number)
     return replace(
         conversation,
         messages=[conversation.messages[place] for place in left],

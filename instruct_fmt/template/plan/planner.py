@@ -50,6 +50,8 @@ MANY_SHAPES = 64
 FEW_ROWS = 8
 """A plan of a shape with fewer rows costs more than to put each of them together from pieces of other plans."""
 _ONE = np.zeros(1, np.int64)
+Grouped = tuple[ShapeGroup, PlannedRows]
+"""Rows of a plan, and the rows of their shape that they are among."""
 
 
 @dataclass(slots=True)
@@ -134,12 +136,18 @@ class Planner:
                 found.append(ShapeGroup(shape, np.asarray(here, np.int64), columns, getter_of(chosen), type(chosen[0])))
         return found
 
-    def group(self, shapes: Sequence[ShapeGroup]) -> list[PlannedRows]:
+    def group(self, shapes: Sequence[ShapeGroup]) -> list[Grouped]:
         """Groups of rows with a plan; rows that are in none have none, those that are in several make a row in each."""
-        return [group for shape in shapes for group in self._of_rows(shape)]
+        turns = self._expands
+        return [
+            found
+            for shape in shapes
+            for found in (self._of_turns(shape) if turns and shape.kind is Conversation else self._of_shape(shape))
+        ]
 
-    def _of_rows(self, rows: ShapeGroup) -> list[PlannedRows]:
-        return self._of_turns(rows) if self._expands and rows.kind is Conversation else self._of_shape(rows)
+    def group_whole(self, shapes: Sequence[ShapeGroup]) -> list[Grouped]:
+        """`group` for rows that make one row each, with `history="expand"` that of their last turn."""
+        return [found for shape in shapes for found in self._of_shape(shape)]
 
     def some(self, example: Example) -> list[Marked] | None:
         """The marked texts of a single row, by plans; None where there is none for it."""
@@ -202,27 +210,27 @@ class Planner:
     def _ends(self, example: Example) -> list[int]:
         return self._marker.ends(example) if self._marker is not None and isinstance(example, Conversation) else []
 
-    def _of_turns(self, rows: ShapeGroup) -> list[PlannedRows]:
+    def _of_turns(self, rows: ShapeGroup) -> list[Grouped]:
         """Rows of each turn of conversations, of those that have plans for all of their turns."""
         ends = self._ends(rows.example(0))
         if not ends:
             return []
-        left, turns = np.arange(len(rows.places)), list[list[PlannedRows]]()
-        for group in turn_groups(rows, ends)[::-1]:
-            found = self._of_shape(group.part(left)) if len(left) else []
+        left, turns, sources = np.arange(len(rows.places)), list[list[PlannedRows]](), turn_groups(rows, ends)
+        for source in sources[::-1]:
+            found = [group for _, group in self._of_shape(source.part(left))] if len(left) else []
             left = np.flatnonzero(np.isin(rows.places, [place for rows in found for place in rows.places.tolist()]))
             turns.insert(0, found)
         if not len(left):
             return []
         whole = rows.places[left]
         chosen = [[group.only(np.isin(group.places, whole)) for group in groups] for groups in turns]
-        return told_once(
-            rows, ends, [[group for group in groups if len(group.places)] for groups in chosen], self._mentioned
-        )
+        chosen = [[group for group in groups if len(group.places)] for groups in chosen]
+        of_groups = [source for source, groups in zip(sources, chosen, strict=True) for _ in groups]
+        return list(zip(of_groups, told_once(rows, ends, chosen, self._mentioned), strict=True))
 
-    def _of_shape(self, rows: ShapeGroup) -> list[PlannedRows]:
+    def _of_shape(self, rows: ShapeGroup) -> list[Grouped]:
         """Let the plans of a shape take their rows; make new ones while enough are left."""
-        groups: list[PlannedRows] = []
+        groups: list[Grouped] = []
         waiting, tried = np.arange(len(rows.places)), 0
         while len(waiting):
             known = self._plan(rows, waiting, tried)
@@ -236,7 +244,7 @@ class Planner:
                 if not self._still_agrees(known, rows, chosen):
                     break
                 values = Values(rows.only(chosen)) if len(waiting) else values
-                groups.append(known.plan.render(values, rows.places[chosen]))
+                groups.append((rows, known.plan.render(values, rows.places[chosen])))
         return groups
 
     def _plan(self, rows: ShapeGroup, waiting: Ints, tried: int) -> _Known | None:
