@@ -128,7 +128,7 @@ class DatasetStages:
             except RowError as error:
                 raise self.in_dataset(error, example) from error
         try:
-            return self.stages.marker.mark(example)
+            return self.stages.marker.mark(example, self.planner.some)
         except RowError as error:
             # Words in a field that nothing reads are the likelier fault, where a message has no others.
             silent = unread_words(example.messages, self.source.mentioned, self.stages.asked.allow_dropped)
@@ -170,11 +170,16 @@ class DatasetStages:
         )
 
     def mark_one(self, example: Example) -> Marked:
-        """An example's only text; with `history="expand"`, that of its last turn."""
-        if isinstance(example, Conversation) and self.stages.marker.policy.expands:
-            with allowance(row_budget(example)):
-                return self.stages.marker.mark_last(example)
-        return self.mark(example)[0]
+        """An example's only text; with `history="expand"`, that of its last turn.
+
+        Raises:
+            RowError: as `mark`, without a look for cures.
+        """
+        if not isinstance(example, Conversation):
+            return self.mark(example)[0]
+        marker = self.stages.marker
+        with allowance(row_budget(example)):
+            return marker.mark_last(example) if marker.policy.expands else marker.mark_plainly(example)[0]
 
     def plain(self, example: Example) -> str:
         """The example as plain Jinja renders it; only for those that have a plan.

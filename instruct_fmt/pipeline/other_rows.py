@@ -65,7 +65,7 @@ def run_rows(
     for place in np.flatnonzero(block.left).tolist():
         example = examples[place]
         if example is not None:
-            _add(stages, explain, batch, rows[place], example, int(numbers[place]))
+            _add(stages, explain, batch, rows[place], example, int(numbers[place]), tried=bool(tried[place] or block.tried[place]))
 
 
 def encode_one(stages: DatasetStages, row: Row) -> list[EncodedRow]:
@@ -130,8 +130,9 @@ def _without_oldest(
 
     def without(number: int) -> Marked | None:
         if number not in made:
+            shorter = without_oldest(whole, starts, number)
             try:
-                made[number] = stages.mark_one(without_oldest(whole, starts, number))
+                made[number] = stages.planner.one(shorter) or stages.mark_one(shorter)
             except RowError:  # of the whole row there is none
                 made[number] = None
         return made[number]
@@ -160,10 +161,13 @@ def _read(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, numbe
     return example
 
 
-def _add(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, example: Example, number: int) -> None:
-    """Mark a row, to be encoded with the others that have no plan."""
+def _add(
+    stages: DatasetStages, explain: Explain, batch: Batch, row: Row, example: Example, number: int, *, tried: bool
+) -> None:
+    """Mark a row, to be encoded with the others that have no plan, or had one and must be encoded on their own."""
     try:
-        composed = stages.planner.composed(example)
+        filled = stages.planner.filled(example) if tried else None
+        composed = filled or stages.planner.composed(example)
         found, printed = shortened(stages, example, composed or stages.mark(example))
     except RowError as error:
         batch.reject(explain(error, row, stages.columns), number)
@@ -171,8 +175,9 @@ def _add(stages: DatasetStages, explain: Explain, batch: Batch, row: Row, exampl
     if composed is None and (why := stages.planner.missing(example)):
         batch.counts[f"plan_missing:{why}"] += 1
     explained = partial(_explained, stages, explain, row, example)
+    path = "plan" if filled else "pieces" if composed else "jinja"
     for marked in found:
-        batch.add(number, stages.encoder(type(example)), marked, explained, "pieces" if composed else "jinja")
+        batch.add(number, stages.encoder(type(example)), marked, explained, path)
     for name, value in stages.adapter.said_in(row, example):
         batch.note(f"$.{name}", Unread(1, number, shown(value)))
     for path, unread in of_row(example, printed, stages.source, stages.settings.columns, number):

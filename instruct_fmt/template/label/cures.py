@@ -7,7 +7,7 @@ very row comes out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from instruct_fmt.common.reasoning import reasoned, split_reasoning
 from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.label.forms import switches_of
 from instruct_fmt.template.label.policy import UNSERVED
-from instruct_fmt.types import Conversation
+from instruct_fmt.types import Conversation, Marked
 
 if TYPE_CHECKING:
     from instruct_fmt.template.label.chat_template import ChatTemplate
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SWITCHED = UNSERVED - {"guard"}
 _FORMED = frozenset(["block-twice", "field-dropped", "field-order", "guard", "prefill-unknown"])
+Known = Callable[[Conversation], Sequence[Marked] | None]
 MOST = 3
 """So many cures are named: the first that work on the row, whatever worked on others."""
 
@@ -48,13 +49,16 @@ class Cure:
     reasoning: str = "keep"
     named_ids: bool = False
 
-    def works(self, marker: Marker, conversation: Conversation) -> bool:
-        """Whether the row comes out with it."""
+    def works(self, marker: Marker, conversation: Conversation, known: Known) -> bool:
+        """Whether the row comes out with it; `known` marks rows by what was proven of others, under the same policy."""
         changed = reasoned(_with_named_ids(conversation) if self.named_ids else conversation, self.reasoning)
         changed = replace(changed, template_kwargs={**changed.template_kwargs, **dict(self.variables)})
+        if not self.options and changed == conversation:  # nothing of this row changes
+            return False
         policy = replace(marker.policy, **dict(self.options))
         try:
-            rows = marker.with_policy(policy).mark_plainly(changed)
+            rows = None if self.options else known(changed)
+            rows = rows or marker.with_policy(policy).mark_plainly(changed)
         except (RowError, TemplateError):
             return False
         return all(row.eos or any(start < end for start, end in row.trained) for row in rows)
@@ -66,11 +70,11 @@ class Cures:
     def __init__(self, template: ChatTemplate, policy: Policy) -> None:
         self._template, self._policy = template, policy
 
-    def with_fix(self, error: RowError, conversation: Conversation, marker: Marker) -> RowError:
+    def with_fix(self, error: RowError, conversation: Conversation, marker: Marker, known: Known) -> RowError:
         """The error with a fix that was tried on the row; as it is where none was found."""
         found: list[Cure] = []
         for cure in dict.fromkeys(self._candidates(error, conversation)):
-            if cure.works(marker, conversation):
+            if cure.works(marker, conversation, known):
                 found.append(cure)
             if len(found) == MOST:
                 break

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from instruct_fmt.errors import RowError, option, shown
 from instruct_fmt.template.label.chat_template import ChatTemplate
-from instruct_fmt.template.label.cures import Cures
+from instruct_fmt.template.label.cures import Cures, Known
 from instruct_fmt.template.label.marked import chosen_turns, from_row, message_name, spans_of, speaks
 from instruct_fmt.template.label.policy import UNSERVED, Policy
 from instruct_fmt.template.label.turn import Turn
@@ -30,8 +30,12 @@ class Marker:
         self.policy = policy
         self._cures = Cures(template, policy)
 
-    def mark(self, conversation: Conversation) -> list[Marked]:
+    def mark(self, conversation: Conversation, known: Known = lambda _: None) -> list[Marked]:
         """The marked texts of one conversation.
+
+        Args:
+            conversation: the row.
+            known: the marked texts of rows whose like was proven, for the cures of an error; None for others.
 
         Raises:
             RowError: the row cannot be rendered, or its mask cannot be proven. Its fix was tried on the row.
@@ -39,7 +43,7 @@ class Marker:
         try:
             return self.mark_plainly(conversation)
         except RowError as error:
-            raise self._cures.with_fix(error, conversation, self) from error
+            raise self._cures.with_fix(error, conversation, self, known) from error
 
     def with_policy(self, policy: Policy) -> Marker:
         """The same under another policy."""

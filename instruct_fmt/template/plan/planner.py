@@ -149,9 +149,17 @@ class Planner:
         """`group` for rows that make one row each, with `history="expand"` that of their last turn."""
         return [found for shape in shapes for found in self._of_shape(shape)]
 
+    def one(self, example: Example) -> Marked | None:
+        """The marked text of a single row that makes one, by plans; None where there is none for it."""
+        return self._one(example) or self._composed(example)
+
     def some(self, example: Example) -> list[Marked] | None:
         """The marked texts of a single row, by plans; None where there is none for it."""
-        return self._each(example, lambda one: self._one(one) or self._composed(one))
+        return self._each(example, self.one)
+
+    def filled(self, example: Example) -> list[Marked] | None:
+        """The marked texts of a single row, each by one plan; None where there is none for it."""
+        return self._each(example, self._one)
 
     def composed(self, example: Example) -> list[Marked] | None:
         """The marked texts of a single row without a plan, by pieces of others; None where they are not enough."""
