@@ -24,7 +24,13 @@ from instruct_fmt.formatter import Formatter, compile
 from instruct_fmt.version import __version__
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from typing import Any
+
     from datasets import Dataset
+
+    from instruct_fmt.run.prepare import Prepared
 
 
 def open_dataset(name: str, *, split: str = "train", subset: str | None = None, on_bad_row: str = "error") -> "Dataset":
@@ -38,6 +44,22 @@ def open_dataset(name: str, *, split: str = "train", subset: str | None = None, 
     from instruct_fmt.run.read.dataset import open_dataset
 
     return open_dataset(name, split=split, subset=subset, on_bad_row=on_bad_row)  # type: ignore[arg-type]  # checked
+
+
+def prepare(config: "str | os.PathLike[str] | Mapping[str, Any]", *settings: str, **options: "Any") -> "Prepared":
+    """Encode the datasets of a configuration, as ``instruct-fmt prepare`` does.
+
+    Args:
+        config: path of a YAML file, ``embedded``, or what such a file would hold.
+        settings: changes such as ``max_length=512``.
+        options: see `instruct_fmt.run.configured.prepare_config`.
+
+    >>> prepare("embedded", "limit=3", progress=False).dataset.num_rows
+    3
+    """
+    from instruct_fmt.run.configured import prepare_config
+
+    return prepare_config(config, settings, **options)
 
 
 __all__ = [
@@ -54,4 +76,5 @@ __all__ = [
     "__version__",
     "compile",
     "open_dataset",
+    "prepare",
 ]

@@ -59,13 +59,9 @@ def prepare(
         found, base = _load(config, changes)
         if output is not None:
             found = found.model_copy(update={"output": found.output.model_copy(update={"path": output})})
-        import dataclasses
+        from instruct_fmt.run.configured import run_config
 
-        from instruct_fmt.run.open import open_sources, options_of
-        from instruct_fmt.run.prepare import prepare_sources
-
-        options = dataclasses.replace(options_of(found), progress=sys.stderr.isatty(), reuse=not force, verify=verify)
-        prepared = prepare_sources(open_sources(found, base), options)
+        prepared = run_config(found, base, progress=sys.stderr.isatty(), reuse=not force, verify=verify)
         _print(prepared.report.rich())
 
 
@@ -261,7 +257,8 @@ def _one_source(name: str, settings: Sequence[str] | None, number: int) -> Sourc
         raise UsageError("--dataset", number, f"less than {len(config.datasets)}", "count from 0")
     from instruct_fmt.run.open import open_sources
 
-    return open_sources(config.model_copy(update={"datasets": [config.datasets[number]]}), base)[0]
+    only = {"datasets": [config.datasets[number]], "validation_datasets": []}
+    return open_sources(config.model_copy(update=only), base)[0]
 
 
 def _of_row(source: Source, number: int, read: Callable[[dict[str, Any]], Any]) -> Any:

@@ -88,12 +88,14 @@ def rows(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "found", "mended"),
     [
-        ({**BASE, "val_set_size": 0.05}, "split: train[:95%]", rows(split="train[:95%]")),
-        ({**BASE, "val_size": 100}, "split: train[:-100]", rows(split="train[:-100]")),
+        ({**BASE, "val_set_size": 1.5}, "a share above 0 and below 1", {**BASE, "val_set_size": 2}),
+        ({**BASE, "val_size": -1}, "a share above 0 and below 1", BASE),
+        ({**BASE, "mix_strategy": "interleave"}, "concat, interleave_under", {**BASE, "mix_strategy": "concat"}),
+        ({**BASE, "interleave_probs": "0.5,0.5"}, "`weight` beside each", rows(weight=1)),
         ({**BASE, "rl": "dpo"}, "preferences are not supported", BASE),
         ({**BASE, "stage": "kto"}, "preferences are not supported", BASE),
         ({**BASE, "stage": "pt"}, "format: text", rows(format="text")),
-        ({**BASE, "max_samples": 5}, "split: train[:5]", rows(split="train[:5]")),
+        ({**BASE, "max_samples": 0}, "greater than 0", {**BASE, "max_samples": 5}),
         ({**BASE, "tokens": ["<x>"]}, "save it, and name its folder", BASE),
         (
             {**BASE, "excess_length_strategy": "cut"},
@@ -130,7 +132,7 @@ def test_words_that_mean_something_else_are_refused(
 def test_all_problems_in_one_message(tmp_path: Path) -> None:
     content = {
         **rows(type="orcamini", shards=2),
-        "val_set_size": 0.1,
+        "val_set_size": True,
         "max_length": 0,
         "cutoff_len": 5,
         "histori": "auto",
@@ -139,7 +141,7 @@ def test_all_problems_in_one_message(tmp_path: Path) -> None:
     }
     problems = refused(tmp_path, content)
     keys = [problem.removeprefix(str(tmp_path / "run.yaml: ")).split(":")[0] for problem in problems]
-    assert set(keys) == {"val_set_size", "datasets.0.type", "datasets.0.shards", "max_length", "histori", "gibberish"}
+    assert set(keys) == {"validation", "datasets.0.type", "datasets.0.shards", "max_length", "histori", "gibberish"}
     assert len(keys) == 7  # a second value for max_length, and that one is none
 
 
@@ -169,8 +171,8 @@ TYPOS = (
     "base_modle", "model_nam",
 )  # fmt: skip
 UNRELATED = (
-    "ratio", "shuffle", "interleave", "buffer", "score", "gibberish", "queue", "depth", "colour", "retry", "verbose",
-    "threads", "workers", "epochs", "loss", "metric", "chunk", "window", "stride", "padding", "mask", "noise",
+    "ratio", "shadow", "internet", "buffer", "score", "gibberish", "queue", "depth", "colour", "retry", "verbose",
+    "threads", "workers", "epics", "loss", "metric", "chunk", "window", "stride", "padding", "mask", "noise",
     "device", "lang", "region", "owner", "license", "version", "author", "topic", "source", "target", "bucket",
     "secret", "proxy", "timeout", "host", "port", "user", "extras",
 )  # fmt: skip

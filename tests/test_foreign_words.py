@@ -152,11 +152,40 @@ def test_training_everything_beside_roles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"), [(0.001, "99%"), (0.05, "95%"), (0.1, "90%"), (0.999, "1%"), (1, "-1"), (100, "-100")]
+    ("content", "ours"),
+    [
+        ({"val_set_size": 0.05}, {"validation": 0.05}),
+        ({"val_set_size": 0}, {}),
+        ({"val_set_size": 0.0}, {}),
+        ({"val_size": 100}, {"validation": 100}),
+        ({"val_size": 100.0}, {"validation": 100}),
+        (
+            {"test_datasets": [{"path": "embedded/records", "split": "train"}]},
+            {"validation_datasets": ["embedded/records"]},
+        ),
+        ({"dataset_exact_deduplication": True}, {"deduplicate": True}),
+        ({"shuffle_merged_datasets": True, "seed": 7}, {"shuffle": True, "seed": 7}),
+        ({"max_samples": 5}, {"limit": 5}),
+        ({"mix_strategy": "concat"}, {}),
+        ({"mix_strategy": "interleave_under"}, {"interleave": "first_exhausted"}),
+        (
+            {"mix_strategy": "interleave_over", "interleave_probs": "0.7"},
+            {"interleave": "all_exhausted", "datasets": [{"path": "embedded", "weight": 0.7}]},
+        ),
+    ],
 )
-def test_rows_held_out_leave_some(value: float, kept: str, tmp_path: Path) -> None:
-    path = written(tmp_path, {"tokenizer": "embedded", "datasets": ["embedded"], "val_set_size": value})
-    assert f"`split: train[:{kept}]`" in refused(path)
+def test_recipes_of_other_tools(content: dict[str, Any], ours: dict[str, Any], tmp_path: Path) -> None:
+    config = {"tokenizer": "embedded", "datasets": ["embedded"]}
+    (tmp_path / "ours").mkdir()
+    wanted = load(written(tmp_path / "ours", {**config, **ours}))
+    assert load(written(tmp_path, {**config, **content})) == wanted
+
+
+def test_datasets_held_out_by_name(tmp_path: Path) -> None:
+    """LLaMA-Factory's `eval_dataset` names entries too."""
+    config = load(written(tmp_path, llama_factory(eval_dataset="demo"), info={}))
+    (held_out,) = config.validation_datasets
+    assert (held_out.name, held_out.dataset_info) == ("demo", config.datasets[0].dataset_info)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import instruct_fmt as ifmt
 from instruct_fmt.errors import DataError, UsageError
 from instruct_fmt.fit.pack import best_fit
 from instruct_fmt.run import packing
+from instruct_fmt.run.encoded import EncodedTables
 
 CAPACITY = 64
 
@@ -56,8 +57,8 @@ def _tables(sizes: list[int], chunk: int) -> list[pa.Table]:
 @settings(max_examples=60, deadline=None)
 @given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=40), chunk=st.integers(1, 15), tokens=st.integers(1, 90))
 def test_no_token_is_lost_whatever_is_written_at_a_time(sizes: list[int], chunk: int, tokens: int) -> None:
-    rows = packing.Rows(_tables(sizes, chunk))
-    found = packing.plan_packing(rows, 24)
+    rows = EncodedTables(_tables(sizes, chunk))
+    found = packing.plan_packing(rows.lengths, 24)
     before = packing.TOKENS
     packing.TOKENS = tokens
     try:
@@ -78,7 +79,7 @@ def test_no_token_is_lost_whatever_is_written_at_a_time(sizes: list[int], chunk:
 
 def test_a_row_longer_than_a_sequence() -> None:
     with pytest.raises(DataError, match=r"row 1: found 1 of 3 rows longer .* of 30;.*max_length=24"):
-        packing.plan_packing(packing.Rows(_tables([3, 30, 5], 2)), 24)
+        packing.plan_packing(EncodedTables(_tables([3, 30, 5], 2)).lengths, 24)
 
 
 def _prepared(tmp_path: Path, name: str, **options: Any) -> Any:

@@ -222,6 +222,8 @@ class Report:
             ("nulls", self._nulls()),
             ("prompt", self._some(count("as_rendered", 0), "rows kept though their prompt is no prefix")),
             ("expanded", self._some(count("expanded", 0), "extra rows, one for each earlier turn")),
+            ("once", self._once()),
+            *((split, self._split(split)) for split in ("train", "validation")),
             ("packed", self._packed()),
             ("rendered by", self._listed("path")),
             ("no plan", self._listed("plan_missing")),
@@ -270,13 +272,32 @@ class Report:
             f"{rows:,} rows without their oldest exchanges, {turns:,} of the model's turns among them" if rows else ""
         )
 
+    def _once(self) -> str:
+        """Rows that are left out because others are the same."""
+        count = self.counts.get
+        facts = (("duplicates", "rows like earlier ones"), ("same_in_validation", "rows like some for validation"))
+        told = "; ".join(self._some(count(name, 0), what) for name, what in facts if count(name, 0))
+        return f"left out: {told}" if told else ""
+
+    def _split(self, split: str) -> str:
+        """How many rows and tokens a split has, and the share of each dataset in it."""
+        rows = {name.partition(":")[2]: n for name, n in self._group(f"split:{split}:rows").items()}
+        total, tokens = sum(rows.values()), self.counts.get(f"split:{split}:tokens", 0)
+        if not total:
+            return ""
+        shares = ", ".join(f"{name}: {n:,}, {n / total:.1%}" for name, n in rows.items())
+        trained = self.counts.get(f"split:{split}:trained_tokens", 0)
+        parts = f" ({shares})" if len(rows) > 1 else ""
+        return f"{total:,} rows{parts}, {tokens:,} tokens, {trained:,} trained ({trained / tokens:.1%})"
+
     def _packed(self) -> str:
         count = self.counts.get
         sequences, capacity = count("packed:sequences", 0), count("packed:capacity", 0)
         if not sequences:
             return ""
-        filled = self.tokens / (sequences * capacity)
-        return f"{self.emitted:,} rows in {sequences:,} sequences of {capacity:,} tokens, {filled:.2%} of them filled"
+        filled = count("packed:tokens", 0) / (sequences * capacity)
+        rows = count("packed:rows", 0)
+        return f"{rows:,} rows in {sequences:,} sequences of {capacity:,} tokens, {filled:.2%} of them filled"
 
     def _reasoning(self) -> str:
         count = self.counts.get

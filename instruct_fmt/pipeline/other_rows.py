@@ -65,7 +65,15 @@ def run_rows(
     for place in np.flatnonzero(block.left).tolist():
         example = examples[place]
         if example is not None:
-            _add(stages, explain, batch, rows[place], example, int(numbers[place]), tried=bool(tried[place] or block.tried[place]))
+            _add(
+                stages,
+                explain,
+                batch,
+                rows[place],
+                example,
+                int(numbers[place]),
+                tried=bool(tried[place] or block.tried[place]),
+            )
 
 
 def encode_one(stages: DatasetStages, row: Row) -> list[EncodedRow]:

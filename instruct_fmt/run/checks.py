@@ -20,6 +20,7 @@ def check_options(sources: Sequence[Source], options: RunOptions, target: Path |
             raise UsageError(name, value, "1 or more", f"leave {name} out")
     if options.output_format not in ("arrow", "parquet"):
         raise UsageError("output_format", f"{options.output_format!r}", "'arrow' or 'parquet'", "use one of them")
+    options.recipe.check(sources)
     if clash := set(options.keep_columns) & set(COLUMNS):
         raise UsageError(
             "keep_columns",

@@ -18,6 +18,7 @@ from instruct_fmt.run.manifest import FILE_NAME, HIT, File, Manifest, compare, r
 
 # What `datasets` keeps beside the files of a dataset that is mapped; `cleanup_cache_files` removes it too.
 _CACHES = "cache-*.arrow"
+_SPLITS = ("", "train", "validation")
 
 
 def described(folder: Path) -> dict[str, File]:
@@ -50,7 +51,8 @@ def foreign(folder: Path) -> str | None:
 
 
 def _is_cache(name: str) -> bool:
-    return fnmatchcase(name, _CACHES) and "/" not in name
+    split, _, file = name.rpartition("/")
+    return fnmatchcase(file, _CACHES) and split in _SPLITS
 
 
 def _members(folder: Path) -> Iterator[str]:

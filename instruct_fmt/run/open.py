@@ -8,25 +8,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
+from fractions import Fraction
+from math import floor
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 
 from instruct_fmt import formatter
 from instruct_fmt.common.files import is_name
 from instruct_fmt.errors import UsageError
+from instruct_fmt.fit.mix import shuffled
 from instruct_fmt.options import about
 from instruct_fmt.run.config.dataset_info import resolve, unnamed
 from instruct_fmt.run.config.foreign_templates import FALLBACK
 from instruct_fmt.run.config.problems import Problems
 from instruct_fmt.run.config.schema import Config, DatasetConfig
 from instruct_fmt.run.read.dataset import open_dataset
+from instruct_fmt.run.recipe import Recipe
 from instruct_fmt.run.run_options import RunOptions
 from instruct_fmt.run.work import Source
 from instruct_fmt.tokenizer.loading import TokenizerReference, load_vocabulary
 
 __all__ = ["open_sources", "options_of"]
+
+_CHOICE = 1 << 21
+"""What a random choice of rows is for."""
 
 
 def open_sources(config: Config, base: Path) -> list[Source]:
@@ -41,10 +50,33 @@ def open_sources(config: Config, base: Path) -> list[Source]:
         InstructFmtError: anything that does not fit, see `formatter.compile` and `open_dataset`.
     """
     made: list[tuple[dict[str, Any], formatter.Formatter]] = []
-    return [
-        _source(config, resolve(dataset, base), base, made, listed=dataset.dataset_info is not None)
-        for dataset in config.datasets
-    ]
+    sources = []
+    for held_out, entries in ((False, config.datasets), (True, config.validation_datasets)):
+        for number, dataset in enumerate(entries):
+            listed = dataset.dataset_info is not None
+            found = _source(config, resolve(dataset, base), base, made, listed=listed)
+            data = _some(found.dataset, config, dataset, number)
+            sources.append(
+                replace(found, dataset=data, epochs=dataset.epochs, weight=dataset.weight, held_out=held_out)
+            )
+    return sources
+
+
+def _some(data: datasets.Dataset, config: Config, dataset: DatasetConfig, number: int) -> datasets.Dataset:
+    """As many of the rows as are asked for: the first ones, or any where the rows are shuffled."""
+    size = len(data)
+    asked = dataset.rows if dataset.rows is not None else size
+    if dataset.fraction is not None:
+        asked = max(1, floor(Fraction(dataset.fraction).limit_denominator(10**9) * size + Fraction(1, 2)))
+    if asked > size:
+        fix = f"write `rows: {size}`, or `epochs` for each of them more than once"
+        raise UsageError(f"{dataset.path}: rows", f"{asked:,}", f"at most the {size:,} that are there", fix)
+    wanted = min(asked, config.limit or asked)
+    if wanted == size:
+        return data
+    if not config.shuffle:
+        return data.select(range(wanted))
+    return data.select(np.sort(shuffled(size, config.seed, number, _CHOICE)[:wanted]))
 
 
 def options_of(config: Config) -> RunOptions:
@@ -56,6 +88,7 @@ def options_of(config: Config) -> RunOptions:
         tuple(config.keep_columns),
         config.num_proc,
         packing=config.packing or False,
+        recipe=Recipe(config.shuffle, config.seed, config.interleave, config.deduplicate, config.validation),
     )
 
 

@@ -8,18 +8,19 @@ nothing, as ever: in front of it stands another row's end, behind which no serve
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from instruct_fmt.common.ragged import offsets_of, taken, unfilled
+from instruct_fmt.common.ragged import offsets_of
 from instruct_fmt.emit import UNTRAINED
 from instruct_fmt.errors import DataError
 from instruct_fmt.fit.pack import Packs, best_fit
+from instruct_fmt.run.encoded import EncodedTables
 from instruct_fmt.types import Ints
 
 COLUMNS = ("input_ids", "labels", "seq_lengths")
@@ -46,46 +47,22 @@ class Packing:
     @property
     def share(self) -> float:
         """How much of the sequences is filled, from 0 to 1."""
-        return float(self.lengths.sum() / (len(self.packs) * self.capacity)) if len(self.packs) else 0.0
+        return (
+            float(self.lengths[self.packs.rows].sum() / (len(self.packs) * self.capacity)) if len(self.packs) else 0.0
+        )
 
 
-class Rows:
-    """The rows of tables, one table behind the other, read where they lie.
+def plan_packing(lengths: Ints, capacity: int, numbers: Ints | None = None) -> Packing:
+    """Which rows make a sequence.
 
     Args:
-        tables: tables with `input_ids` and `labels`, lists of int32.
-    """
-
-    def __init__(self, tables: Sequence[pa.Table]) -> None:
-        self._ids = [chunk for table in tables for chunk in _chunks(table, "input_ids")]
-        self._labels = [chunk for table in tables for chunk in _chunks(table, "labels")]
-        self._firsts = offsets_of(np.array([len(offsets) - 1 for _, offsets in self._ids], np.int64)).tolist()
-
-    def lengths(self) -> Ints:
-        """How many tokens each row has."""
-        found = [np.diff(offsets) for _, offsets in self._ids]
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
-
-    def take(self, rows: Ints, sizes: Ints) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Ids and labels of some rows, in the order asked for, one behind the other; `sizes` are their lengths."""
-        places = offsets_of(sizes)
-        ids, labels = unfilled(int(places[-1]), np.int32), unfilled(int(places[-1]), np.int32)
-        chunk_of = np.searchsorted(self._firsts, rows, "right") - 1
-        for chunk in np.unique(chunk_of).tolist():
-            here = np.flatnonzero(chunk_of == chunk)
-            into, _ = taken(places, here)
-            for (values, offsets), out in ((self._ids[chunk], ids), (self._labels[chunk], labels)):
-                out[into] = values[taken(offsets, rows[here] - self._firsts[chunk])[0]]
-        return ids, labels
-
-
-def plan_packing(rows: Rows, capacity: int) -> Packing:
-    """Which rows make a sequence.
+        lengths: how many tokens each row has; shape (rows,).
+        capacity: how many tokens a sequence may have.
+        numbers: the rows that are wanted, in their order, some perhaps more than once; None for all of them.
 
     Raises:
         DataError: a row is longer than a sequence.
     """
-    lengths = rows.lengths()
     long = np.flatnonzero(lengths > capacity)
     if len(long):
         raise DataError(
@@ -95,10 +72,13 @@ def plan_packing(rows: Rows, capacity: int) -> Packing:
             "rows that fit into one",
             f"compile(…, max_length={capacity}), which decides what becomes of them, or pack to {lengths.max()} tokens",
         )
-    return Packing(lengths, best_fit(lengths, capacity), capacity)
+    if numbers is None:
+        return Packing(lengths, best_fit(lengths, capacity), capacity)
+    packs = best_fit(lengths[numbers], capacity)
+    return Packing(lengths, replace(packs, rows=numbers[packs.rows]), capacity)
 
 
-def packed(rows: Rows, packing: Packing) -> Iterator[pa.Table]:
+def packed(rows: EncodedTables, packing: Packing) -> Iterator[pa.Table]:
     """The sequences, some megabytes at a time."""
     packs = packing.packs
     ends = np.cumsum(packing.lengths[packs.rows])
@@ -111,13 +91,14 @@ def packed(rows: Rows, packing: Packing) -> Iterator[pa.Table]:
         start = stop
 
 
-def _sequences(rows: Rows, packing: Packing, start: int, stop: int) -> pa.Table:
+def _sequences(rows: EncodedTables, packing: Packing, start: int, stop: int) -> pa.Table:
     """The sequences from `start` to `stop`."""
     edges = packing.packs.offsets[start : stop + 1]
     chosen = packing.packs.rows[edges[0] : edges[-1]]
     sizes = packing.lengths[chosen]
-    ids, labels = rows.take(chosen, sizes)
-    begins = offsets_of(sizes)
+    found = rows.take(chosen)
+    ids, labels = (found.column(name).combine_chunks().values.to_numpy() for name in COLUMNS[:2])
+    labels, begins = labels.copy(), offsets_of(sizes)
     labels[begins[:-1][sizes > 0]] = UNTRAINED
     counts = edges - edges[0]
     of_tokens = begins[counts]
@@ -128,10 +109,3 @@ def _sequences(rows: Rows, packing: Packing, start: int, stop: int) -> pa.Table:
 
 def _lists(offsets: Ints, values: npt.NDArray[np.int32]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets.astype(np.int32), values)
-
-
-def _chunks(table: pa.Table, name: str) -> Iterator[tuple[npt.NDArray[np.int32], Ints]]:
-    """The values of a column's chunks and their offsets."""
-    for chunk in table.column(name).chunks:
-        offsets = chunk.offsets.to_numpy().astype(np.int64)
-        yield chunk.values.to_numpy(), offsets

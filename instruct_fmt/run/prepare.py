@@ -8,6 +8,7 @@ a manifest and a ledger of rejected rows, opened as `Prepared`. The rows that co
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from instruct_fmt.run.ledger import LEDGER_NAME, read_ledger, write_ledger
 from instruct_fmt.run.manifest import HIT, Manifest
 from instruct_fmt.run.read.bad_rows import bad_row_counts, bad_rows, bad_rows_once, mark
 from instruct_fmt.run.read.unchanged import Unchanged
+from instruct_fmt.run.recipe import TRAIN, VALIDATION, Recipe, needed
+from instruct_fmt.run.results import write_result
 from instruct_fmt.run.run_options import RunOptions
 from instruct_fmt.run.work import (
     COLUMNS,
@@ -35,8 +38,6 @@ from instruct_fmt.run.work import (
     OutputFormat,
     Part,
     Source,
-    data_file,
-    data_writer,
     ledger_file,
     output_features,
     split,
@@ -55,14 +56,22 @@ class Prepared:
     """A prepared dataset.
 
     Attributes:
-        dataset: `input_ids` and `labels` (int32), and the kept columns; memory-mapped.
+        dataset: `input_ids` and `labels` (int32), and the kept columns; memory-mapped. The rows to train on.
         report: what happened to the rows.
         rejected: every row that was left out, with the reason.
+        validation: the rows that were held out, with the same columns; None where none were.
     """
 
     dataset: datasets.Dataset
     report: Report
     rejected: list[Rejection]
+    validation: datasets.Dataset | None = None
+
+    @property
+    def splits(self) -> datasets.DatasetDict:
+        """``train``, and ``validation`` where rows were held out."""
+        held_out = {} if self.validation is None else {VALIDATION: self.validation}
+        return datasets.DatasetDict({TRAIN: self.dataset, **held_out})
 
 
 def prepare(  # noqa: PLR0913 - the options of a run, each by its name
@@ -76,6 +85,10 @@ def prepare(  # noqa: PLR0913 - the options of a run, each by its name
     progress: bool = True,
     keep_columns: Sequence[str] = (),
     packing: int | bool = False,
+    validation: float | None = None,
+    shuffle: bool = False,
+    seed: int = 42,
+    deduplicate: bool = False,
     verify: bool = False,
 ) -> Prepared:
     """Encode a dataset; a result that still holds is opened instead of made again.
@@ -91,6 +104,11 @@ def prepare(  # noqa: PLR0913 - the options of a run, each by its name
         keep_columns: columns of the dataset to carry along.
         packing: puts whole rows together into sequences of so many tokens, best fit decreasing; True is the formatter's
             `max_length`. The result has `seq_lengths` beside `input_ids` and `labels`, for a collator without padding.
+        validation: how many rows are held out, or which share of them below 1, as `Prepared.validation`: whole
+            conversations, and none of which the text is trained on too.
+        shuffle: whether the rows are in a random order.
+        seed: which order, and which rows are held out.
+        deduplicate: whether of rows with the same ids and labels only the first stays.
         verify: whether the content of an earlier result is compared with its checksums, though its files have the size
             and the time of writing that they had.
 
@@ -107,6 +125,7 @@ def prepare(  # noqa: PLR0913 - the options of a run, each by its name
         num_proc,
         batch_size,
         packing,
+        Recipe(shuffle, seed, None, deduplicate, validation),
         progress,
         verify=verify,
     )
@@ -121,6 +140,8 @@ def prepare_sources(sources: Sequence[Source], options: RunOptions) -> Prepared:
     columns = {"columns": " ".join((*options.keep_columns, *COLUMNS))}
     if capacity is not None:
         columns = {"columns": " ".join(packing.COLUMNS), "packing": str(capacity)}
+    facts = options.recipe.facts(sources)
+    columns |= {name: json.dumps(fact, sort_keys=True) for name, fact in facts.items()}
     read = Unchanged.of(Path(file["filename"]) for source in sources for file in source.dataset.cache_files)
     new = manifest.describe(
         [source.fmt.facts() for source in sources],
@@ -178,8 +199,9 @@ def _make(sources: Sequence[Source], options: RunOptions, new: Manifest, target:
         if num_proc > 1:
             sources = [_spilled(source, staging.work, number) for number, source in enumerate(sources)]
         capacity = capacity_of(sources, options)
-        output_format: OutputFormat = options.output_format if capacity is None else "arrow"
-        job = Job(tuple(sources), staging.work, features[0], batch_size, output_format)
+        arranged = needed(options.recipe, sources)
+        output_format: OutputFormat = "arrow" if arranged or capacity is not None else options.output_format
+        job = Job(tuple(sources), staging.work, features[0], batch_size, output_format, arranged)
         parts = split(sizes, 1 if num_proc == 1 else min(batches, num_proc * _PARTS_PER_WORKER))
         counts, unread = _encode(job, parts, num_proc, options.progress)
         counts.update(bad_row_counts(source.dataset for source in sources))
@@ -187,12 +209,7 @@ def _make(sources: Sequence[Source], options: RunOptions, new: Manifest, target:
         check_named(sources, counts)
         check_result(sources, counts, ledger)
         read.check()
-        if capacity is None:
-            names, made = _gather_files(job, parts, staging.result), job.features
-        else:
-            names, made = _pack(job, parts, capacity, staging.result, options.output_format, counts), packing.FEATURES
-        if options.output_format == "arrow":
-            store.write_dataset_files(staging.result, names, made, new.key)
+        write_result(job, parts, options, capacity, staging.result, new.key, counts)
         files = contents.described(staging.result)
         done = dataclasses.replace(new, counts=dict(counts), unread=unread, files=files)
         done.write(staging.result)
@@ -246,32 +263,6 @@ def _gather_ledger(job: Job, parts: list[Part], result: Path) -> list[tuple[str,
     return found
 
 
-def _gather_files(job: Job, parts: list[Part], result: Path) -> list[str]:
-    """Give the files of all parts their names in the result."""
-    paths = [data_file(job.folder, part) for part in parts if data_file(job.folder, part).exists()]
-    names = [store.file_name(index, len(paths), job.output_format) for index in range(len(paths))]
-    for path, name in zip(paths, names, strict=True):
-        (result / name).parent.mkdir(exist_ok=True)
-        path.replace(result / name)
-    return names
-
-
-def _pack(
-    job: Job, parts: list[Part], capacity: int, result: Path, output_format: OutputFormat, counts: Counter[str]
-) -> list[str]:
-    """Put the rows of all parts together into sequences, and write those; returns the names of the files."""
-    paths = [data_file(job.folder, part) for part in parts if data_file(job.folder, part).exists()]
-    rows = packing.Rows([pa.ipc.open_stream(pa.memory_map(str(path))).read_all() for path in paths])
-    found = packing.plan_packing(rows, capacity)
-    counts.update({"packed:sequences": len(found.packs), "packed:capacity": capacity})
-    name = store.file_name(0, 1, output_format)
-    (result / name).parent.mkdir(exist_ok=True)
-    with data_writer(result / name, packing.SCHEMA, output_format) as writer:
-        for table in packing.packed(rows, found):
-            writer.write_table(table)
-    return [name]
-
-
 def _check_opened(target: Path, new: Manifest) -> None:
     """Refuse what another run has put there in the meantime.
 
@@ -294,4 +285,5 @@ def _open(target: Path, found: Manifest, output_format: OutputFormat, about: Rep
     rejected = read_ledger(target / LEDGER_NAME)
     report = Report.of(about.name, found.counts, rejected, found.unread)
     report = dataclasses.replace(report, cache=about.cache, output=about.output, changes=about.changes)
-    return Prepared(store.load(target, output_format), report, rejected)
+    splits = store.load(target, output_format)
+    return Prepared(splits[TRAIN], report, rejected, splits.get(VALIDATION))

@@ -1,10 +1,11 @@
-"""How a run is done: nothing here changes what is in the rows that come out."""
+"""How a run is done: nothing here changes the ids and labels of the rows that come out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from instruct_fmt.run.recipe import NO_RECIPE, Recipe
 from instruct_fmt.run.work import OutputFormat
 
 
@@ -19,6 +20,7 @@ class RunOptions:
         num_proc: the most worker processes, each for a batch at least; None or 1 encodes in this process.
         batch_size: rows encoded at a time; None takes as many as are some megabytes.
         packing: puts rows together into sequences of so many tokens; True is the formatter's `max_length`.
+        recipe: which of the rows make the result, in which order, and which are held out.
         progress: whether to show a progress bar.
         reuse: whether an earlier result that still holds is taken.
         verify: whether the content of an earlier result is compared with its checksums, though its files have the size
@@ -31,6 +33,7 @@ class RunOptions:
     num_proc: int | None = None
     batch_size: int | None = None
     packing: int | bool = False
+    recipe: Recipe = NO_RECIPE
     progress: bool = True
     reuse: bool = True
     verify: bool = False

@@ -169,7 +169,9 @@ def _is_staging(folder: Path) -> bool:
     return False
 
 
-def write_dataset_files(folder: Path, names: list[str], features: datasets.Features, key: str) -> None:
+def write_dataset_files(
+    folder: Path, names: list[str], features: datasets.Features, key: str, split: str | None = None
+) -> None:
     """The two files with which `datasets.load_from_disk` opens a folder of Arrow files."""
     state: dict[str, Any] = {
         "_data_files": [{"filename": name} for name in names],
@@ -178,31 +180,37 @@ def write_dataset_files(folder: Path, names: list[str], features: datasets.Featu
         "_format_kwargs": {},
         "_format_type": None,
         "_output_all_columns": False,
-        "_split": None,
+        "_split": split,
     }
     info = asdict(datasets.DatasetInfo(features=features))
     (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
     (folder / "dataset_info.json").write_text(json.dumps(info, indent=2), encoding="utf-8")
 
 
-def file_name(index: int, total: int, output_format: OutputFormat) -> str:
+def write_splits(folder: Path, names: list[str]) -> None:
+    """The file with which `datasets.load_from_disk` opens a folder that has one for each split."""
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": names}), encoding="utf-8")
+
+
+def file_name(index: int, total: int, output_format: OutputFormat, split: str = "train") -> str:
     """The name of a data file in the result, as `save_to_disk` and `load_dataset` expect it."""
     number = f"{index:05d}-of-{total:05d}"
     # `load_dataset(folder)` takes files named so, and leaves the manifest beside them alone.
-    return f"data/train-{number}.parquet" if output_format == "parquet" else f"data-{number}.arrow"
+    return f"data/{split}-{number}.parquet" if output_format == "parquet" else f"data-{number}.arrow"
 
 
-def load(folder: Path, output_format: OutputFormat) -> datasets.Dataset:
-    """Open a result; Arrow files are memory-mapped."""
+def load(folder: Path, output_format: OutputFormat) -> datasets.DatasetDict:
+    """Open the splits of a result, ``train`` and perhaps ``validation``; Arrow files are memory-mapped."""
     if output_format == "arrow":
         found = datasets.load_from_disk(str(folder))
-        assert isinstance(found, datasets.Dataset)
-        return found
-    files = sorted(str(path) for path in (folder / "data").glob("*.parquet"))
+        return found if isinstance(found, datasets.DatasetDict) else datasets.DatasetDict(train=found)
+    files: dict[str, list[str]] = {}
+    for path in sorted((folder / "data").glob("*.parquet")):
+        files.setdefault(path.name.partition("-")[0], []).append(str(path))
     with _quiet():
-        found = datasets.Dataset.from_parquet(files)
-    assert isinstance(found, datasets.Dataset)
-    return found
+        return datasets.DatasetDict(
+            {split: datasets.Dataset.from_parquet(files[split], split=split) for split in sorted(files)}
+        )
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from instruct_fmt.errors import DataError
 from instruct_fmt.run.ledger import write_ledger
-from instruct_fmt.types import EncodedBatch, Unread, add_unread
+from instruct_fmt.types import EncodedBatch, Ints, Unread, add_unread
 
 OutputFormat = Literal["arrow", "parquet"]
 COLUMNS = ("input_ids", "labels")
@@ -43,11 +43,23 @@ class Formatting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A dataset and the formatter for it; `name` is for messages."""
+    """A dataset and the formatter for it.
+
+    Attributes:
+        name: for messages.
+        fmt: the formatter.
+        dataset: the rows.
+        weight: how many of its rows are wanted for how many of the others', where datasets are interleaved.
+        epochs: how often each of its rows is there.
+        held_out: whether it is for validation.
+    """
 
     name: str
     fmt: Formatting
     dataset: datasets.Dataset
+    weight: float | None = None
+    epochs: float = 1
+    held_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,7 @@ class Job:
         features: the columns of the result.
         batch_size: rows encoded at a time.
         output_format: ``arrow`` (IPC stream) or ``parquet``.
+        arranged: whether the rows are put into another order, and so the numbers of theirs in their datasets kept.
     """
 
     sources: tuple[Source, ...]
@@ -67,6 +80,7 @@ class Job:
     features: datasets.Features
     batch_size: int
     output_format: OutputFormat
+    arranged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +95,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A finished part. Its files are `data_file` (missing where no row was emitted) and `ledger_file`.
+    """A finished part. Its files are `data_file` and `numbers_file` (missing where no row was emitted or no number is
+    wanted) and `ledger_file`.
 
     Attributes:
         counts: the numbers of `EncodedBatch.counts`.
@@ -111,6 +126,11 @@ def data_file(folder: Path, part: Part) -> Path:
     return folder / f"part-{part.index:05d}.data"
 
 
+def numbers_file(folder: Path, part: Part) -> Path:
+    """The file of the numbers that a part's rows have in their dataset, int64."""
+    return folder / f"part-{part.index:05d}.npy"
+
+
 def ledger_file(folder: Path, part: Part) -> Path:
     """The file of rejected rows of a part."""
     return folder / f"part-{part.index:05d}.jsonl"
@@ -118,12 +138,13 @@ def ledger_file(folder: Path, part: Part) -> Path:
 
 def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done:
     """Encode one part and write its files; `progress` is called with the rows done since the last call."""
-    for left in (data_file(job.folder, part), ledger_file(job.folder, part)):
+    for left in (make(job.folder, part) for make in (data_file, ledger_file, numbers_file)):
         left.unlink(missing_ok=True)  # of a worker that died over this part
     source = job.sources[part.source]
     rows = source.dataset.with_format("arrow")
     counts: Counter[str] = Counter()
     unread: dict[str, Unread] = {}
+    numbers: list[Ints] = []
     opened = partial(data_writer, data_file(job.folder, part), job.features.arrow_schema, job.output_format)
     # One table is written while the next one is made.
     with ExitStack() as stack, ThreadPoolExecutor(1, "instruct_fmt") as aside:
@@ -138,12 +159,16 @@ def encode_part(job: Job, part: Part, progress: Callable[[int], object]) -> Done
             write_ledger(ledger_file(job.folder, part), batch.rejected)
             if writing is not None:
                 writing.result()
+            if job.arranged:
+                numbers.append(batch.rows)
             if batch.table.num_rows:
                 writer = writer or stack.enter_context(opened())
                 writing = aside.submit(writer.write_table, _output(job, batch, table, start))
             progress(table.num_rows)
         if writing is not None:
             writing.result()
+    if sum(map(len, numbers)):
+        np.save(numbers_file(job.folder, part), np.concatenate(numbers))
     return Done(part, counts, unread)
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from benchlib.child import Job, Result, timed
 from instruct_fmt.run import packing
+from instruct_fmt.run.encoded import EncodedTables
 
 CAPACITY = 4096
 ROWS = 1_000_000
@@ -25,8 +26,8 @@ def packed(job: Job) -> Result:
     target = Path("packed.arrow")
 
     def once() -> packing.Packing:
-        rows = packing.Rows([dataset.data.table])
-        found = packing.plan_packing(rows, CAPACITY)
+        rows = EncodedTables([dataset.data.table])
+        found = packing.plan_packing(rows.lengths, CAPACITY)
         with pa.ipc.new_stream(str(target), packing.SCHEMA) as writer:
             for table in packing.packed(rows, found):
                 writer.write_table(table)

@@ -6,7 +6,6 @@ listed. Sources: the schemas of axolotl 0.19 (`utils/schemas`), the arguments of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -26,6 +25,8 @@ _PREFERENCE = (
 )  # fmt: skip
 # One of these, and the file is LLaMA-Factory's.
 _LLAMA_FACTORY = ("stage", "finetuning_type", "dataset_dir", "mask_history", "train_on_prompt")
+# Keys that mean the same here, and may be without a value there.
+_OURS_TOO = ("seed", "shuffle", "shuffle_merged_datasets", "dataset_exact_deduplication", "max_samples")
 
 
 def in_our_words(raw: Raw, problems: Problems) -> Raw:
@@ -72,30 +73,27 @@ def _of_llama_factory(found: Raw, problems: Problems) -> None:
     template = found.pop("template", None)
     if template is not None and check_llama_factory_template(template, problems):
         say(found, "chat_template", template, "template", problems)
-    names, folder, limit = (found.pop(key, None) for key in ("dataset", "dataset_dir", "max_samples"))
-    if names is None and "datasets" in found:
-        _sliced(limit, problems)
-        return
+    held_out = found.pop("eval_dataset", None)
+    names, folder = (found.pop(key, None) for key in ("dataset", "dataset_dir"))
     folder = "data" if folder is None else folder
+    if names is not None or "datasets" not in found:
+        _entries(found, "dataset", names, folder, problems)
+    if held_out is not None:
+        _entries(found, "eval_dataset", held_out, folder, problems)
+
+
+def _entries(found: Raw, key: str, names: Any, folder: Any, problems: Problems) -> None:
+    """Names of entries of a dataset_info.json as datasets."""
     listed = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
     if not isinstance(listed, list) or not all(isinstance(name, str) and name for name in listed):
-        fix = "name entries of dataset_info.json in `dataset`"
-        problems.add("dataset", shown(names), "names, with commas between them", fix)
+        fix = f"name entries of dataset_info.json in `{key}`"
+        problems.add(key, shown(names), "names, with commas between them", fix)
     elif not isinstance(folder, str) or folder == "ONLINE" or folder.startswith("REMOTE:"):
         fix = "write `datasets: [{path: a name on the Hub, format: alpaca}]` in place of `dataset`"
         problems.add("dataset_dir", shown(folder), "a folder with a dataset_info.json", fix)
-    elif limit is not None and (not isinstance(limit, int) or limit < 1):
-        problems.add("max_samples", shown(limit), "a number of rows", "take `max_samples` out for all of them")
     else:
-        # A slice alone is one of the entry's own split.
-        split = {} if limit is None else {"split": f"[:{limit}]"}
-        listed = [{"dataset_info": f"{folder}/dataset_info.json", "name": name, **split} for name in listed]
-    say(found, "datasets", listed, "dataset", problems)
-
-
-def _sliced(limit: Any, problems: Problems) -> None:
-    if limit is not None:
-        problems.add("max_samples", shown(limit), "a slice", f"write `split: train[:{limit}]` under each dataset")
+        listed = [{"dataset_info": f"{folder}/dataset_info.json", "name": name} for name in listed]
+    say(found, "datasets" if key == "dataset" else "validation_datasets", listed, key, problems)
 
 
 def _mask_history(found: Raw, problems: Problems) -> None:
@@ -120,22 +118,48 @@ def _enable_thinking(found: Raw, problems: Problems) -> None:
 # both
 
 
-def _validation(key: str, found: Raw, problems: Problems) -> None:
+def _held_out(key: str, found: Raw, problems: Problems) -> None:
+    """A share or a number of rows; 0 is none."""
     value = found.pop(key)
     if value is None or (value == 0 and not isinstance(value, bool)):
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        problems.add(key, shown(value), "a number", f"take `{key}` out")
+    whole = isinstance(value, float) and value >= 1 and value.is_integer()
+    say(found, "validation", int(value) if whole else value, key, problems)
+
+
+_MIXES = {"concat": None, "interleave_under": "first_exhausted", "interleave_over": "all_exhausted"}
+
+
+def _mixed(found: Raw, problems: Problems) -> None:
+    value = found.pop("mix_strategy")
+    if value is None or value == "concat":
         return
-    # A slice knows whole percents; one is held out at least.
-    share = max(1, min(99, math.floor(100 - 100 * value + 1e-6)))
-    kept = f"train[:{share}%]" if value < 1 else f"train[:-{int(value)}]"
-    problems.add(
-        key,
-        shown(value),
-        "rows to train on only; nothing is held out here",
-        f"write `split: {kept}` under each dataset, and prepare the rest by a configuration of its own",
-    )
+    if not isinstance(value, str) or value not in _MIXES:
+        problems.add("mix_strategy", shown(value), ", ".join(_MIXES), "write one of them")
+        return
+    say(found, "interleave", _MIXES[value], "mix_strategy", problems)
+
+
+def _probabilities(found: Raw, problems: Problems) -> None:
+    """Probabilities of the datasets, in their order, which are weights here."""
+    value = found.pop("interleave_probs")
+    given = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if given is None:
+        return
+    datasets = found.get("datasets")
+    try:
+        weights = [float(part) for part in given]
+    except (TypeError, ValueError):
+        problems.add("interleave_probs", shown(value), "numbers, with commas between them", "correct it")
+        return
+    if not isinstance(datasets, list) or len(datasets) != len(weights):
+        problems.add(
+            "interleave_probs", shown(value), "a number for each dataset", "write `weight` beside each dataset"
+        )
+        return
+    entries = [{"path": entry} if isinstance(entry, str) else entry for entry in datasets]
+    if all(isinstance(entry, dict) for entry in entries):
+        found["datasets"] = [{**entry, "weight": weight} for entry, weight in zip(entries, weights, strict=True)]
 
 
 def _packing(key: str, found: Raw, problems: Problems) -> None:
@@ -190,10 +214,18 @@ def _special_tokens(found: Raw, problems: Problems) -> None:
         found["special_tokens"] = kept
 
 
+def _unsaid(key: str, found: Raw, problems: Problems) -> None:
+    """A key without a value."""
+    if found[key] is None:
+        del found[key]
+
+
 _MEANINGS: Mapping[str, Callable[[Raw, Problems], None]] = {
-    "max_samples": lambda found, problems: _sliced(found.pop("max_samples"), problems),
-    "val_set_size": partial(_validation, "val_set_size"),
-    "val_size": partial(_validation, "val_size"),
+    **{key: partial(_unsaid, key) for key in _OURS_TOO},
+    "val_set_size": partial(_held_out, "val_set_size"),
+    "val_size": partial(_held_out, "val_size"),
+    "mix_strategy": _mixed,
+    "interleave_probs": _probabilities,
     "sample_packing": partial(_packing, "sample_packing"),
     "neat_packing": partial(_packing, "neat_packing"),
     "mask_history": _mask_history,

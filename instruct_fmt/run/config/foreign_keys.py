@@ -51,23 +51,19 @@ plot_loss plugins precompute_ref_log_probs predict_with_generate preprocess_shar
 print_param_status processor_kwargs processor_type profile_modules pure_bf16 qat qlora_sharded_model_loading
 quantization_bit recompute_layer_types reinit_weights remove_unused_columns repetition_penalty
 resize_token_embeddings_to_32x resize_vocab resources_per_worker resume_from_checkpoint rl_beta router_aux_loss_coef
-rpo_alpha run_name s2_attention sage_attention sdp_attention sdpa_varlen seed selective_checkpointing shift_attn
-shrink_embeddings shuffle shuffle_before_merging_datasets shuffle_dataset shuffle_merged_datasets skip_memory_metrics
-skip_special_tokens strict temperature tf32 tokenizer_legacy tokenizer_save_jinja_files tokenizer_type
-tokenizer_use_fast top_k top_p torchdistx_path total_num_tokens total_supervised_tokens train_from_scratch trainer_cls
-trl trust_remote_code type_of_model unfrozen_parameters upcast_layernorm upcast_lmhead_output weight_decay world_size
-xformers_attention
+rpo_alpha run_name s2_attention sage_attention sdp_attention sdpa_varlen selective_checkpointing shift_attn
+shrink_embeddings shuffle_before_merging_datasets shuffle_dataset skip_memory_metrics skip_special_tokens strict
+temperature tf32 tokenizer_legacy tokenizer_save_jinja_files tokenizer_type tokenizer_use_fast top_k top_p
+torchdistx_path total_num_tokens total_supervised_tokens train_from_scratch trainer_cls trl trust_remote_code
+type_of_model unfrozen_parameters upcast_layernorm upcast_lmhead_output weight_decay world_size xformers_attention
 """
 _NAMES = frozenset(_TEXT.split())
 
 _SAVED = "change a tokenizer, save it, and name its folder under `tokenizer`"
 _SLICE = "write `split: train[:50%]` or another slice under each dataset"
 REFUSED: Mapping[str, tuple[str, str]] = {
-    "test_datasets": ("none", "prepare them by a configuration of their own"),
-    "eval_dataset": ("none", "prepare it by a configuration of its own"),
     "pretraining_dataset": ("`datasets`", "write `datasets` with `format: text`"),
     "streaming": ("false", "use dataset.map(fmt, batched=True) on a stream"),
-    "dataset_exact_deduplication": ("false; rows are not compared here", "take doubles out of the data"),
     "skip_prepare_dataset": ("false", "hand prepared data to the trainer"),
     "dataset_shard_num": ("a slice", _SLICE),
     "dataset_shard_idx": ("a slice", _SLICE),
@@ -75,8 +71,6 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "max_packed_sequence_len": ("`sequence_len`", "write `sequence_len`"),
     "push_dataset_to_hub": ("none", "push the prepared dataset: load_from_disk(path).push_to_hub(name)"),
     "role_boundaries": ("none; the template tells whose words are whose", "take it out"),
-    "mix_strategy": ("`concat`: one dataset behind another", "take it out, or repeat a dataset in `datasets`"),
-    "interleave_probs": ("none; one dataset stands behind another", "take it out, or repeat a dataset in `datasets`"),
     "tool_format": ("none: the template writes the calls", "take it out, or write a template with that form of calls"),
     "preserve_thinking": (
         "false: the template writes the history",
@@ -93,7 +87,7 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "revision_of_model": ("`main`", "download that revision, and name its folder under `tokenizer`"),
 }
 """Keys that may be off, but not on: what is expected, and what to write instead."""
-HARMLESS: Mapping[str, str] = {"mix_strategy": "concat", "model_revision": "main", "revision_of_model": "main"}
+HARMLESS: Mapping[str, str] = {"model_revision": "main", "revision_of_model": "main"}
 """Their values that mean here what they mean there."""
 
 

@@ -30,11 +30,12 @@ _TYPE_NAMES = {"str", "bool", "int", "float", "date", "datetime"}
 EMBEDDED: dict[str, Any] = {"tokenizer": "embedded", "datasets": ["embedded"]}
 
 
-def load(name: str, settings: Sequence[str] = ()) -> Config:
+def load(given: str | Mapping[str, Any], settings: Sequence[str] = ()) -> Config:
     """Read a configuration.
 
     Args:
-        name: path of a YAML file, or ``embedded`` for the default that needs no file and no network.
+        given: path of a YAML file, ``embedded`` for the default that needs no file and no network, or what such a file
+            would hold.
         settings: changes such as ``max_length=512`` or ``output.path=out``; keys dotted, values in YAML.
 
     Raises:
@@ -44,8 +45,9 @@ def load(name: str, settings: Sequence[str] = ()) -> Config:
     >>> load("embedded", ["cutoff_len=512"]).max_length
     512
     """
+    name = given if isinstance(given, str) else "the configuration"
     problems = Problems(name)
-    found = _canonical(EMBEDDED if name == "embedded" else _read(expanded(name)), problems)
+    found = _canonical(_raw(given), problems)
     for setting in settings:
         change = Problems(f"--set {_short(setting)}")
         found = _canonical(_changed(found, setting), change)
@@ -60,6 +62,12 @@ def load(name: str, settings: Sequence[str] = ()) -> Config:
     assert config is not None
     whole: Config = config.model_copy(update={"left_to_trainer": tuple(dict.fromkeys(problems.left))})
     return whole
+
+
+def _raw(given: str | Mapping[str, Any]) -> Any:
+    if isinstance(given, str):
+        return EMBEDDED if given == "embedded" else _read(expanded(given))
+    return dict(given) if isinstance(given, Mapping) else given
 
 
 def _read(path: Path) -> Any:
@@ -81,12 +89,13 @@ def _canonical(raw: Any, problems: Problems) -> dict[str, Any]:
     if "left_to_trainer" in raw:
         problems.add("left_to_trainer", "an unknown key", "keys of the trainer under their own names", "remove it")
     found = _renamed(in_our_words(raw, problems), ALIASES, "", problems)
-    given = found.pop("datasets", None)
-    if given is not None:
-        entries = given if isinstance(given, list) else [given]
-        inputs = found.get("train_on_inputs")
-        read = (_dataset(entry, f"datasets.{i}.", problems, inputs) for i, entry in enumerate(entries))
-        found["datasets"] = [entry for several in read for entry in several]
+    for name in ("datasets", "validation_datasets"):
+        given = found.pop(name, None)
+        if given is not None:
+            entries = given if isinstance(given, list) else [given]
+            inputs = found.get("train_on_inputs")
+            read = (_dataset(entry, f"{name}.{i}.", problems, inputs) for i, entry in enumerate(entries))
+            found[name] = [entry for several in read for entry in several]
     where = found.pop("output", None)
     if where is not None:
         found["output"] = {"path": where} if isinstance(where, str) else where
@@ -173,12 +182,12 @@ def _explain(file: str, error: Any) -> ConfigError:
 
 def _unknown(file: str, path: Sequence[str | int], key: str) -> ConfigError:
     level: Iterable[str] = [*Config.model_fields, *ALIASES]
-    if path[0] == "datasets":
+    if path[0] in ("datasets", "validation_datasets"):
         level = [*DatasetConfig.model_fields, *DATASET_ALIASES]
     elif path[0] == "output":
         level = OutputConfig.model_fields
     near = nearest_name(str(path[-1]), level)
-    if path[0] == "datasets" and path[-1] in Config.model_fields:
+    if path[0] in ("datasets", "validation_datasets") and path[-1] in Config.model_fields:
         return problem(
             file, key, "a key of the whole run", "keys of one dataset", f"move `{path[-1]}` to the top level"
         )

@@ -43,6 +43,13 @@ ALIASES: dict[str, str] = {
     "system_prompt": "system",
     "dataset_prepared_path": "output",
     "tokenized_path": "output",
+    "shuffle_merged_datasets": "shuffle",
+    "dataset_exact_deduplication": "deduplicate",
+    "max_samples": "limit",
+    "val_set_size": "validation",
+    "val_size": "validation",
+    "test_datasets": "validation_datasets",
+    "stopping_strategy": "interleave",
 }
 DATASET_ALIASES: dict[str, str] = {
     "subset": "name",
@@ -82,6 +89,13 @@ def _per_turn(value: Any) -> Any:
             "`turn` (the stop of each trained turn is trained, once); for the last turn only, set `train_on: last`"
         )
     return "turn"
+
+
+def _validation(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and (0 < value < 1 or (value >= 1 and isinstance(value, int)))):
+        raise ValueError("a share above 0 and below 1, or a number of rows")
+    return value
 
 
 Template = Annotated[str | None, BeforeValidator(_template)]
@@ -196,6 +210,14 @@ class DatasetConfig(_Training):
         "reject",
         default="error",
     )
+    rows: PositiveInt | None = _key("So many of its rows: the first ones, or with `shuffle` any.", "5000")
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = _key("The same as a share of its rows.", "0.25")
+    epochs: Annotated[float, Field(gt=0)] = _key(
+        "How often each of its rows is there; 1.5 is once, and half of them twice.", "2", default=1.0
+    )
+    weight: Annotated[float, Field(gt=0)] | None = _key(
+        "Beside `interleave`: how many of its rows for how many of the others'.", "2"
+    )
     dataset_info: str | None = _key(
         "A `dataset_info.json` as LLaMA-Factory writes it, whose entry `name` gives path, format and names."
     )
@@ -207,6 +229,8 @@ class DatasetConfig(_Training):
             raise ValueError("`path`, or `dataset_info` and `name`")
         if self.dataset_info is not None and (self.name is None or self.path is not None):
             raise ValueError("`name` (the entry) and no `path` beside `dataset_info`")
+        if self.rows is not None and self.fraction is not None:
+            raise ValueError("`rows` or `fraction`, because they decide the same")
         return self
 
 
@@ -245,6 +269,22 @@ class Config(_OfRun):  # type: ignore[misc,valid-type]  # made of the options
     packing: bool | PositiveInt | None = _key(
         "Puts whole rows together into sequences of so many tokens; `true` is `max_length`.", "4096", default=False
     )
+    validation: Annotated[int | float | None, BeforeValidator(_validation)] = _key(
+        "Rows to hold out: a number of them, or a share below 1.", "0.05"
+    )
+    validation_datasets: list[DatasetConfig] = Field(
+        default=[],
+        description="Datasets to hold out as a whole, written as `datasets`.",
+        examples=[["data/held_out.jsonl"]],
+    )
+    shuffle: bool = _key("Whether the rows are in a random order.", "true", default=False)
+    seed: int = _key("Which order, and which rows are held out.", "7", default=42)
+    interleave: Literal["first_exhausted", "all_exhausted"] | None = _key(
+        "Mixes the datasets by their weights until the first of them is used up, or all, the others repeated.",
+        "first_exhausted",
+    )
+    deduplicate: bool = _key("Whether of equal rows only the first stays.", "true", default=False)
+    limit: PositiveInt | None = _key("So many rows of each dataset at most, for a trial.", "100")
     keep_columns: Strings = _key("Columns of the datasets that are carried along.", "[source]", default=[])
     special_tokens: dict[str, str] | None = _key(
         "Other special tokens for the tokenizer, all of them in its vocabulary.", '{eos_token: "<|im_end|>"}'
