@@ -1,8 +1,8 @@
 """Rows to measure on: the files of the data folder, repeated with altered words.
 
 In: a kind of rows, how many, and the data folder. Out: an Arrow stream file and what is in it (`Rows`). The same
-arguments give the same rows; fewer rows are the beginning of more. Nothing repeats exactly: from the second time
-that the files are gone through, one word in `1 / NEW_SHARE` is one that no row had before.
+arguments give the same rows; fewer rows are the beginning of more. From the second time that the files are gone
+through, one word in `1 / NEW_SHARE` is one that no row had before; short rows may repeat exactly.
 """
 
 from __future__ import annotations
