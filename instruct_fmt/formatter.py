@@ -18,7 +18,6 @@ from instruct_fmt.version import __version__
 
 if TYPE_CHECKING:
     import datasets
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -56,6 +55,7 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
     reasoning: Literal["keep", "strip", "field"] = "keep",
     empty_reasoning: Literal["error", "close"] = "error",
     completion_format: str | None = None,
+    loss_weights: Mapping[str, float] | None = None,
     max_rejected: float = 0.01,
     template_kwargs: Mapping[str, Any] | None = None,
     now: datetime | None = None,
@@ -105,6 +105,9 @@ def compile(  # noqa: PLR0913 - every option has a name that users know
             does not close. ``error``: rejects the row; ``close``: lets the model close the block at once.
         completion_format: what the model writes where the template cannot tell; less what the prompt supplies; the stop
             is added. Such as ``"<think>\\n{reasoning}\\n</think>\\n\\n{content}"``.
+        loss_weights: what parts of the model's turns count in the loss, and regular expressions in slashes; others
+            count 1. 0 and 1 are labels; other numbers make a column ``loss_weights`` (docs/weights.md). Such as
+            ``{reasoning: 0, "/[0-9]+/": 2}``.
         max_rejected: the share of rows that may be rejected before ``prepare`` fails; over-length rows do not count.
             Such as ``0.05``.
         template_kwargs: template variables. Such as ``{enable_thinking: false}``.
@@ -306,8 +309,8 @@ class Formatter:
 
         return logged(self, self.encode_batch(table)).table
 
-    def encode(self, row: Row) -> dict[str, list[int]]:
-        """Encode one row.
+    def encode(self, row: Row) -> dict[str, list[Any]]:
+        """Encode one row: `input_ids` and `labels`, and `loss_weights` where there are any.
 
         Raises:
             RowError: the row cannot be encoded.
@@ -315,9 +318,11 @@ class Formatter:
         """
         return {name: values.tolist() for name, values in self.encode_arrays(row).items()}
 
-    def encode_arrays(self, row: Row) -> dict[str, npt.NDArray[np.int32]]:
-        """`encode`, as int32 arrays."""
-        from instruct_fmt.emit import labels_of
+    def encode_arrays(self, row: Row) -> dict[str, npt.NDArray[Any]]:
+        """`encode`, as arrays: int32, and float32 for `loss_weights`."""
+        import numpy as np
+
+        from instruct_fmt.emit import WEIGHTS, labels_of
         from instruct_fmt.errors import Rejection, RowError
 
         try:
@@ -329,7 +334,11 @@ class Formatter:
                 f'history="expand" makes {len(found)} rows of this one; expected one; fix: '
                 "dataset.map(fmt, batched=True), fmt.prepare(dataset), or fmt.encode_table(pa.Table.from_pylist([row]))"
             )
-        return {"input_ids": found[0].ids, "labels": labels_of(found[0].ids, found[0].trained)}
+        row_ids, trained, weights = found[0].ids, found[0].trained, found[0].weights
+        arrays: dict[str, npt.NDArray[Any]] = {"input_ids": row_ids, "labels": labels_of(row_ids, trained)}
+        if self.stages.weighted and weights is not None:
+            arrays[WEIGHTS] = np.where(trained, weights, np.float32(0))
+        return arrays
 
     def render(self, row: Row) -> Rendered:
         """Render one row: its text, the trained ranges in characters, and who wrote what.
@@ -370,7 +379,7 @@ class Formatter:
 
         row = plain_row(row)
         stages = self.stages.of(list(row), row)
-        return stages.mark(stages.read(row))[-1]
+        return stages.counted(stages.mark(stages.read(row))[-1])
 
     def __call__(self, rows: Any) -> Any:
         """The callable for `datasets.map`: one row, a batch of rows, or an Arrow table.

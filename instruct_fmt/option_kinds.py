@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from instruct_fmt.common.loss_weights import problem_of
 from instruct_fmt.common.names import nearest_name
 from instruct_fmt.errors import UsageError, shown
 
@@ -68,6 +69,31 @@ class Names:
         for item in found.values():
             _check_whole(name, item)
         return dict(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A mapping of parts of a turn, or patterns in slashes, to numbers.
+
+    Attributes:
+        meanings: each part, and what it is.
+    """
+
+    meanings: Mapping[str, str]
+
+    def checked(self, name: str, value: Any) -> Any:
+        found = {} if value is None else value
+        what = f"numbers for {', '.join(self.meanings)}, or for regular expressions in slashes"
+        fix = f'{name}={{"reasoning": 0, "/[0-9]+/": 2}}'
+        if not isinstance(found, Mapping):
+            raise UsageError(name, shown(value), what, fix)
+        for key, weight in found.items():
+            if (problem := problem_of(key, weight)) is not None:
+                near = nearest_name(str(key), self.meanings)
+                raise UsageError(
+                    name, problem, what, fix if near in (None, key) else f"{name}={{{near!r}: {weight!r}}}"
+                )
+        return {str(key): float(weight) for key, weight in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from instruct_fmt.common.engines import ENGINES, REFERENCE
-from instruct_fmt.option_kinds import Choice, Count, Form, Kind, Moment, Names, Share, Text, Texts, Trained
+from instruct_fmt.common.loss_weights import PARTS
+from instruct_fmt.option_kinds import Choice, Count, Form, Kind, Moment, Names, Share, Text, Texts, Trained, Weights
 
 _ABOUT = "about"
 
@@ -201,6 +202,15 @@ class Options:
             Form(),
             "What the model writes where the template cannot tell; less what the prompt supplies; the stop is added.",
             example='"<think>\\n{reasoning}\\n</think>\\n\\n{content}"',
+        ),
+    )
+    loss_weights: Mapping[str, float] = field(
+        default_factory=dict,
+        metadata=_said(
+            Weights(PARTS),
+            "What parts of the model's turns count in the loss, and regular expressions in slashes; others count 1. 0 "
+            "and 1 are labels; other numbers make a column `loss_weights` (docs/weights.md).",
+            example='{reasoning: 0, "/[0-9]+/": 2}',
         ),
     )
     max_rejected: float = field(

@@ -29,6 +29,7 @@ class Settings(Options):
     def digest(self) -> str:
         """A hash of every setting but the template."""
         values = {key: value for key, value in asdict(self).items() if key not in ("template", "template_name")}
+        values["loss_weights"] = list(self.loss_weights.items())  # of two patterns the later one counts
         values["now"] = self.now.isoformat() if self.now else None
         try:
             text = json.dumps(values, sort_keys=True)

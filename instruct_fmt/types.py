@@ -28,7 +28,7 @@ class Conversation:
         tools: JSON schemas of tools; None where there are none (never an empty list).
         documents: documents for retrieval templates; None where there are none.
         template_kwargs: template variables of this row.
-        train: for each message True, False, or None where the row says nothing.
+        train: for each message True, False, a number that it counts in the loss, or None where the row says nothing.
         paths: for each message the JSON path of what it comes from, such as ``$.conversations[2]``.
         names: for each message our names of its fields → the dataset's, where they differ; ``""`` where the path leads
             to the field itself.
@@ -40,7 +40,7 @@ class Conversation:
     tools: Sequence[Mapping[str, Any]] | None = None
     documents: Sequence[Mapping[str, Any]] | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    train: tuple[bool | None, ...] = ()
+    train: tuple[bool | float | None, ...] = ()
     paths: tuple[str, ...] = ()
     names: tuple[Mapping[str, str], ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -188,6 +188,8 @@ def add_unread(found: dict[str, Unread], more: Iterable[tuple[str, Unread]]) -> 
 
 
 Range = tuple[int, int]
+Weighted = tuple[int, int, float]
+"""A range, and what it counts in the loss."""
 Printed = frozenset[tuple[int, tuple[str | int, ...]]]
 """Fields of a row that are in its text: the message's index or the column's place, and the path inside it."""
 
@@ -208,6 +210,8 @@ class Marked:
         eos: whether EOS is appended behind the end.
         counts: numbers for the report.
         printed: the fields of the row that are in the text.
+        weights: what of the trained text does not count once.
+        eos_weight: what an appended EOS counts.
     """
 
     text: str
@@ -221,6 +225,8 @@ class Marked:
     eos: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
     printed: Printed = frozenset()
+    weights: tuple[Weighted, ...] = ()
+    eos_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +244,7 @@ class Added:
         return bool(self.content.replace("▁", " ").strip())
 
 
-_OF_ROWS = ("trained", "cuts", "seams", "removable", "spoken", "control")
+_OF_ROWS = ("trained", "cuts", "seams", "removable", "spoken", "control", "weighted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +258,8 @@ class PlannedRows:
         cuts: where the text is encoded apart; shape (rows, cuts).
         seams: turns that must stand behind the ids of their prompts, the row's last one at the end; shape
             (rows, turns, 2).
-        seam_of: for each trained range the turn that it belongs to, or -1; shape (ranges,).
+        seam_of: for each trained range the turn that it belongs to, -1 for none, -2 for an appended EOS; shape
+            (ranges,).
         tails: for each end of each turn the ids of the literal text in front of it, since the last control token; None
             where a field of the row is among it; 2 * turns of them.
         removable: text of the prompt that `overlength="truncate_prompt"` may cut into; shape (rows, ranges, 2).
@@ -262,6 +269,9 @@ class PlannedRows:
         ends: ids in front of those of each text, and trained ones behind them, that no text can be written for.
         counts: numbers for the report, for each row.
         unread: fields that the plan does not print: for each, which of the rows say something there.
+        weighted: what of the trained text does not count once; shape (rows, ranges, 2).
+        weights: what it counts; shape (ranges,).
+        eos_weight: what an EOS counts that no text can be written for.
     """
 
     places: Ints
@@ -278,6 +288,9 @@ class PlannedRows:
     ends: tuple[tuple[int, ...], tuple[int, ...]]
     counts: Mapping[str, int]
     unread: Mapping[tuple[int, tuple[str | int, ...]], Bools] = field(default_factory=dict)
+    weighted: Ints = field(default_factory=lambda: np.zeros((0, 0, 2), np.int64))
+    weights: tuple[float, ...] = ()
+    eos_weight: float = 1.0
 
     def only(self, rows: Bools) -> PlannedRows:
         """Some of the rows."""

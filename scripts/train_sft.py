@@ -20,7 +20,7 @@ from instruct_fmt.errors import InstructFmtError, UsageError
 from instruct_fmt.run.config.load import load
 from instruct_fmt.run.open import open_sources, options_of
 from instruct_fmt.run.prepare import prepare_sources
-from instruct_fmt.train import sft_kwargs, sft_trainer_kwargs, trainer_kwargs
+from instruct_fmt.train import sft_kwargs, sft_trainer_kwargs, trainer_kwargs, weighted
 
 RANDOM = "random"
 
@@ -47,19 +47,22 @@ def random_model(vocabulary: int, seed: int = 7) -> Any:
 
 
 def make_trainer(kind: str, fmt: Any, model: Any, dataset: Any, settings: dict[str, Any]) -> Any:
-    """TRL's `SFTTrainer` (`sft`) or `transformers.Trainer` (`transformers`) on prepared rows, packed or not."""
-    packed = "seq_lengths" in (dataset.column_names or ())
+    """TRL's `SFTTrainer` (`sft`) or `transformers.Trainer` (`transformers`) on rows as they were prepared."""
+    columns = dataset.column_names or ()
+    packed, counted = "seq_lengths" in columns, "loss_weights" in columns
     if kind == "sft":
         from trl import SFTConfig, SFTTrainer
 
-        config = SFTConfig(**settings, **sft_kwargs(fmt, padding_free=packed))
-        return SFTTrainer(model, args=config, **sft_trainer_kwargs(fmt, dataset))
+        config = SFTConfig(**settings, **sft_kwargs(fmt, padding_free=packed and not counted))
+        trainer = weighted(SFTTrainer) if counted else SFTTrainer
+        return trainer(model, args=config, **sft_trainer_kwargs(fmt, dataset))
     from transformers import Trainer, TrainingArguments
 
-    if packed:  # the model's forward pass has no such argument; the collator needs it
+    if packed or counted:  # the model's forward pass names no such argument; the collator needs it
         settings = {**settings, "remove_unused_columns": False}
     arguments = TrainingArguments(**settings)
-    return Trainer(model, args=arguments, **trainer_kwargs(fmt, dataset, padding_free=packed))
+    trainer = weighted(Trainer) if counted else Trainer
+    return trainer(model, args=arguments, **trainer_kwargs(fmt, dataset, padding_free=packed))
 
 
 def train(options: argparse.Namespace, folder: str) -> list[float]:

@@ -172,7 +172,7 @@ TYPOS = (
 )  # fmt: skip
 UNRELATED = (
     "ratio", "shadow", "internet", "buffer", "score", "gibberish", "queue", "depth", "colour", "retry", "verbose",
-    "threads", "workers", "epics", "loss", "metric", "chunk", "window", "stride", "padding", "mask", "noise",
+    "threads", "workers", "epics", "gain", "metric", "chunk", "window", "stride", "padding", "mask", "noise",
     "device", "lang", "region", "owner", "license", "version", "author", "topic", "source", "target", "bucket",
     "secret", "proxy", "timeout", "host", "port", "user", "extras",
 )  # fmt: skip

@@ -8,6 +8,7 @@ its fields, are returned beside it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +24,11 @@ from instruct_fmt.common.reasoning import REASONING
 from instruct_fmt.errors import Change, RowError, shown
 from instruct_fmt.types import Conversation, Message
 
-Flags = tuple[bool | None, ...]
+Flags = tuple[bool | float | None, ...]
 
 # The names of reasoning, in the order in which transformers 5.23 prefers them (utils/chat_template_utils.py).
 FLAGS = frozenset({"train", "weight", "loss_weight", "loss"})
+WEIGHTS = frozenset({"weight", "loss_weight"})
 # A message with nothing but these says nothing at all.
 _SAYING = frozenset({"tool_calls", *REASONING})
 _BARE = frozenset({"role", "name", "tool_call_id", "prefix", "id"})
@@ -118,7 +120,7 @@ def canonical_messages(values: Sequence[Any], column: str, dialect: Dialect) -> 
         RowError: with the path of the field that cannot be used.
     """
     messages: list[Message] = []
-    flags: list[bool | None] = []
+    flags: list[bool | float | None] = []
     names: list[Mapping[str, str]] = []
     linked = dialect.linked
     unread: list[tuple[str, Any]] = []
@@ -147,7 +149,7 @@ class _Read(NamedTuple):
     text is a call."""
 
     message: Message
-    flag: bool | None
+    flag: bool | float | None
     names: Mapping[str, str]
     fragments: Sequence[parts.Fragment]
     is_call: bool
@@ -160,7 +162,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
         value = _as_dict(value, path)
     role, is_call = _role(value, path, dialect)
     message: Message = {}
-    flag: bool | None = None
+    flag: bool | float | None = None
     names = dialect.names_of_call if is_call else dialect.names
     said: parts.Parts | None = None
     beside: list[tuple[str, Any]] = []
@@ -184,7 +186,7 @@ def canonical_message(value: Any, path: Path, dialect: Dialect) -> _Read:
         else:
             name = dialect.rename.get(key, key)
             if name in FLAGS:
-                flag = _flag(item, flag, (path, key))
+                flag = _flag(item, flag, (path, key), is_weight=name in WEIGHTS)
             else:
                 _add(message, name, item, (path, key))
                 if name in REASONING:
@@ -308,19 +310,19 @@ def _add(message: Message, name: str, value: Any, path: Path) -> None:
         message[text(name, path)] = plain(value, path)
 
 
-def _flag(value: object, before: bool | None, path: Path) -> bool:
-    """A flag of a message as True or False.
+def _flag(value: object, before: bool | float | None, path: Path, *, is_weight: bool) -> bool | float:
+    """A flag of a message as True or False; a weight may be any other number.
 
     Raises:
-        RowError: ``bad-field`` for anything but true, false, 0 and 1, and for two flags that disagree.
+        RowError: ``bad-field`` for anything but true, false and numbers, and for two flags that disagree.
     """
     number = plain(value, path)
-    if isinstance(number, bool | int | float) and number in (0, 1):
-        flag = bool(number)
+    if isinstance(number, bool | int | float) and (number in (0, 1) or (is_weight and math.isfinite(number))):
+        flag = bool(number) if number in (0, 1) else float(number)
         if before is None or before == flag:
             return flag
         raise bad_field(path, value, "flags that agree", "keep one of `train` and `weight`")
-    raise bad_field(path, value, "true, false, 0 or 1", "other weights are not supported: use 0 or 1")
+    raise bad_field(path, value, "a number" if is_weight else "true, false, 0 or 1", "correct it, or take it out")
 
 
 def _with_reasoning(message: Message) -> Message:

@@ -51,6 +51,16 @@ def offsets_of(counts: Ints) -> Ints:
     return offsets
 
 
+def stretches(first: Ints, behind: Ints) -> tuple[Ints, Ints]:
+    """The numbers of stretches, one behind the other, and where each begins among them.
+
+    >>> stretches(np.array([3, 0]), np.array([5, 1]))[0].tolist()
+    [3, 4, 0]
+    """
+    offsets = offsets_of(behind - first)
+    return np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], behind - first), offsets
+
+
 def taken(offsets: Ints, rows: Ints) -> tuple[Ints, Ints]:
     """The places of the values of some rows, in the order asked for, and their offsets."""
     counts = np.diff(offsets)[rows]

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instruct_fmt.common.ragged import offsets_of, taken, unfilled
+from instruct_fmt.common.loss_weights import NO_WEIGHTS, LossWeights
+from instruct_fmt.common.ragged import offsets_of, stretches, taken, unfilled
 from instruct_fmt.encode.composed import composable, composed
 from instruct_fmt.encode.engines.backend import Backend, Flat
 from instruct_fmt.encode.flat import EncodedRows, FlatRows, Tokens, bytes_of, only, stretches_of
@@ -37,11 +38,18 @@ class ColumnEncoder:
         backend: the engine.
         continued: the engine of a part that continues a row.
         free: added tokens that the model's messages may write; None where rows may write all of them.
+        loss: what counts more or less than once.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, backend: Backend, continued: Backend, free: Collection[int] | None
+        self,
+        vocabulary: Vocabulary,
+        backend: Backend,
+        continued: Backend,
+        free: Collection[int] | None,
+        loss: LossWeights = NO_WEIGHTS,
     ) -> None:
+        self._loss = loss
         self.vocabulary, self.backend, self._continued = vocabulary, backend, continued
         self._free = None if free is None else np.array(sorted(free), np.int64)
         self._has_empty = vocabulary.has_empty or vocabulary.dummies is not None
@@ -61,7 +69,7 @@ class ColumnEncoder:
             found.append(self._encoded(self._only(tokens, ~crossed), clean[~crossed[tokens.rows.seams.rows]]))
             again = np.flatnonzero(crossed)
             rows = replace(tokens.rows.take(again), cuts=cuts.take(again))
-        return EncodedRows.merged(found).between(rows.ends) if found else EncodedRows.none()
+        return EncodedRows.merged(found).between(rows.ends, rows.eos_weights) if found else EncodedRows.none()
 
     def _encoded(self, tokens: Tokens, clean: Bools) -> EncodedRows:
         """Rows whose last turns stand behind the ids of their prompts."""
@@ -76,10 +84,29 @@ class ColumnEncoder:
         learns = np.array([bool(behind) for _, behind in rows.ends])[rows.groups]
         learns[rows.trained.rows[filled]] = True
         apart = (np.diff(rows.cuts.offsets) > 0) & (np.diff(rows.seams.offsets) > 0)
+        weights = self._weights(tokens) if self._loss else None
+        if weights is not None:
+            trained &= weights != 0
+            counted = np.concatenate([[0], np.cumsum(trained)])[tokens.offsets]
+            eos = [
+                bool(behind) and weight != 0 for (_, behind), weight in zip(rows.ends, rows.eos_weights, strict=True)
+            ]
+            learns = (np.diff(counted) > 0) | np.array(eos)[rows.groups]
         encoded = EncodedRows(
-            tokens.ids, tokens.sizes, trained, tokens.offsets, rows.places, rows.groups, left_out, apart
+            tokens.ids, tokens.sizes, trained, tokens.offsets, rows.places, rows.groups, left_out, apart, weights
         )
         return only(encoded, learns)
+
+    def _weights(self, tokens: Tokens) -> npt.NDArray[np.float32]:
+        """What each id counts: by the last part that it touches, and over that by the last match of a pattern."""
+        rows, found = tokens.rows, np.ones(len(tokens.ids), np.float32)
+        parts = rows.weighted.values[:, :2] + rows.starts[rows.weighted.rows][:, None]
+        values = np.array(rows.weights, np.float32)[rows.weighted.values[:, 2]]
+        _paint(found, tokens, parts, values)
+        if self._loss.patterns:
+            matched, values = _matched(self._loss, rows)
+            _paint(found, tokens, matched, values)
+        return found
 
     def _placed(self, rows: FlatRows) -> Tokens:
         """The rows whose ids stand for as many bytes as each piece of them has, with their ids."""
@@ -204,6 +231,31 @@ class ColumnEncoder:
             found = rows.texts.take(pa.array(suspects)).to_pylist()
             right[suspects] = [normalizer.normalize_str(text) == text for text in found]
         return right
+
+
+def _paint(weights: npt.NDArray[np.float32], tokens: Tokens, ranges: Ints, values: npt.NDArray[np.float32]) -> None:
+    """Give the ids that touch ranges of bytes their weights, the later ones over the earlier."""
+    filled = ranges[:, 0] < ranges[:, 1]
+    left, right = ranges[filled].astype(tokens.ends.dtype).T
+    first = np.searchsorted(tokens.ends, left, side="right")
+    behind = np.minimum(np.searchsorted(tokens.ends, right, side="left") + 1, len(weights))
+    places, _ = stretches(first, behind)
+    weights[places] = np.repeat(values[filled], behind - first)
+
+
+def _matched(loss: LossWeights, rows: FlatRows) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """What patterns match in the trained text of rows: ranges in bytes, pattern by pattern in each, and weights."""
+    data, starts = bytes_of(rows.texts)
+    found: list[tuple[int, int, float]] = []
+    ranges = rows.trained.values[:, :2] + starts[rows.trained.rows][:, None]
+    ranges = ranges[rows.trained.values[:, 2] >= -1]  # an appended EOS is no text of the row
+    for left, right in ranges.tolist():
+        text = data[left:right].tobytes().decode()
+        for start, end, weight in loss.matched(text):
+            begin = left + len(text[:start].encode())
+            found.append((begin, begin + len(text[start:end].encode()), weight))
+    edges = np.array([part[:2] for part in found], np.int64).reshape(-1, 2)
+    return edges, np.array([part[2] for part in found], np.float32)
 
 
 def _sums(sizes: Ints, size: int) -> Ints:

@@ -29,6 +29,7 @@ class EncodedRows:
         groups: for each row the number of its group.
         left_out: for each row how many of its turns are left out because its ids do not break at their ends.
         apart: for each row whether its last turn is encoded apart from its prompt.
+        weights: what each trained id counts in the loss, float32; None where all of them count once.
     """
 
     ids: npt.NDArray[np.int32]
@@ -39,6 +40,7 @@ class EncodedRows:
     groups: Ints
     left_out: Ints
     apart: Bools
+    weights: npt.NDArray[np.float32] | None = None
 
     def take(self, rows: Ints) -> EncodedRows:
         """Some of the rows, in the order asked for."""
@@ -52,16 +54,18 @@ class EncodedRows:
             self.groups[rows],
             self.left_out[rows],
             self.apart[rows],
+            None if self.weights is None else self.weights[places],
         )
 
     def keeping(self, kept: Bools) -> EncodedRows:
         """The same rows with some of their ids; one flag for each."""
         counts = np.concatenate([[0], np.cumsum(kept)])
         ids, sizes, trained = self.ids[kept], self.sizes[kept], self.trained[kept]
-        return replace(self, ids=ids, sizes=sizes, trained=trained, offsets=counts[self.offsets])
+        weights = None if self.weights is None else self.weights[kept]
+        return replace(self, ids=ids, sizes=sizes, trained=trained, offsets=counts[self.offsets], weights=weights)
 
-    def between(self, ends: Sequence[tuple[Sequence[int], Sequence[int]]]) -> EncodedRows:
-        """The same rows with the ids of their group in front, and others behind, which are trained."""
+    def between(self, ends: Sequence[tuple[Sequence[int], Sequence[int]]], eos_weights: Sequence[float]) -> EncodedRows:
+        """The same rows with the ids of their group in front, and others behind, trained, which count so much."""
         if not any(before or behind for before, behind in ends):
             return self
         before, behind = (np.array([len(pair[side]) for pair in ends])[self.groups] for side in (0, 1))
@@ -71,14 +75,19 @@ class EncodedRows:
         trained = np.zeros(offsets[-1], np.bool_)
         places = np.arange(len(self.ids)) + np.repeat(offsets[:-1] + before - self.offsets[:-1], lengths)
         ids[places], sizes[places], trained[places] = self.ids, self.sizes, self.trained
+        weights = None if self.weights is None else np.ones(offsets[-1], np.float32)
+        if weights is not None:
+            weights[places] = self.weights
         for number, (front, back) in enumerate(ends):
             rows = np.flatnonzero(self.groups == number)
             for at, id in enumerate(front):
                 ids[offsets[rows] + at] = id
             for at, id in enumerate(back):
                 place = offsets[rows + 1] - len(back) + at
-                ids[place], trained[place] = id, True
-        return replace(self, ids=ids, sizes=sizes, trained=trained, offsets=offsets)
+                ids[place], trained[place] = id, weights is None or eos_weights[number] != 0
+                if weights is not None:
+                    weights[place] = eos_weights[number]
+        return replace(self, ids=ids, sizes=sizes, trained=trained, offsets=offsets, weights=weights)
 
     @classmethod
     def none(cls) -> EncodedRows:
@@ -108,6 +117,7 @@ class EncodedRows:
             np.concatenate([part.groups for part in parts]),
             np.concatenate([part.left_out for part in parts]),
             np.concatenate([part.apart for part in parts]),
+            _together([part.weights for part in parts], [len(part.ids) for part in parts]),
         )
 
 
@@ -122,6 +132,9 @@ class FlatRows:
         spoken: what the model's messages wrote.
         tails: the ids of literal texts.
         ends: for each group the ids that are put in front of a row's, and those behind, which are trained.
+        weighted: what of the trained text does not count once, and the number of its weight.
+        weights: the weights.
+        eos_weights: for each group what an id behind counts.
     """
 
     texts: pa.Array
@@ -134,6 +147,9 @@ class FlatRows:
     groups: Ints
     tails: tuple[tuple[int, ...], ...]
     ends: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    weighted: Ragged
+    weights: tuple[float, ...]
+    eos_weights: tuple[float, ...]
 
     @classmethod
     def of(cls, groups: Sequence[PlannedRows]) -> FlatRows:
@@ -143,6 +159,13 @@ class FlatRows:
         tails = dict.fromkeys(tail for rows in groups for tail in rows.tails if tail is not None)
         numbers: dict[tuple[int, ...] | None, int] = {None: -1, **{tail: number for number, tail in enumerate(tails)}}
         trained = [_beside(rows.trained, rows.seam_of) for rows in groups]
+        weights = {
+            weight: number for number, weight in enumerate(sorted({one for rows in groups for one in rows.weights}))
+        }
+        weighted = [
+            _beside(rows.weighted.reshape(len(rows.places), -1, 2), [weights[one] for one in rows.weights])
+            for rows in groups
+        ]
         seams = [
             _beside(rows.seams.reshape(len(rows.places), len(rows.tails), 1), [numbers[tail] for tail in rows.tails])
             for rows in groups
@@ -159,6 +182,9 @@ class FlatRows:
             np.repeat(np.arange(len(groups)), [len(rows.places) for rows in groups]),
             tuple(tails),
             tuple(rows.ends for rows in groups),
+            Ragged.of(weighted),
+            tuple(weights),
+            tuple(rows.eos_weight for rows in groups),
         )
         return found if len(groups) == 1 else found.take(np.argsort(places, kind="stable"))
 
@@ -174,6 +200,9 @@ class FlatRows:
             self.groups[rows],
             self.tails,
             self.ends,
+            self.weighted.take(rows),
+            self.weights,
+            self.eos_weights,
         )
 
     @property
@@ -198,6 +227,14 @@ def only(rows: EncodedRows, right: Bools) -> EncodedRows:
     if right.all():
         return rows
     return rows.take(np.flatnonzero(right))
+
+
+def _together(parts: Sequence[npt.NDArray[np.float32] | None], sizes: Sequence[int]) -> npt.NDArray[np.float32] | None:
+    """Weights of several encodings; None where all ids count once."""
+    if all(part is None for part in parts):
+        return None
+    filled = (np.ones(size, np.float32) if part is None else part for part, size in zip(parts, sizes, strict=True))
+    return np.concatenate(list(filled))
 
 
 def _beside(values: Ints, numbers: Ints | Sequence[int]) -> Ints:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from instruct_fmt.common.loss_weights import NO_WEIGHTS, LossWeights
 from instruct_fmt.encode.align import byte_ranges, check_offsets, overlaps
 from instruct_fmt.encode.column_encoder import ColumnEncoder
 from instruct_fmt.encode.control import ControlTokens, Occurrence, TokenSpans
@@ -30,7 +31,7 @@ from instruct_fmt.encode.seam_rows import Part, Placed, is_clean
 from instruct_fmt.encode.spans import Characters, spans_of_bytes
 from instruct_fmt.errors import RowError, option, shown
 from instruct_fmt.tokenizer.vocabulary import Vocabulary
-from instruct_fmt.types import Bools, Ints, Marked, Range
+from instruct_fmt.types import Bools, Ints, Marked, Range, Weighted
 
 ControlPolicy = Literal["text", "error", "allow"]
 Boundary = Literal["auto", "joint", "split"]
@@ -47,12 +48,14 @@ class EncodedRow:
         trained: one flag for each id.
         neutralised: whether a control token became ordinary text.
         counts: what was counted on the way, for the report; it corrects the row's own counts.
+        weights: what each trained id counts in the loss, float32; None where all of them count once.
     """
 
     ids: npt.NDArray[np.int32]
     trained: Bools
     neutralised: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
+    weights: npt.NDArray[np.float32] | None = None
 
 
 class RowEncoder:
@@ -65,6 +68,7 @@ class RowEncoder:
         backend: the engine.
         continued: the engine of a part that continues a row.
         boundary: `joint` encodes every row in one piece; `split` also encodes completions apart where nothing crosses.
+        loss: what counts more or less than once.
     """
 
     def __init__(
@@ -75,7 +79,9 @@ class RowEncoder:
         backend: Backend,
         continued: Backend,
         boundary: Boundary,
+        loss: LossWeights = NO_WEIGHTS,
     ) -> None:
+        self._loss = loss
         self.vocabulary = vocabulary
         self.control = ControlTokens(vocabulary, structural)
         self._policy = control
@@ -84,7 +90,7 @@ class RowEncoder:
         self._continued = continued
         self._stretches: dict[tuple[str, bool], Sequence[int]] = {}
         free = None if control == "allow" else self.control.free
-        self.planned = ColumnEncoder(vocabulary, backend, self._continued, free)
+        self.planned = ColumnEncoder(vocabulary, backend, self._continued, free, loss)
 
     @property
     def backend(self) -> str:
@@ -312,7 +318,13 @@ class RowEncoder:
         ends = np.asarray(prefix, np.int32), np.asarray(suffix, np.int32)
         ids = np.concatenate([ends[0], ids, ends[1]])
         found = np.concatenate([np.zeros(len(prefix), np.bool_), *flags, np.ones(len(suffix), np.bool_)])
-        return EncodedRow(ids, found, any(placed.part.safely for placed in parts), counts)
+        safely = any(placed.part.safely for placed in parts)
+        if not self._loss:
+            return EncodedRow(ids, found, safely, counts)
+        before, behind = np.ones(len(prefix), np.float32), np.full(len(suffix), row.eos_weight, np.float32)
+        parts_of_row = painted(row, trained, self._loss)
+        weights = np.concatenate([before, *(_weights(placed, parts_of_row) for placed in parts), behind])
+        return EncodedRow(ids, found & (weights != 0), safely, counts, weights)
 
     def _ends(self, row: Marked, first: list[int]) -> tuple[list[int], list[int]]:
         """The BOS ids that are missing in front, and EOS where it is to be appended."""
@@ -338,6 +350,24 @@ def _flags(placed: Placed, ranges: Sequence[Range]) -> Bools:
         if start < part.end and part.start < end
     ]
     return overlaps(placed.starts, placed.ends, byte_ranges(part.text, inside) if placed.in_bytes else inside)
+
+
+def painted(row: Marked, trained: Sequence[Range], loss: LossWeights) -> list[Weighted]:
+    """What of a row does not count once, in the order in which it is painted."""
+    matched = ((start, *found) for start, end in trained for found in loss.matched(row.text[start:end]))
+    return [*row.weights, *((at + left, at + right, weight) for at, left, right, weight in matched)]
+
+
+def _weights(placed: Placed, parts: Sequence[Weighted]) -> npt.NDArray[np.float32]:
+    """What each id of a part counts: by the last range that it touches."""
+    found, part = np.ones(len(placed.ids), np.float32), placed.part
+    for start, end, weight in parts:
+        left, right = max(start, part.start) - part.start, min(end, part.end) - part.start
+        if left < right:
+            inside = [(left, right)]
+            ranges = byte_ranges(part.text, inside) if placed.in_bytes else inside
+            found[overlaps(placed.starts, placed.ends, ranges)] = weight
+    return found
 
 
 def _is_unclear(placed: Placed | RowError) -> bool:

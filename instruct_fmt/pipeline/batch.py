@@ -46,9 +46,10 @@ class Block:
 
 
 class Batch:
-    """Collects rows until all of a call are there."""
+    """Collects rows until all of a call are there; `weighted` tells whether rows have weights of the loss."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, weighted: bool = False) -> None:
+        self._weighted = weighted
         self.counts: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         self.unread: dict[str, Unread] = {}
@@ -96,7 +97,9 @@ class Batch:
         if others:
             blocks = _merged(blocks, *_sorted(others))
         if not blocks:
-            return EncodedBatch(empty_table(), np.zeros(0, np.int64), self.rejected, +self.counts, self.unread)
+            return EncodedBatch(
+                empty_table(weighted=self._weighted), np.zeros(0, np.int64), self.rejected, +self.counts, self.unread
+            )
         rows = np.concatenate([numbers for numbers, _ in blocks])
         table = _concatenated([table for _, table in blocks])
         self.counts["expanded"] = len(rows) - 1 - int(np.count_nonzero(np.diff(rows)))
@@ -131,7 +134,9 @@ class Batch:
         if rows:
             offsets = np.cumsum([0, *(len(row.ids) for row in rows)])
             ids, trained = np.concatenate([row.ids for row in rows]), np.concatenate([row.trained for row in rows])
-            yield np.asarray(numbers, np.int64), table_of(ids, trained, offsets)
+            weights = [row.weights for row in rows if row.weights is not None] if self._weighted else []
+            found = np.concatenate(weights) if weights else None
+            yield np.asarray(numbers, np.int64), table_of(ids, trained, offsets, found)
 
 
 def counted(path: str, backend: str, rows: int, tokens: int, trained: int) -> Mapping[str, int]:

@@ -11,6 +11,7 @@ from typing import Any
 from instruct_fmt.adapt.adapter import check_system
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.roles import Roles, added_roles, allowed_names, trained_roles
+from instruct_fmt.common.loss_weights import LossWeights
 from instruct_fmt.common.names import RESERVED, hint
 from instruct_fmt.errors import UsageError
 from instruct_fmt.settings import Settings
@@ -25,6 +26,15 @@ def check_options(settings: Settings, source: TemplateSource, asked: Asked) -> N
     Raises:
         UsageError: one of them is given.
     """
+    loss = LossWeights.of(settings.loss_weights)
+    if loss.parts and (source.kind == "record" or not source.text or settings.train_on == "all"):
+        why = 'train_on="all"' if settings.train_on == "all" else "rows that are no conversations"
+        raise UsageError(
+            "loss_weights",
+            f"{loss.parts[0][0]!r}, a part of a turn, under {why}",
+            "patterns in slashes",
+            'loss_weights={"/[0-9]+/": 2}, or a chat template, whose turns are trained one by one',
+        )
     if source.kind == "record":
         _refuse_options_of_chats(settings)
         check_system(source, asked)
@@ -49,6 +59,7 @@ def policy_of(settings: Settings, source: TemplateSource, append_eos: bool) -> P
         completion_format=settings.completion_format,
         allow_dropped=allowed_names(settings.allow_dropped),
         append_eos=append_eos,
+        loss_weights=LossWeights.of(settings.loss_weights),
     )
 
 

@@ -15,10 +15,11 @@ from instruct_fmt.adapt.adapter import Adapter, make_adapter
 from instruct_fmt.adapt.canonical import with_column, with_dataset_path
 from instruct_fmt.common.reasoning import reasoned
 from instruct_fmt.encode.control import ControlTokens
-from instruct_fmt.encode.row_encoder import RowEncoder
-from instruct_fmt.errors import RowError
+from instruct_fmt.encode.row_encoder import RowEncoder, painted
+from instruct_fmt.errors import RowError, UsageError
 from instruct_fmt.pipeline.unread import check_named
 from instruct_fmt.template.label.coverage import unread_words
+from instruct_fmt.template.label.marked import counted_ranges, cut_spans
 from instruct_fmt.template.label.marker import until
 from instruct_fmt.template.label.ready_text import mark_text
 from instruct_fmt.template.label.record_template import RecordTemplate
@@ -94,6 +95,14 @@ class DatasetStages:
             UsageError: the row lacks what was named.
         """
         example = self.adapter(row)
+        if isinstance(example, Text) and self.stages.loss.parts:
+            part = self.stages.loss.parts[0][0]
+            raise UsageError(
+                "loss_weights",
+                f"{part!r}, a part of a turn, with text that is a template's output already",
+                "conversations",
+                'format="instruction", which makes messages of prompt and completion',
+            )
         if self.settings.field_map:
             named = check_named(example, self.settings.field_map)
             if counts is not None:
@@ -133,6 +142,13 @@ class DatasetStages:
             # Words in a field that nothing reads are the likelier fault, where a message has no others.
             silent = unread_words(example.messages, self.source.mentioned, self.stages.asked.allow_dropped)
             raise self.in_dataset(silent or error, example) from error
+
+    def counted(self, marked: Marked) -> Marked:
+        """A marked text for people to look at: trained is what counts in the loss."""
+        if not self.stages.loss:
+            return marked
+        ranges = counted_ranges(marked.trained, painted(marked, marked.trained, self.stages.loss))
+        return replace(marked, trained=ranges, spans=cut_spans(marked.spans, ranges))
 
     def in_dataset(self, error: RowError, example: Example) -> RowError:
         """The error with the path of the dataset's own field."""

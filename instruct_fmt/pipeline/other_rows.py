@@ -100,7 +100,8 @@ def fitted(stages: DatasetStages, number: int, encoder: RowEncoder, marked: Mark
         return row
     policy = stages.stages.fitting.overlength
     counts = {**row.counts, f"shortened:{'truncate_prompt' if policy == 'drop_turns' else policy}": 1}
-    return replace(row, ids=row.ids[places], trained=row.trained[places], counts=counts)
+    weights = None if row.weights is None else row.weights[places]
+    return replace(row, ids=row.ids[places], trained=row.trained[places], counts=counts, weights=weights)
 
 
 def shortened(

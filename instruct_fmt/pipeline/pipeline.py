@@ -79,7 +79,7 @@ class Pipeline:
             UsageError: the columns fit no format.
             DataError: with `overlength="error"`, a row that is too long.
         """
-        batch, given = Batch(), list(rows)
+        batch, given = Batch(weighted=self.stages.weighted), list(rows)
         batch.counts["rows"] = len(given)
         kept, places = admitted(batch, given, np.arange(first_row, first_row + len(given)))
         if not kept:
@@ -109,7 +109,7 @@ class Pipeline:
 
     def run_table(self, table: pa.Table, first_row: int) -> EncodedBatch:
         """`run` for a table: rows of plain shape stay columns, the others become Python rows."""
-        batch, starts = Batch(), block_starts(table)
+        batch, starts = Batch(weighted=self.stages.weighted), block_starts(table)
         if not table.num_rows:
             return batch.finish()
         batch.counts["rows"] = table.num_rows

@@ -34,7 +34,7 @@ def run_planned(stages: DatasetStages, shapes: Sequence[ShapeGroup], numbers: In
     encoder = None if kind is None else stages.encoder(kind)
     grouped = stages.planner.group(shapes) if encoder is not None and encoder.planned.able else []
     if encoder is None or not grouped:
-        return Block(numbers[:0], empty_table(), Counter(), left, tried)
+        return Block(numbers[:0], empty_table(weighted=stages.stages.weighted), Counter(), left, tried)
     groups = [group for _, group in grouped]
     wanted = _times([group.places for group in groups], len(numbers))
     tried |= wanted > 0
@@ -46,7 +46,7 @@ def run_planned(stages: DatasetStages, shapes: Sequence[ShapeGroup], numbers: In
     left = ~whole
     fitted = fitted.only(whole[fitted.rows.places])
     rows = fitted.rows
-    table = table_of(rows.ids, rows.trained, rows.offsets)
+    table = table_of(rows.ids, rows.trained, rows.offsets, rows.weights if stages.stages.weighted else None)
     unread = list(of_plans(groups, shapes, stages.settings.columns, numbers, left))
     counts = _counts(rows, fitted.groups, encoder.backend) + fitted.counts(stages.stages.fitting.overlength)
     rejected = [rejection for place, rejection in fitted.rejected if whole[place]]

@@ -12,6 +12,7 @@ from typing import Any
 
 from instruct_fmt.adapt.asked import Asked
 from instruct_fmt.adapt.roles import added_roles, allowed_names
+from instruct_fmt.common.loss_weights import LossWeights
 from instruct_fmt.encode.engines.backend import Backend
 from instruct_fmt.encode.engines.choose import choose, choose_continued
 from instruct_fmt.encode.row_encoder import ControlPolicy, RowEncoder
@@ -184,8 +185,19 @@ class Stages:
                 self.shared.backend,
                 self.shared.continued,
                 self.settings.boundary,
+                self.loss,
             )
         return self._encoders[kind]
+
+    @cached_property
+    def loss(self) -> LossWeights:
+        """What counts more or less than once in the loss."""
+        return LossWeights.of(self.settings.loss_weights)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have a column of weights."""
+        return self.loss.is_column
 
     def control(self, kind: type[Example]) -> ControlPolicy:
         """What happens to control tokens in a row's text."""

@@ -11,7 +11,7 @@ from instruct_fmt.look.report import Report, field_of
 from instruct_fmt.pipeline.unread import named_fields
 from instruct_fmt.run import store
 from instruct_fmt.run.run_options import RunOptions
-from instruct_fmt.run.work import COLUMNS, Source
+from instruct_fmt.run.work import FEATURES, Source
 
 
 def check_options(sources: Sequence[Source], options: RunOptions, target: Path | None) -> None:
@@ -21,7 +21,7 @@ def check_options(sources: Sequence[Source], options: RunOptions, target: Path |
     if options.output_format not in ("arrow", "parquet"):
         raise UsageError("output_format", f"{options.output_format!r}", "'arrow' or 'parquet'", "use one of them")
     options.recipe.check(sources)
-    if clash := set(options.keep_columns) & set(COLUMNS):
+    if clash := set(options.keep_columns) & set(FEATURES):
         raise UsageError(
             "keep_columns",
             f"{sorted(clash)}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import datasets
 import numpy as np
@@ -17,15 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from instruct_fmt.common.ragged import offsets_of
-from instruct_fmt.emit import UNTRAINED
+from instruct_fmt.emit import UNTRAINED_VALUES
 from instruct_fmt.errors import DataError
 from instruct_fmt.fit.pack import Packs, best_fit
 from instruct_fmt.run.encoded import EncodedTables
 from instruct_fmt.types import Ints
 
-COLUMNS = ("input_ids", "labels", "seq_lengths")
-FEATURES = datasets.Features(dict.fromkeys(COLUMNS, datasets.List(datasets.Value("int32"))))
-SCHEMA: pa.Schema = FEATURES.arrow_schema
+LENGTHS = "seq_lengths"
 TOKENS = 4_000_000
 """So many tokens are put together at a time."""
 
@@ -78,6 +77,11 @@ def plan_packing(lengths: Ints, capacity: int, numbers: Ints | None = None) -> P
     return Packing(lengths, replace(packs, rows=numbers[packs.rows]), capacity)
 
 
+def packed_features(features: datasets.Features) -> datasets.Features:
+    """The columns of sequences of rows with these columns."""
+    return datasets.Features({**features, LENGTHS: datasets.List(datasets.Value("int32"))})
+
+
 def packed(rows: EncodedTables, packing: Packing) -> Iterator[pa.Table]:
     """The sequences, some megabytes at a time."""
     packs = packing.packs
@@ -97,15 +101,16 @@ def _sequences(rows: EncodedTables, packing: Packing, start: int, stop: int) -> 
     chosen = packing.packs.rows[edges[0] : edges[-1]]
     sizes = packing.lengths[chosen]
     found = rows.take(chosen)
-    ids, labels = (found.column(name).combine_chunks().values.to_numpy() for name in COLUMNS[:2])
-    labels, begins = labels.copy(), offsets_of(sizes)
-    labels[begins[:-1][sizes > 0]] = UNTRAINED
-    counts = edges - edges[0]
-    of_tokens = begins[counts]
-    return pa.Table.from_arrays(
-        [_lists(of_tokens, ids), _lists(of_tokens, labels), _lists(counts, sizes.astype(np.int32))], schema=SCHEMA
-    )
+    begins, counts = offsets_of(sizes), edges - edges[0]
+    columns = {}
+    for name in found.column_names:
+        values = found.column(name).combine_chunks().values.to_numpy()
+        if name in UNTRAINED_VALUES:
+            values = values.copy()
+            values[begins[:-1][sizes > 0]] = UNTRAINED_VALUES[name]
+        columns[name] = _lists(begins[counts], values)
+    return pa.table({**columns, LENGTHS: _lists(counts, sizes.astype(np.int32))})
 
 
-def _lists(offsets: Ints, values: npt.NDArray[np.int32]) -> pa.Array:
+def _lists(offsets: Ints, values: npt.NDArray[Any]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets.astype(np.int32), values)

@@ -32,12 +32,12 @@ from instruct_fmt.run.recipe import TRAIN, VALIDATION, Recipe, needed
 from instruct_fmt.run.results import write_result
 from instruct_fmt.run.run_options import RunOptions
 from instruct_fmt.run.work import (
-    COLUMNS,
     Formatting,
     Job,
     OutputFormat,
     Part,
     Source,
+    encoded_columns,
     ledger_file,
     output_features,
     split,
@@ -137,9 +137,10 @@ def prepare_sources(sources: Sequence[Source], options: RunOptions) -> Prepared:
     asked = None if options.output_dir is None else store.place_of(options.output_dir)
     check_options(sources, options, asked)
     capacity = capacity_of(sources, options)
-    columns = {"columns": " ".join((*options.keep_columns, *COLUMNS))}
+    made = encoded_columns(sources[0].fmt)
+    columns = {"columns": " ".join((*options.keep_columns, *made))}
     if capacity is not None:
-        columns = {"columns": " ".join(packing.COLUMNS), "packing": str(capacity)}
+        columns = {"columns": " ".join((*made, packing.LENGTHS)), "packing": str(capacity)}
     facts = options.recipe.facts(sources)
     columns |= {name: json.dumps(fact, sort_keys=True) for name, fact in facts.items()}
     read = Unchanged.of(Path(file["filename"]) for source in sources for file in source.dataset.cache_files)
@@ -182,7 +183,7 @@ def as_dataset(data: Any) -> datasets.Dataset:
 
 
 def _make(sources: Sequence[Source], options: RunOptions, new: Manifest, target: Path, read: Unchanged) -> Manifest:
-    features = [output_features(source.dataset, options.keep_columns) for source in sources]
+    features = [output_features(source, options.keep_columns) for source in sources]
     if any(found != features[0] for found in features):
         raise UsageError(
             "keep_columns",

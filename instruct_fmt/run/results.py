@@ -44,7 +44,7 @@ def write_result(
     Raises:
         DataError: a split has no row, or a row is longer than a sequence.
     """
-    features = job.features if capacity is None else packing.FEATURES
+    features = job.features if capacity is None else packing.packed_features(job.features)
     writer = _Writer(folder, features, options, key)
     filled = [part for part in parts if data_file(job.folder, part).exists()]
     if not job.arranged:

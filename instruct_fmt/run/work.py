@@ -22,12 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from instruct_fmt.common.loss_weights import LossWeights
+from instruct_fmt.emit import WEIGHTS
 from instruct_fmt.errors import DataError
 from instruct_fmt.run.ledger import write_ledger
 from instruct_fmt.types import EncodedBatch, Ints, Unread, add_unread
 
 OutputFormat = Literal["arrow", "parquet"]
 COLUMNS = ("input_ids", "labels")
+_IDS = datasets.List(datasets.Value("int32"))
+FEATURES: Mapping[str, Any] = {**dict.fromkeys(COLUMNS, _IDS), WEIGHTS: datasets.List(datasets.Value("float32"))}
+"""The columns that a run may make."""
 
 
 class Formatting(Protocol):
@@ -189,18 +194,23 @@ def _encoded(job: Job, source: Source, table: pa.Table, start: int) -> EncodedBa
         raise DataError(f"{source.name}, {error}") from error
 
 
-def output_features(dataset: datasets.Dataset, keep_columns: tuple[str, ...]) -> datasets.Features:
-    """The columns of the result: the kept ones, then `input_ids` and `labels`."""
-    ids = datasets.List(datasets.Value("int32"))
-    kept: Mapping[str, Any] = {name: dataset.features[name] for name in keep_columns}
-    return datasets.Features({**kept, **dict.fromkeys(COLUMNS, ids)})
+def encoded_columns(fmt: Formatting) -> tuple[str, ...]:
+    """The columns that a formatter makes."""
+    return (*COLUMNS, WEIGHTS) if LossWeights.of(fmt.settings.loss_weights).is_column else COLUMNS
+
+
+def output_features(source: Source, keep_columns: tuple[str, ...]) -> datasets.Features:
+    """The columns of the result: the kept ones, then `input_ids`, `labels` and perhaps `loss_weights`."""
+    kept: Mapping[str, Any] = {name: source.dataset.features[name] for name in keep_columns}
+    return datasets.Features({**kept, **{name: FEATURES[name] for name in encoded_columns(source.fmt)}})
 
 
 def _output(job: Job, batch: EncodedBatch, table: pa.Table, start: int) -> pa.Table:
-    kept = [name for name in job.features if name not in COLUMNS]
+    kept = [name for name in job.features if name not in FEATURES]
     origin = table.select(kept).take(pa.array(batch.rows - start)) if kept else None
     columns = [origin.column(name) for name in kept] if origin is not None else []
-    columns += [batch.table.column(name).cast(pa.list_(pa.int32())) for name in COLUMNS]
+    made = job.features.arrow_schema
+    columns += [batch.table.column(name).cast(made.field(name).type) for name in FEATURES if name in job.features]
     return pa.Table.from_arrays(columns, schema=job.features.arrow_schema)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from instruct_fmt.emit import UNTRAINED
+from instruct_fmt.emit import UNTRAINED, WEIGHTS
 from instruct_fmt.errors import DataError, UsageError
 
 __all__ = ["Collator"]
@@ -74,7 +74,8 @@ class Collator:
         Returns:
             `input_ids`, `labels` and `attention_mask`: int64 tensors of shape (rows, length). With `padding_free`:
             `input_ids`, `labels` and `position_ids`, int64 of shape (1, tokens), `cu_seq_lens_q` and `cu_seq_lens_k`,
-            int32 of shape (rows + 1,), and `max_length_q` and `max_length_k`, numbers.
+            int32 of shape (rows + 1,), and `max_length_q` and `max_length_k`, numbers. For rows that have them also
+            `loss_weights`, float32, of the shape of the labels.
         """
         import torch
 
@@ -91,8 +92,12 @@ class Collator:
         if not pairs:
             raise DataError("batch", "no rows", "at least one", "check the batch size")
         sizes = [_sizes(row, len(ids), index) for index, (row, (ids, _)) in enumerate(zip(rows, pairs, strict=True))]
+        weights = [
+            _weights(row, len(ids), index) for index, (row, (ids, _)) in enumerate(zip(rows, pairs, strict=True))
+        ]
+        weighted = any(WEIGHTS in row for row in rows)
         if self.padding_free:
-            return self._flat(pairs, np.concatenate(sizes))
+            return self._flat(pairs, np.concatenate(sizes), weights if weighted else None)
         if any(len(of_row) > 1 for of_row in sizes):
             raise DataError(
                 "batch",
@@ -100,9 +105,11 @@ class Collator:
                 "rows, or a collator without padding",
                 "Collator(…, padding_free=True)",
             )
-        return self._padded(pairs)
+        return self._padded(pairs, weights if weighted else None)
 
-    def _flat(self, pairs: Sequence[_Pair], sizes: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+    def _flat(
+        self, pairs: Sequence[_Pair], sizes: npt.NDArray[np.int64], weights: Sequence[_Weights] | None
+    ) -> dict[str, npt.NDArray[Any]]:
         """All rows one behind the other; what is padded at the end is a row of its own, of which nothing is trained."""
         total = int(sizes.sum())
         pad = -total % (self.pad_to_multiple_of or 1)
@@ -112,19 +119,24 @@ class Collator:
         labels = np.concatenate([*(labels for _, labels in pairs), np.full(pad, self.label_pad)])
         labels[edges[:-1][sizes > 0]] = self.label_pad  # in front of it stands the end of another row
         lengths = edges.astype(np.int32)
+        counted = {}
+        if weights is not None:
+            found = np.concatenate([*weights, np.zeros(pad, np.float32)])
+            counted = {WEIGHTS: np.where(labels == self.label_pad, np.float32(0), found)[None]}
         return {
             "input_ids": ids[None],
             "labels": labels[None],
             "position_ids": (np.arange(len(ids)) - np.repeat(edges[:-1], sizes))[None],
             "cu_seq_lens_q": lengths,
             "cu_seq_lens_k": lengths.copy(),
+            **counted,
         }
 
-    def _padded(self, pairs: Sequence[_Pair]) -> dict[str, npt.NDArray[Any]]:
+    def _padded(self, pairs: Sequence[_Pair], weights: Sequence[_Weights] | None) -> dict[str, npt.NDArray[Any]]:
         longest = max(len(ids) for ids, _ in pairs)
         step = self.pad_to_multiple_of or 1
         shape = (len(pairs), -(-longest // step) * step)
-        batch = {
+        batch: dict[str, npt.NDArray[Any]] = {
             "input_ids": np.full(shape, self.pad_token_id, dtype=np.int64),
             "labels": np.full(shape, self.label_pad, dtype=np.int64),
             "attention_mask": np.zeros(shape, dtype=np.int64),
@@ -135,10 +147,28 @@ class Collator:
             batch["input_ids"][index, place] = ids
             batch["labels"][index, place] = labels
             batch["attention_mask"][index, place] = 1
+            if weights is not None:
+                batch.setdefault(WEIGHTS, np.zeros(shape, np.float32))[index, place] = weights[index]
         return batch
 
 
 _Pair: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+_Weights: TypeAlias = npt.NDArray[np.float32]
+
+
+def _weights(row: Mapping[str, Any], length: int, index: int) -> _Weights:
+    """What each token of a row counts; 1 where it does not say."""
+    if WEIGHTS not in row:
+        return np.ones(length, np.float32)
+    found = np.asarray(row[WEIGHTS], dtype=np.float32)
+    if found.shape != (length,):
+        raise DataError(
+            f"row {index} of the batch",
+            f"loss_weights of shape {found.shape} beside {length} input_ids",
+            "a number for each token",
+            "give what the Formatter made, unchanged",
+        )
+    return found
 
 
 def _sizes(row: Mapping[str, Any], length: int, index: int) -> npt.NDArray[np.int64]:

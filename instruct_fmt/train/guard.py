@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 from transformers import TrainerCallback
 
+from instruct_fmt.emit import WEIGHTS
 from instruct_fmt.errors import DataError, InstructFmtError, UsageError
 from instruct_fmt.train.caught import PreparedRows, check_batch
+from instruct_fmt.train.loss import base_of, weighted_loss
 
 logger = logging.getLogger("instruct_fmt")
 
@@ -77,6 +79,8 @@ class LabelGuard(TrainerCallback):  # type: ignore[misc]  # transformers has no 
         batch = {name: _array(given[name]) for name in _LOOKED_AT if given.get(name) is not None}
         name = f"batch {self.compared} of the training"
         try:
+            if self._is_weighted:
+                _check_weights(model, given, name)
             check_batch(batch, self._rows, name, self._text)
             _check_attention(model, given, batch, name)
         except InstructFmtError:
@@ -86,6 +90,11 @@ class LabelGuard(TrainerCallback):  # type: ignore[misc]  # transformers has no 
         if self.compared == self._batches:
             self.close()
             self._rows = None
+
+    @property
+    def _is_weighted(self) -> bool:
+        """Whether the dataset has weights of tokens."""
+        return WEIGHTS in (getattr(self._dataset, "column_names", None) or ())
 
     def _text(self, id: int) -> str:
         return repr(self._tokenizer.decode([id])) if self._tokenizer is not None else f"id {id}"
@@ -107,6 +116,25 @@ def _check_attention(model: Any, given: Mapping[str, Any], batch: Mapping[str, A
             f"rows behind each other in a model with use_cache=True and the attention {kernel!r}: they see each other",
             "a model without a cache while it learns",
             "model.config.use_cache = False",
+        )
+
+
+def _check_weights(model: Any, given: Mapping[str, Any], name: str) -> None:
+    """Weights of tokens must reach the model, and its loss must know them."""
+    if given.get(WEIGHTS) is None:
+        raise DataError(
+            name,
+            "no loss_weights, which the prepared rows have",
+            "what each token counts",
+            "remove_unused_columns=False, and instruct_fmt.train's collator: data_collator=collator(fmt)",
+        )
+    # With `fused_lm_head` TRL takes the loss from log-probabilities, whatever the model's loss function is.
+    if given.get("fused_lm_head") or getattr(base_of(model), "loss_function", weighted_loss) is not weighted_loss:
+        raise DataError(
+            name,
+            "a loss that does not know loss_weights",
+            "one that multiplies each token's by them",
+            "instruct_fmt.train.weighted(Trainer), or weighted(SFTTrainer), in place of the trainer's class",
         )
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from instruct_fmt.errors import TokenizerError, UsageError
 from instruct_fmt.train.collate import Collator
 
+LENGTHS = "seq_lengths"
+
 if TYPE_CHECKING:
     from instruct_fmt.formatter import Formatter
     from instruct_fmt.train.guard import LabelGuard
@@ -45,8 +47,8 @@ def sft_kwargs(fmt: Formatter, packing: bool = False, padding_free: bool = False
         is a TypeError of Python's, on purpose.
 
     Raises:
-        UsageError: packing without a `max_length` of the formatter: TRL would cut rows longer than its own; or packing
-            and `padding_free`, which TRL's packing brings along.
+        UsageError: packing without a `max_length` of the formatter: TRL would cut rows longer than its own; packing
+            and `padding_free`, which TRL's packing brings along; or either beside `loss_weights`, which TRL would drop.
 
     >>> import instruct_fmt as ifmt
     >>> fmt = ifmt.compile(None, "embedded")
@@ -63,7 +65,12 @@ def sft_kwargs(fmt: Formatter, packing: bool = False, padding_free: bool = False
     }
     if not packing:
         # No preparation: no truncation, no EOS, no tokenization of a row that was not prepared.
-        more = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
+        more: dict[str, Any] = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
+        if fmt.stages.weighted:
+            if padding_free:
+                fix = "leave it out here: sft_trainer_kwargs brings a collator that does it"
+                raise UsageError("padding_free", "TRL's beside loss_weights, which it drops", "this package's", fix)
+            more["remove_unused_columns"] = False  # no model names loss_weights among its arguments
         return same | more | ({"padding_free": True} if padding_free else {})
     if padding_free:
         raise UsageError(
@@ -72,6 +79,9 @@ def sft_kwargs(fmt: Formatter, packing: bool = False, padding_free: bool = False
             "one of them",
             "packing=True alone to let TRL pack; padding_free=True alone for what prepare(packing=…) has packed",
         )
+    if fmt.stages.weighted:
+        fix = "fmt.prepare(dataset, packing=True) and sft_kwargs(fmt)"
+        raise UsageError("packing", "packing by TRL beside loss_weights", "rows that are packed already", fix)
     longest = fmt.settings.max_length
     if longest is None:
         raise UsageError(
@@ -126,6 +136,9 @@ def sft_trainer_kwargs(fmt: Formatter, dataset: Any, guard: bool = True) -> dict
     ['callbacks', 'processing_class', 'train_dataset']
     """
     found = {"train_dataset": dataset, "processing_class": processing_class(fmt)}
+    if fmt.stages.weighted:
+        packed = LENGTHS in (getattr(dataset, "column_names", None) or ())
+        found["data_collator"] = collator(fmt, padding_free=packed)
     return found | ({"callbacks": [label_guard(fmt, dataset)]} if guard else {})
 
 

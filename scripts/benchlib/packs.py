@@ -28,7 +28,7 @@ def packed(job: Job) -> Result:
     def once() -> packing.Packing:
         rows = EncodedTables([dataset.data.table])
         found = packing.plan_packing(rows.lengths, CAPACITY)
-        with pa.ipc.new_stream(str(target), packing.SCHEMA) as writer:
+        with pa.ipc.new_stream(str(target), packing.packed_features(dataset.features).arrow_schema) as writer:
             for table in packing.packed(rows, found):
                 writer.write_table(table)
         return found

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, create_model, model_validator
 
-from instruct_fmt.option_kinds import Choice, Count, Kind, Moment, Names, Share, Texts, Trained
+from instruct_fmt.option_kinds import Choice, Count, Kind, Moment, Names, Share, Texts, Trained, Weights
 from instruct_fmt.options import About, Options, about
 
 __all__ = ["ALIASES", "DATASET_ALIASES", "Config", "DatasetConfig", "OutputConfig"]
@@ -83,10 +83,11 @@ def _as_list(value: Any) -> Any:
 
 
 def _per_turn(value: Any) -> Any:
-    """One policy exists: the stop of each trained turn is trained, once."""
+    """Here the stop of each trained turn is trained, once; `loss_weights` says otherwise."""
     if value not in ("turn", None):
         raise ValueError(
-            "`turn` (the stop of each trained turn is trained, once); for the last turn only, set `train_on: last`"
+            "`turn` (the stop of each trained turn is trained, once); for the last turn only, set `train_on: last`, "
+            "for its stop only `loss_weights: {terminator: 0, last_terminator: 1}` for the whole run"
         )
     return "turn"
 
@@ -142,6 +143,8 @@ def _type_of(kind: Kind) -> Any:
             return Literal[tuple(meanings)]
         case Names(values=values):
             return dict[str, Any] if values else dict[str, str]
+        case Weights():
+            return dict[str, float]
         case Texts():
             return Strings
         case Trained():

@@ -16,7 +16,7 @@ from instruct_fmt.template.label.coverage import printed_fields
 from instruct_fmt.template.label.turn import Turn
 from instruct_fmt.template.trace.owners import SPEAKING
 from instruct_fmt.template.trace.trace import TraceIndex
-from instruct_fmt.types import Conversation, Marked, Range, Span
+from instruct_fmt.types import Conversation, Marked, Range, Span, Weighted
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -29,6 +29,7 @@ def mark_turns(
     *,
     append_eos: bool,
     seams: Sequence[Turn],
+    weights: tuple[Weighted, ...] = (),
 ) -> Marked:
     """The text with its trained turns, the last one in its place.
 
@@ -39,6 +40,7 @@ def mark_turns(
         counts: what was counted on the way; the turns are added.
         append_eos: whether EOS comes behind a last turn that does not end in a stop.
         seams: the turns that must stand behind the ids of their prompts.
+        weights: what of the turns does not count once.
     """
     text, last = trace.text, turns[-1]
     prefix = bool(messages[-1].get("prefix"))
@@ -56,14 +58,34 @@ def mark_turns(
     return Marked(
         text=text[: _prefix_end(trace, len(messages) - 1)] if prefix else text,
         trained=ranges,
-        spans=spans_of(trace, ranges, message_name),
+        spans=spans_of(trace, counted_ranges(ranges, weights), message_name),
         from_row=from_row(trace, messages),
         removable=_removable(trace, messages),
         seams=tuple((turn.start, turn.end + turn.behind) for turn in seams),
         eos=eos,
         counts=+counts,
         printed=printed_fields(text, trace.pieces),
+        weights=weights,
     )
+
+
+def counted_ranges(ranges: Sequence[Range], weights: Sequence[Weighted]) -> tuple[Range, ...]:
+    """Trained ranges without what counts nothing; of weights of the same text the last one holds.
+
+    >>> counted_ranges([(0, 9)], [(2, 4, 0.0), (4, 5, 2.0)])
+    ((0, 2), (4, 9))
+    """
+    if not weights:
+        return tuple(ranges)
+    edges = sorted({edge for part in (*ranges, *(one[:2] for one in weights)) for edge in part})
+    found: list[Range] = []
+    for left, right in pairwise(edges):
+        counts = next((weight for start, end, weight in reversed(weights) if start <= left and right <= end), 1.0)
+        if not counts or not any(start <= left and right <= end for start, end in ranges):
+            continue
+        joins = found and found[-1][1] == left and all(start != left for start, _ in ranges)
+        found.append((found.pop()[0] if joins else left, right))
+    return tuple(found)
 
 
 def _prefix_end(trace: TraceIndex, index: int) -> int:
@@ -115,6 +137,18 @@ def spans_of(trace: TraceIndex, ranges: Sequence[Range], owner_name: Any) -> tup
             else:
                 spans.append(Span(left, right, owner, kind, trained))
     return tuple(spans)
+
+
+def cut_spans(spans: Sequence[Span], counted: Sequence[Range]) -> tuple[Span, ...]:
+    """The same spans, cut where what counts in the loss begins and ends."""
+    edges = sorted({edge for part in counted for edge in part})
+    found = []
+    for span in spans:
+        inner = [span.start, *edges[bisect_right(edges, span.start) : bisect_left(edges, span.end)], span.end]
+        for left, right in pairwise(inner):
+            trained = any(start <= left and right <= end for start, end in counted)
+            found.append(replace(span, start=left, end=right, trained=trained))
+    return tuple(found)
 
 
 def chosen_turns(conversation: Conversation, train_on: str | tuple[str, ...]) -> list[int]:

@@ -68,11 +68,27 @@ class Marker:
             return self._expanded(conversation, chosen)
         return [self._conversation(conversation, chosen[-1:] if self.policy.history == "last" else chosen)]
 
+    def _check_weights(self, conversation: Conversation) -> None:
+        """Refuse weights of messages that nobody said are to count."""
+        flags = conversation.train
+        place = next((place for place, flag in enumerate(flags) if isinstance(flag, float)), None)
+        if place is None or (self.policy.loss_weights.of_messages and self.policy.train_on != "all"):
+            return
+        raise RowError(
+            "bad-field",
+            f"$.messages[{place}].weight",
+            f"{flags[place]:g}",
+            "0 or 1",
+            "use 0 or 1",
+            changes=[option("loss_weights", {"message": 1.0}, "writes weights into a column `loss_weights`")],
+        )
+
     def turns(self, conversation: Conversation) -> Turns:
         """The conversation on its way."""
         return Turns(self.template, self.policy, conversation)
 
     def _conversation(self, conversation: Conversation, chosen: Sequence[int]) -> Marked:
+        self._check_weights(conversation)
         row = self.turns(conversation)
         speaking = [index for index in chosen if speaks(conversation.messages[index])]
         groups = row.groups(speaking)
@@ -154,6 +170,7 @@ class Marker:
         return [range(index, index + 1) for index in chosen]
 
     def _everything(self, conversation: Conversation) -> Marked:
+        self._check_weights(conversation)
         if False in conversation.train:
             raise RowError(
                 "bad-field",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from instruct_fmt.common.loss_weights import NO_WEIGHTS, LossWeights
+
 History = Literal["auto", "as_rendered", "last", "expand", "error"]
 # Why a turn cannot be served; an earlier turn is left out under that name.
 UNSERVED = frozenset(
@@ -33,6 +35,7 @@ class Policy:
     completion_format: str | None = None
     allow_dropped: frozenset[str] = frozenset()
     append_eos: bool = True
+    loss_weights: LossWeights = NO_WEIGHTS
 
     @property
     def expands(self) -> bool:

@@ -32,8 +32,9 @@ from instruct_fmt.template.label.policy import UNSERVED, Policy
 from instruct_fmt.template.label.refused import history_rewritten, prompt_not_prefix
 from instruct_fmt.template.label.speech import Speech
 from instruct_fmt.template.label.turn import Turn, check_foreign, check_stops, find_header, find_turn, joined
+from instruct_fmt.template.label.weights import weights_of
 from instruct_fmt.template.trace.trace import TraceIndex, joined_traces, prompt_tail
-from instruct_fmt.types import Conversation, Marked
+from instruct_fmt.types import Conversation, Marked, Weighted
 
 
 def changes_content(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
@@ -381,7 +382,29 @@ class Turns:
         if self.policy.history == "as_rendered":
             seams = seams[-1:]
         messages = self.messages[: self._shown]
-        return mark_turns(self.index, messages, turns, self.counts, append_eos=self.policy.append_eos, seams=seams)
+        append_eos, weights = self.policy.append_eos, self.policy.loss_weights
+        found = self._weights(turns)
+        marked = mark_turns(self.index, messages, turns, self.counts, append_eos=append_eos, seams=seams, weights=found)
+        factor = self._factors()[turns[-1].index]
+        return replace(marked, eos_weight=weights.of_part("last_terminator") * factor) if weights else marked
+
+    def _weights(self, turns: Sequence[Turn]) -> tuple[Weighted, ...]:
+        """What of the turns does not count once."""
+        weights = self.policy.loss_weights
+        if not weights.parts or self.policy.train_on == "all":
+            return ()
+        return weights_of(self.index, turns, weights, self._factors(), self._says)
+
+    def _factors(self) -> Sequence[float]:
+        """What each message counts."""
+        by = self.policy.loss_weights.of_part("message")
+        flags = self.conversation.train
+        own = [flags[place] if place < len(flags) else None for place in range(len(self.messages))]
+        return [flag * by if isinstance(flag, float) else 1.0 for flag in own]
+
+    def _says(self, start: int, end: int) -> bool:
+        """Whether a stretch of a field is a text."""
+        return start < end
 
     def _unprinted(self) -> list[int]:
         """Messages of other roles that should be in the text and are not."""

@@ -15,6 +15,9 @@ from instruct_fmt.template.plan.unprinted import Unprinted, inside_tools
 from instruct_fmt.template.trace.origins import Field
 from instruct_fmt.types import Marked, Range
 
+APPENDED = -2
+"""In place of the turn of a trained range: it is an appended EOS."""
+
 
 def make_plan(
     marked: Marked, recorder: Recorder, speaking: Collection[int], unread: Sequence[Unprinted], tokens: TokensOfText
@@ -66,6 +69,7 @@ def make_plan(
         cuts = (*cuts, seams[-1][0])
     edges = {edge for part in (*marked.trained, *seams) for edge in part} | set(cuts) | {end for end, _ in control}
     edges |= {edge + by for part in symbolic.removable for edge in part}
+    edges |= {edge for *part, _ in marked.weights for edge in part}
     if not parts or any(edge not in places for edge in edges):
         recorder.refused.append("a range that ends inside a field")
         return None
@@ -76,7 +80,7 @@ def make_plan(
         tuple((places[left], places[right]) for left, right in marked.trained),
         tuple(places[cut] for cut in cuts if 0 < cut < len(marked.text)),
         tuple(places[edge] for seam in seams for edge in seam),
-        tuple(_inside(part, seams) for part in marked.trained),
+        (*(_inside(part, seams) for part in marked.trained[: len(symbolic.trained)]), *([APPENDED] if ends[1] else [])),
         tuple(tails),
         tuple((places[left + by], places[right + by]) for left, right in symbolic.removable),
         tuple((places[left + by], places[right + by]) for left, right, says in symbolic.from_row if says),
@@ -87,6 +91,8 @@ def make_plan(
         inside_tools(parts),
         tuple(_segments(symbolic.text, expressions)),
         symbolic,
+        tuple((places[left], places[right]) for left, right, _ in marked.weights),
+        tuple(weight for *_, weight in marked.weights),
     )
 
 
@@ -175,7 +181,11 @@ def with_ends(marked: Marked, before: str, behind: str) -> Marked:
         trained.append((size, size + len(behind)))
     cuts = tuple(cut + by for cut in marked.cuts)
     seams = tuple((start + by, end + by) for start, end in marked.seams)
-    return replace(marked, text=before + marked.text + behind, trained=tuple(trained), cuts=cuts, seams=seams)
+    weights = [(start + by, end + by, weight) for start, end, weight in marked.weights]
+    if behind and marked.eos_weight != 1:
+        weights.append((size, size + len(behind), marked.eos_weight))
+    text = before + marked.text + behind
+    return replace(marked, text=text, trained=tuple(trained), cuts=cuts, seams=seams, weights=tuple(weights))
 
 
 def _spoken(parts: Sequence[str | Expression], speaking: Collection[int]) -> tuple[Field, ...]:

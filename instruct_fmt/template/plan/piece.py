@@ -17,7 +17,7 @@ from instruct_fmt.template.plan.plan import Plan, answered, said
 from instruct_fmt.template.plan.recorder import Expression, Guard, Recorder
 from instruct_fmt.template.plan.steps import BLANKS
 from instruct_fmt.template.trace.origins import Field
-from instruct_fmt.types import Conversation, Marked, Printed, Range, Span
+from instruct_fmt.types import Conversation, Marked, Printed, Range, Span, Weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Piece:
         counts: what else the turn counted.
         printed: the fields of the message that are in the text.
         ends: whether BOS goes in front and EOS behind.
+        weights, eos_weight: as in `Marked`.
     """
 
     place: int
@@ -55,6 +56,8 @@ class Piece:
     counts: frozenset[tuple[str, int]]
     printed: Printed
     ends: tuple[bool, bool]
+    weights: tuple[Weighted, ...]
+    eos_weight: float
 
     def moved(self, place: int) -> Piece:
         """The same of another message."""
@@ -111,8 +114,10 @@ def cut(
     ranges = () if whole else _inside(marked.trained, bounds)
     from_row = _inside([(start, stop) for start, stop, _ in marked.from_row], bounds)
     removable, turn = _inside(marked.removable, bounds), recorder.turns.get(place)
-    if segments is None or ranges is None or seams is None or from_row is None or removable is None:
+    weights = _inside([(start, stop) for start, stop, _ in marked.weights], bounds)
+    if segments is None or ranges is None or seams is None or from_row is None or removable is None or weights is None:
         return None
+    counted = [weight for start, stop, weight in marked.weights if start < end and begin < stop]
     says = [says for start, _, says in marked.from_row if begin <= start < end]
     beside = any(isinstance(part, Expression) and part.field.place < 0 for _, part in segments)
     last = len(conversation.messages) - 1
@@ -137,6 +142,8 @@ def cut(
         frozenset((+recorder.counted.get(place, Counter())).items()),
         frozenset((at, path) for at, path in marked.printed if at == place or (at < 0 and beside)),
         (place == 0 and marked.bos, place == last and marked.eos),
+        tuple((start, stop, weight) for (start, stop), weight in zip(weights, counted, strict=True)),
+        marked.eos_weight,
     )
 
 
@@ -173,6 +180,7 @@ def joined(pieces: Sequence[Piece], texts: Mapping[Field, str]) -> Marked:
     removable: list[Range] = []
     from_row: list[tuple[int, int, bool]] = []
     spans: list[Span] = []
+    weights: list[Weighted] = []
     counts: Counter[str] = Counter()
     printed: set[tuple[int, tuple[str | int, ...]]] = set()
     size = 0
@@ -193,6 +201,7 @@ def joined(pieces: Sequence[Piece], texts: Mapping[Field, str]) -> Marked:
         spans += [
             Span(at(span.start), at(span.end), _moved(span.owner, by), span.kind, span.trained) for span in piece.spans
         ]
+        weights += [(at(start), at(end), weight) for start, end, weight in piece.weights]
         counts.update(dict(piece.counts))
         counts.update(trained_turns=piece.turns, turns_without_stop=piece.unstopped, turns_silent=piece.silent)
         printed |= {(field + by if field >= 0 else field, path) for field, path in piece.printed}
@@ -210,4 +219,6 @@ def joined(pieces: Sequence[Piece], texts: Mapping[Field, str]) -> Marked:
         eos=eos,
         counts=+counts,
         printed=frozenset(printed),
+        weights=tuple(weights),
+        eos_weight=pieces[-1].eos_weight,
     )

@@ -56,6 +56,8 @@ class Plan:
         inside_tools: tools that are not printed as a whole.
         segments: where in the symbolic render each literal and each expression begins, without the ends.
         marked: the symbolic render, for what does not depend on the row.
+        weighted: ranges that do not count once in the loss.
+        weights: what they count.
     """
 
     parts: tuple[str | Expression, ...]
@@ -75,6 +77,8 @@ class Plan:
     inside_tools: tuple[InsideTool, ...]
     segments: tuple[tuple[int, str | Expression], ...]
     marked: Marked
+    weighted: tuple[tuple[Place, Place], ...] = ()
+    weights: tuple[float, ...] = ()
 
     def holds(self, values: Values) -> Bools:
         """For each row whether its text is this plan's."""
@@ -110,6 +114,9 @@ class Plan:
             self.end_ids,
             self.marked.counts,
             {(field.place, field.path): said for field, said in self._unread(values, texts).items()},
+            _ranges(self.weighted, starts),
+            self.weights,
+            self.marked.eos_weight,
         )
 
     def _unread(self, values: Values, texts: pa.Array) -> dict[Field, Bools]:
@@ -156,6 +163,7 @@ class Plan:
             removable=tuple(part for part in removable if part[0] < part[1]),
             cuts=tuple(map(at, symbolic.cuts)),
             seams=tuple((at(start), at(end)) for start, end in symbolic.seams),
+            weights=tuple((at(start), at(end), weight) for start, end, weight in symbolic.weights),
         )
 
 

@@ -104,7 +104,8 @@ class Planner:
         self._mentioned = mentioned
         self._expands = chat is not None and chat.policy.expands
         self._whole = chat is not None and chat.policy.train_on == "all"  # without a proof of each turn
-        self._pieces = Pieces(chat) if chat is not None and planning.min_rows is not None else None
+        put_together = chat is not None and planning.min_rows is not None and not chat.policy.loss_weights.of_places
+        self._pieces = Pieces(chat) if chat is not None and put_together else None
         self._text = text
         self._record = record
         self._plans: dict[Hashable, list[_Known]] = {}
@@ -374,8 +375,14 @@ class Planner:
         except RowError:
             return False
         wanted = with_ends(found, *plan.ends)
+        weighed = [
+            (len(wanted.text[:start].encode()), len(wanted.text[:end].encode()), weight)
+            for start, end, weight in wanted.weights
+        ]
+        mine = [(*part, weight) for part, weight in zip(rows.weighted[0].tolist(), rows.weights, strict=True)]
         ranges = [[len(wanted.text[:edge].encode()) for edge in part] for part in wanted.trained]
         same = text == wanted.text and rows.trained[0].tolist() == ranges
+        same &= mine == weighed and rows.eos_weight == found.eos_weight
         return same and (plan.marked.eos, plan.marked.bos, dict(plan.marked.counts)) == (
             found.eos,
             found.bos,

@@ -204,6 +204,18 @@ class TurnKinds(Turns):
                 self.recorder.refused.append("what is stripped from a message may be all that it says")
         return found
 
+    def _says(self, start: int, end: int) -> bool:
+        """Whether a field says something, which becomes a guard."""
+        text = self.index.text[start:end]
+        known, filled = self.recorder.expressions(), False
+        for match in PLACEHOLDER.findall(text):
+            if match not in known:
+                raise Refused("a text of another row")
+            says = self.recorder.actual(match) != ""
+            self.recorder.guards[Guard("filled", known[match], "", says)] = None
+            filled |= says
+        return filled or bool(PLACEHOLDER.sub("", text))
+
     def _unstripped(self, text: str) -> str:
         """A symbolic text without regard to what is stripped from its fields."""
         known = self.recorder.expressions()
