@@ -288,17 +288,20 @@ class Formatter:
         return self.pipeline.run_table(table, first_row)
 
     def encode_rows(self, rows: Iterable[Row], first_row: int = 0) -> EncodedBatch:
-        """`encode_batch` for Python rows, which may differ in their columns from one call to the next, not within one.
+        """`encode_batch` for Python rows.
 
         Args:
-            rows: mappings; the first one's names are the columns.
+            rows: mappings; what a row lacks of the others' columns is null there.
             first_row: the dataset's index of the first row.
 
         Raises:
             UsageError: the columns fit no format.
         """
         given = list(rows)
-        return self.pipeline.run(given, list(given[0]) if given else [], first_row)
+        columns = list(dict.fromkeys(name for row in given for name in row))
+        ragged = any(len(row) != len(columns) for row in given)
+        filled = [{name: row.get(name) for name in columns} for row in given] if ragged else given
+        return self.pipeline.run(filled, columns, first_row)
 
     def encode_table(self, table: pa.Table) -> pa.Table:
         """Encode a table: `input_ids` and `labels`, int32, without the rows that were rejected.

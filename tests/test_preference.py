@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_columns_of_other_trainers() -> None:
     ("change", "message"),
     [
         ({"chosen": None}, r"\$\.chosen: bad-field: found None"),
-        ({"chosen": [CHOSEN, USER, CHOSEN]}, r"\$\.chosen: bad-field: .*expected one answer"),
+        ({"chosen": [CHOSEN, USER, CHOSEN]}, r"\$\.chosen: bad-field: .*expected one message"),
         ({"rejected": [USER]}, r"\$\.rejected: bad-field"),
         ({"prompt": None}, r"\$: bad-field: .*a prompt"),
         ({"prompt": []}, r"\$\.prompt: bad-field"),
@@ -243,3 +244,94 @@ def test_ids_are_those_of_trl_where_its_boundary_is_right(tmp_path: Path) -> Non
         for name in ("chosen_ids", "rejected_ids"):
             assert mine[name] == other[name][: len(mine[name])]
             assert fmt.tokenizer.decode(other[name][len(mine[name]) :]).strip() == ""
+
+
+def _any(rows: list[dict[str, Any]]) -> Any:
+    """Rows of any columns and values."""
+    import datasets
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    features = datasets.Features(dict.fromkeys(names, datasets.Json()))
+    return datasets.Dataset.from_list([{name: row.get(name) for name in names} for row in rows], features=features)
+
+
+BESIDE: dict[str, Any] = {
+    "system": "Answer in French.",
+    "tools": [TOOL],
+    "chat_template_kwargs": {"enable_thinking": False},
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("kind", ["dpo", "kto", "reward", "prompt"])
+def test_what_stands_beside_one_row_is_not_lost_for_another(name: str, kind: Any) -> None:
+    """The first row of a batch has none of it; each row is what it is alone."""
+    template = (
+        "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+        "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{% endif %}"
+    )
+    fmt = ifmt.compile(template, str(tokenizer_path()), prompt_mismatch="as_served")
+    rows = [FORMS["messages"], {**FORMS["messages"], name: BESIDE[name]}, FORMS["messages"]]
+    whole = fmt.prepare_pairs(_any(rows), kind)
+    alone = [fmt.prepare_pairs(_any([row]), kind).dataset[:] for row in rows]
+    assert whole.dataset[:] == {column: [one for found in alone for one in found[column]] for column in alone[0]}
+    assert alone[0] != alone[1]
+    assert fmt.prepare_pairs(_any(rows[::-1]), kind).report.emitted == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "path"),
+    [
+        ({"prompt": 5, "chosen": "a", "rejected": "b"}, "$.prompt"),
+        ({"prompt": [None], "chosen": "a", "rejected": "b"}, "$.prompt[0]"),
+        ({"prompt": [5], "chosen": "a", "rejected": "b"}, "$.prompt[0]"),
+        ({"prompt": [USER], "chosen": [None], "rejected": "b"}, "$.chosen[0]"),
+        ({"prompt": "Hi", "chosen": "", "rejected": "b"}, "$.chosen"),
+        ({"prompt": "Hi", "completion": 5, "label": True}, "$.completion"),
+        ({"prompt": [USER], "completion": 5, "label": True}, "$.completion"),
+        ({"prompt": "Hi", "completion": [], "label": True}, "$.completion"),
+        ({"prompt": "Hi", "completion": "", "label": True}, "$.completion"),
+        ({"prompt": [USER], "completion": [CHOSEN, USER, CHOSEN], "label": True}, "$.completion"),
+        ({"prompt": [USER], "completion": [CHOSEN, USER], "label": True}, "$.completion"),
+        ({"prompt": [USER], "completion": [CHOSEN, CHOSEN], "label": True}, "$.completion"),
+        ({"prompt": [USER], "completion": [CHOSEN], "label": None}, "$.label"),
+        ({"prompt": [USER], "completion": [CHOSEN], "label": "good"}, "$.label"),
+        ({"prompt": [USER], "completion": [CHOSEN], "label": 2}, "$.label"),
+    ],
+)
+def test_an_odd_row_is_rejected_by_name(row: dict[str, Any], path: str) -> None:
+    fmt = _formatter(max_rejected=1.0, format="instruction")
+    with pytest.raises(NothingToLearn) as caught:
+        fmt.prepare_pairs(_any([row]), "kto")
+    assert f"row 0, {path}: " in str(caught.value)
+    good = {"prompt": [USER], "chosen": [CHOSEN], "rejected": [REJECTED]}
+    found = fmt.prepare_pairs(_any([good, row, good]), "kto")
+    assert (found.report.emitted, [one.path for one in found.rejected]) == (2, [path])
+
+
+def test_verdicts_prompts_roles_and_names() -> None:
+    fmt = _formatter()
+    judged = [{"prompt": [USER], "completion": CHOSEN, "label": label} for label in (1, 0)]
+    assert fmt.prepare_pairs(_any(judged), "kto").dataset["label"] == [True, False]
+    alone = fmt.prepare_pairs(_any([{"prompt": [USER]}]), "prompt").dataset
+    assert alone[0]["prompt_ids"] == _ids(fmt, [USER], prompt=True)
+    wanted = fmt.prepare_pairs(_any([FORMS["messages"]])).dataset[:]
+    chatbot = {
+        name: {"role": "chatbot", "content": FORMS["messages"][name][0]["content"]} for name in ("chosen", "rejected")
+    }
+    assert fmt.prepare_pairs(_any([{"prompt": [USER], **chatbot}])).dataset[:] == wanted
+    asked = {"question": [{"speaker": "user", "content": "Say hello."}], "win": "Hello!", "loss": "No."}
+    names = {"prompt": "question", "chosen": "win", "rejected": "loss", "role": "speaker"}
+    assert _formatter(field_map=names).prepare_pairs(_any([asked])).dataset[:] == wanted
+    as_json = {name: json.dumps(value) for name, value in FORMS["messages"].items()}
+    assert fmt.prepare_pairs(_any([as_json])).dataset[:] == wanted
+    with pytest.raises(UsageError, match="'qestion', which is no column; expected question, win, loss; fix: field_map"):
+        _formatter(field_map={"prompt": "qestion"}).prepare_pairs(_any([asked]))
+
+
+def test_python_rows_may_differ_in_their_columns() -> None:
+    fmt = _formatter()
+    rows: list[dict[str, Any]] = [{"messages": [USER, CHOSEN]}, {"messages": [USER, CHOSEN], "system": "Be kind."}]
+    both = fmt.encode_rows(rows).table.to_pylist()
+    assert both == [fmt.encode(row) for row in rows]

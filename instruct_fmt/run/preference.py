@@ -18,7 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from instruct_fmt.adapt.columns.arrow import table_rows
-from instruct_fmt.adapt.pairs import Pair, pair_of
+from instruct_fmt.adapt.pairs import COLUMNS as GIVEN
+from instruct_fmt.adapt.pairs import Pair, PairReader
+from instruct_fmt.adapt.roles import Roles, added_roles
+from instruct_fmt.common.names import nearest_name
 from instruct_fmt.emit import UNTRAINED
 from instruct_fmt.errors import NothingToLearn, Rejection, RowError, TooManyRejected, UsageError, in_order, shown
 from instruct_fmt.formatter import Formatter
@@ -45,7 +48,7 @@ def prepare_pairs(
     Args:
         fmt: the formatter; of its options `history` and `train_on` mean nothing here.
         dataset: rows with `chosen` and `rejected`, and `prompt` or `conversations`, or with the prompt inside of both;
-            for KTO also `prompt`, `completion` and `label`.
+            for KTO also `prompt`, `completion` and `label`; for ``prompt`` also a prompt alone. `field_map` names them.
         kind: ``dpo``: `prompt_ids`, `chosen_ids`, `rejected_ids`, for DPO and its kin; ``kto``: `prompt_ids`,
             `completion_ids`, `label`, two rows of each pair; ``reward``: `chosen_ids` and `rejected_ids`, each with its
             prompt; ``prompt``: `prompt_ids` alone.
@@ -76,11 +79,11 @@ def prepare_pairs(
             "compile(…, overlength='drop')",
         )
     rows = as_dataset(dataset).with_format("arrow")
-    whole = Formatter(
-        dataclasses.replace(fmt.settings, history="last", train_on="assistant", max_length=None),
-        fmt.tokenizer_reference,
-    )
-    made = _Made(whole, kind, fmt.settings.max_length)
+    names = _names(fmt.settings.columns, fmt.settings.field_map, rows.column_names)
+    others = {ours: theirs for ours, theirs in names.items() if ours not in GIVEN}
+    policy: dict[str, Any] = {"history": "last", "train_on": "assistant", "max_length": None, "field_map": others}
+    whole = Formatter(dataclasses.replace(fmt.settings, **policy), fmt.tokenizer_reference)
+    made = _Made(whole, kind, fmt.settings.max_length, PairReader(Roles(added_roles(fmt.settings.roles)), names))
     for start in range(0, len(rows), batch_size):
         made.add(table_rows(rows[start : start + batch_size]), start)
     made.check(fmt.settings.max_rejected)
@@ -89,11 +92,29 @@ def prepare_pairs(
     return Prepared(datasets.Dataset(made.table()), report, made.rejected)
 
 
+def _names(record: Mapping[str, str], names: Mapping[str, str], columns: Sequence[str]) -> Mapping[str, str]:
+    """Our names of columns and fields → the dataset's.
+
+    Raises:
+        UsageError: a name that the data does not have, or names for the columns of a record template.
+    """
+    if record:
+        fix = f"field_map={{'prompt': {next(iter(record.values()))!r}}}"
+        raise UsageError("columns", shown(dict(record)), "none for preference data", fix)
+    for ours in GIVEN:
+        theirs = names.get(ours)
+        if theirs is not None and theirs not in columns:
+            near = nearest_name(theirs, columns)
+            fix = f"field_map={{{ours!r}: {near!r}}}" if near else f"take {ours!r} out"
+            raise UsageError(f"field_map[{ours!r}]", f"{theirs!r}, which is no column", ", ".join(columns), fix)
+    return names
+
+
 class _Made:
     """What was made so far."""
 
-    def __init__(self, fmt: Formatter, kind: Kind, max_length: int | None) -> None:
-        self._fmt, self._kind, self._max_length = fmt, kind, max_length
+    def __init__(self, fmt: Formatter, kind: Kind, max_length: int | None, reader: PairReader) -> None:
+        self._fmt, self._kind, self._max_length, self._reader = fmt, kind, max_length, reader
         self._columns: dict[str, list[Any]] = {name: [] for name in COLUMNS[kind]}
         self.counts: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
@@ -105,7 +126,7 @@ class _Made:
         pairs: dict[int, Pair] = {}
         for number, row in enumerate(rows, first_row):
             try:
-                pair = pair_of(row)
+                pair = self._reader.read(row, alone=self._kind == "prompt")
                 if pair.label is not None and self._kind in ("dpo", "reward"):
                     found, wanted = "one answer with a verdict", "a chosen and a rejected answer"
                     raise RowError("bad-field", "$", found, wanted, 'kind="kto"')
@@ -150,6 +171,8 @@ class _Made:
             )
             self._reject(RowError("no-prompt", "$.prompt", found, "one prompt for both answers", fix), number)
             return
+        if pair.alone:
+            answers = {name: (prompt, answer[:0]) for name, (_, answer) in answers.items()}
         longest = len(prompt) + max(len(answer) for _, answer in answers.values())
         if self._max_length is not None and longest > self._max_length:
             size = f"{longest} tokens"
