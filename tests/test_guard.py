@@ -220,3 +220,67 @@ def test_the_guard_alone(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="1024 tokens, of which 1024 are the beginning of the prepared row 0"):
         trainer.train()
+
+
+def _second_masked(batch: Batch) -> Batch:
+    edges = batch["cu_seq_lens_q"]
+    labels = batch["labels"].clone()
+    labels[0, edges[1] : edges[2]] = -100
+    return _with(batch, labels=labels)
+
+
+def _lengths_of_one(batch: Batch) -> Batch:
+    import torch
+
+    edges = torch.tensor([0, batch["input_ids"].shape[1]], dtype=torch.int32)
+    return _with(batch, cu_seq_lens_q=edges, cu_seq_lens_k=edges)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_second_masked, "row 1: .* labels that are not the prepared ones"),
+        (_lengths_of_one, "some rows see each other"),
+    ],
+)
+def test_a_fault_of_one_row_without_padding(
+    change: Callable[[Batch], Batch], message: str, packed: bool, tmp_path: Path
+) -> None:
+    fmt, rows = _prepared(packing=packed)
+    with pytest.raises(DataError, match=message):
+        _train(fmt, rows, tmp_path, change, padding_free=True)
+
+
+def _without_mask(batch: Batch) -> Batch:
+    return {name: value for name, value in batch.items() if name != "attention_mask"}
+
+
+def _square_mask(batch: Batch) -> Batch:
+    import torch
+
+    mask = batch["attention_mask"].bool()
+    size = mask.shape[1]
+    seen = torch.tril(torch.ones(size, size)).bool()[None] & mask[:, None, :]
+    return _with(batch, attention_mask=torch.where(seen[:, None], 0.0, -1e9))
+
+
+@pytest.mark.parametrize("change", [_without_mask, _square_mask])
+def test_padding_that_nothing_tells_passes(change: Callable[[Batch], Batch], tmp_path: Path) -> None:
+    """Behind a row, where a causal model does not look."""
+    fmt, rows = _prepared()
+    assert _train(fmt, rows, tmp_path, change).compared == 3
+
+
+def test_padding_to_a_multiple_without_padding_between_rows(tmp_path: Path) -> None:
+    fmt, rows = _prepared(packing=True)
+    assert _train(fmt, rows, tmp_path, lambda batch: batch, padding_free=True, pad_to_multiple_of=64).compared == 3
+
+
+def test_label_smoothing_keeps_labels_from_the_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from transformers import Trainer, TrainingArguments
+
+    fmt, rows = _prepared()
+    arguments = TrainingArguments(**{**settings(tmp_path), "max_steps": 2}, label_smoothing_factor=0.1)
+    Trainer(random_model(len(fmt.tokenizer)), args=arguments, **trainer_kwargs(fmt, rows)).train()
+    assert "labels are not compared" in caplog.text

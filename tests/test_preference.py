@@ -246,6 +246,27 @@ def test_ids_are_those_of_trl_where_its_boundary_is_right(tmp_path: Path) -> Non
             assert fmt.tokenizer.decode(other[name][len(mine[name]) :]).strip() == ""
 
 
+@pytest.mark.trainers
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # TRL's own
+@pytest.mark.parametrize("kind", ["dpo", "kto"])
+def test_a_length_that_would_cut_answers_is_refused(kind: Any, tmp_path: Path) -> None:
+    """The default of both is 1,024 tokens."""
+    import datasets
+    from trl import DPOConfig, DPOTrainer
+    from trl.trainer.kto_config import KTOConfig
+    from trl.trainer.kto_trainer import KTOTrainer
+
+    fmt = ifmt.compile(None, str(tokenizer_path()))
+    long = {**FORMS["messages"], "prompt": [{"role": "user", "content": "why " * 2000}]}
+    pairs = fmt.prepare_pairs(datasets.Dataset.from_list([FORMS["messages"], long] * 4), kind).dataset
+    config, trainer = (DPOConfig, DPOTrainer) if kind == "dpo" else (KTOConfig, KTOTrainer)
+    models = {name: random_model(len(fmt.tokenizer)) for name in ("model", "ref_model")}
+    given = {"report_to": "none", "use_cpu": True, "bf16": False, **QUIET}
+    args = config(output_dir=str(tmp_path), **given)
+    with pytest.raises(UsageError, match=r"max_length: found 1,024, with rows of up to 4,012 .*max_length=None"):
+        prepared_pairs(trainer)(**models, args=args, train_dataset=pairs, processing_class=processing_class(fmt))
+
+
 def _any(rows: list[dict[str, Any]]) -> Any:
     """Rows of any columns and values."""
     import datasets

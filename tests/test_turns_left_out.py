@@ -63,6 +63,24 @@ def test_a_last_question_that_is_too_long_is_shortened() -> None:
     assert "3 rows without their oldest exchanges, 3 of the model's turns among them" in _report(batch)
 
 
+def test_a_question_in_several_messages_is_one() -> None:
+    def said(*texts: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": text} for text in texts]
+
+    answer = {"role": "assistant", "content": "500."}
+    contract = "The contract says 500. " * 12
+    row = {"messages": [*_exchange(1), *said(contract, "What is the rent?"), answer]}
+    wanted = {"messages": row["messages"][2:]}
+    fmt = _formatter(_size(wanted))
+    assert fmt.encode(row) == _formatter(None).encode(wanted)
+    batch = fmt.encode_batch(pa.Table.from_pylist([row] * 20))
+    assert batch.table.to_pylist() == [_formatter(None).encode(wanted)] * 20
+    single = {"messages": wanted["messages"]}
+    shortened = _formatter(_size(wanted) - 8).encode_rows([single] * 3)
+    assert shortened.counts["shortened:drop_turns"] == 0
+    assert shortened.counts["shortened:truncate_prompt"] == 3
+
+
 def _report(batch: Any) -> str:
     from instruct_fmt.look.report import Report
 

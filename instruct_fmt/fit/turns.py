@@ -1,8 +1,8 @@
 """Conversations that are too long, without their oldest exchanges.
 
 In: a conversation, and whether it fits with so many exchanges left out. Out: the longest end of it that does. The
-system message stays, and so do the last question and its answer; an exchange is a user's message and all that follows
-up to the next one.
+system message stays, and so do the last question and its answer; an exchange is what a user says, in one message or in
+several, and all that follows up to the next time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def exchanges(conversation: Conversation) -> list[int]:
     """Where the exchanges of a conversation begin that end in an answer: the last of them stays."""
     roles = [message.get("role") for message in conversation.messages]
     last = max((place for place, role in enumerate(roles) if role == "assistant"), default=-1)
-    return [place for place, role in enumerate(roles) if role == "user" and place < last]
+    begins = [role == "user" and (place == 0 or roles[place - 1] != "user") for place, role in enumerate(roles)]
+    return [place for place, begin in enumerate(begins) if begin and place < last]
 
 
 def kept_messages(conversation: Conversation, starts: Sequence[int], number: int) -> list[int]:

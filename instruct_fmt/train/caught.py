@@ -7,7 +7,7 @@ that says where they part, token by token, and the likeliest cause.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,11 +32,15 @@ class Caught:
     Attributes:
         name: where it was, for messages.
         ids, labels: its tokens, without padding.
+        may_be_padding: whether nothing tells, and nothing of it is trained.
+        may_be_padded: whether nothing tells where padding begins.
     """
 
     name: str
     ids: Tokens
     labels: Tokens
+    may_be_padding: bool = False
+    may_be_padded: bool = False
 
 
 class PreparedRows:
@@ -130,10 +134,12 @@ def check_batch(
             name,
             f"no labels, but {', '.join(batch)}",
             "the prepared labels",
-            "keep the column `labels`: remove_unused_columns=False, or a collator that hands it on",
+            "keep the column `labels`: remove_unused_columns=False, or a collator that hands it on; where a "
+            "compute_loss_func takes it, guard=False",
         )
     _check_padding(batch, name)
-    found = list(caught(batch, name))
+    _check_places(batch, name)
+    found = [_unpadded(row, rows) for row in caught(batch, name)]
     known = [rows.labels_of(row.ids) for row in found]
     if rows.is_packed and len(found) == len(batch["input_ids"]) and not any(known):
         raise DataError(
@@ -143,7 +149,7 @@ def check_batch(
             "sft_kwargs(fmt, padding_free=True), or Collator(…, padding_free=True)",
         )
     for row, labels in zip(found, known, strict=True):
-        if not labels:
+        if not labels and not row.may_be_padding:
             _check_cut(row, rows, text)
     if not any((row.labels[1:] != UNTRAINED).any() for row in found):
         raise NothingToLearn(
@@ -168,8 +174,37 @@ def caught(batch: Mapping[str, npt.NDArray[Any]], name: str) -> Iterator[Caught]
     for number, (row, said) in enumerate(zip(ids, labels, strict=True)):
         starts = np.zeros(1, np.int64) if positions is None else np.flatnonzero(positions[number] == 0)
         for part, (start, stop) in enumerate(zip(starts, [*starts[1:], len(row)], strict=True)):
-            if (said[start + 1 : stop] != UNTRAINED).any():  # else it may be padding, and teaches nothing
-                yield Caught(f"{name}, row {number or part}", row[start:stop], said[start:stop])
+            untrained = not (said[start + 1 : stop] != UNTRAINED).any()
+            where = f"{name}, row {number or part}"
+            yield Caught(where, row[start:stop], said[start:stop], untrained, may_be_padded=positions is None)
+
+
+def _unpadded(row: Caught, rows: PreparedRows) -> Caught:
+    """A row without the padding behind it: one id again and again, untrained, behind a prepared row."""
+    if not row.may_be_padded or not len(rows) or rows.labels_of(row.ids):
+        return row
+    _, ids, shared = rows.nearest(row.ids)
+    behind = row.ids[shared:]
+    is_padding = len(set(behind.tolist())) == 1 and (row.labels[shared:] == UNTRAINED).all()
+    if shared < len(ids) or not is_padding:
+        return row
+    return replace(row, ids=row.ids[:shared], labels=row.labels[:shared])
+
+
+def _check_places(batch: Mapping[str, npt.NDArray[Any]], name: str) -> None:
+    """Both ways to say where rows begin say the same."""
+    positions, lengths = batch.get("position_ids"), batch.get("cu_seq_lens_q")
+    if positions is None or lengths is None or len(positions) != 1:
+        return
+    begins = np.flatnonzero(positions[0] == 0)
+    said = np.unique(lengths[lengths < positions.shape[1]])
+    if not np.array_equal(begins, said):
+        raise DataError(
+            name,
+            f"cu_seq_lens_q of {len(said)} rows beside position_ids of {len(begins)}: some rows see each other",
+            "the same places in both",
+            "use the collator of instruct_fmt.train",
+        )
 
 
 def _check_padding(batch: Mapping[str, npt.NDArray[Any]], name: str) -> None:

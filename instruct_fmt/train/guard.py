@@ -25,7 +25,7 @@ logger = logging.getLogger("instruct_fmt")
 
 ROWS_OF_STREAM = 10_000
 _FLASH = re.compile("flash|kernels-community")
-_LOOKED_AT = ("input_ids", "labels", "attention_mask", "position_ids")
+_LOOKED_AT = ("input_ids", "labels", "attention_mask", "position_ids", "cu_seq_lens_q")
 
 
 class LabelGuard(TrainerCallback):  # type: ignore[misc]  # transformers has no types
@@ -57,12 +57,16 @@ class LabelGuard(TrainerCallback):  # type: ignore[misc]  # transformers has no 
         """Listen to the model from now on."""
         self.close()
         self.compared = 0
+        if getattr(args, "label_smoothing_factor", 0):
+            logger.warning("labels are not compared: with label_smoothing_factor the trainer keeps them from the model")
+            return
         self._hook = model.register_forward_pre_hook(self._look, with_kwargs=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Listen no more."""
+        watched = self._hook is not None
         self.close()
-        if not self.compared:
+        if watched and not self.compared:
             logger.warning("no batch was compared with the prepared rows: the model was not called with input_ids")
 
     def close(self) -> None:

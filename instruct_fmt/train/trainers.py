@@ -11,6 +11,7 @@ prevented here.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from instruct_fmt.errors import TokenizerError, UsageError
@@ -170,6 +171,10 @@ def prepared_pairs(trainer: type[Any]) -> type[Any]:
 
     Args:
         trainer: `trl.DPOTrainer`, `trl.KTOTrainer`, or a class of theirs.
+
+    Returns:
+        The class. It refuses, with `UsageError`, a `max_length` that would cut a row: TRL cuts answers at their ends,
+        and 1,024 tokens are its default.
     """
 
     class Prepared(trainer):  # type: ignore[misc]  # a class that is given
@@ -177,6 +182,7 @@ def prepared_pairs(trainer: type[Any]) -> type[Any]:
             names = set(dataset.column_names or next(iter(dataset)))
             if not names >= {"prompt_ids"} or not names & {"chosen_ids", "completion_ids"}:
                 return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+            _check_whole(dataset, args.max_length)
             if not getattr(self, "calculate_KL", False):
                 return dataset
             # Each prompt beside the answer of another one of its batch, as KTO's baseline asks for.
@@ -184,6 +190,33 @@ def prepared_pairs(trainer: type[Any]) -> type[Any]:
 
     Prepared.__name__ = f"Prepared{trainer.__name__}"
     return Prepared
+
+
+def _check_whole(dataset: Any, max_length: int | None) -> None:
+    """Refuse a length at which a trainer would cut rows; of a stream nobody knows them.
+
+    Raises:
+        UsageError: it would.
+    """
+    if max_length is None:
+        return
+    columns = dataset.column_names or ()
+    answers = [name for name in ("chosen_ids", "rejected_ids", "completion_ids") if name in columns]
+    rows = dataset.with_format("arrow").iter(batch_size=10_000) if hasattr(dataset, "num_rows") else None
+    longest = max((_longest(table, answers) for table in rows), default=0) if rows is not None else None
+    if longest is None or longest > max_length:
+        found = "a stream, whose rows it may cut" if longest is None else f"rows of up to {longest:,} tokens"
+        fix = "max_length=None in its configuration; compile(…, max_length=…) drops and counts long pairs"
+        raise UsageError("max_length", f"{max_length:,}, with {found}", "a trainer that cuts no answer", fix)
+
+
+def _longest(table: Any, answers: Sequence[str]) -> int:
+    """The most tokens of a prompt with an answer."""
+    import pyarrow.compute as pc
+
+    prompts = pc.list_value_length(table.column("prompt_ids"))
+    sizes = (pc.max(pc.add(prompts, pc.list_value_length(table.column(name)))).as_py() for name in answers)
+    return int(max(sizes))
 
 
 def _turned(rows: dict[str, Any]) -> dict[str, Any]:
