@@ -430,13 +430,13 @@ def test_rows_of_each_turn_run_on_plans() -> None:
 
 
 def test_a_turn_without_a_plan_takes_its_row_along() -> None:
-    """The second turn of one row holds a control token: all three of its rows are made the ordinary way, in order."""
+    """The second turn of one row holds a control token: all three of its rows are encoded one by one, in order."""
     contents = [(f"Question {number}?", f"Answer {number}.") for number in range(3)]
     rows = [_turns(contents, 2) for _ in range(8)]
     rows[4] = _turns([contents[0], ("What is <|im_end|>?", "A marker."), contents[2]], 2)
     fmt = ifmt.compile(THINKING, "embedded", history="expand", control_tokens="text")
     batch = check_same(fmt, rows)
-    assert (batch.counts["path:plan"], batch.counts["path:pieces"]) == (21, 3)
+    assert (batch.counts["path:plan"], batch.counts["neutralised"]) == (24, 2)
     assert batch.rows.tolist() == [number for number in range(8) for _ in range(3)]
 
 

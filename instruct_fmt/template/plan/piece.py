@@ -6,11 +6,12 @@ texts. Whether they belong together is asked in `pieces.py`.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import Any, TypeVar, cast
 
 from instruct_fmt.template.label.coverage import bare_turns
 from instruct_fmt.template.plan.plan import Plan, answered, said
@@ -112,13 +113,10 @@ def cut(
     marked, (begin, end) = plan.marked, bounds
     segments, seams = _segments(plan, bounds), _inside(marked.seams, bounds)
     ranges = () if whole else _inside(marked.trained, bounds)
-    from_row = _inside([(start, stop) for start, stop, _ in marked.from_row], bounds)
+    from_row, weights = _inside(marked.from_row, bounds), _inside(marked.weights, bounds)
     removable, turn = _inside(marked.removable, bounds), recorder.turns.get(place)
-    weights = _inside([(start, stop) for start, stop, _ in marked.weights], bounds)
     if segments is None or ranges is None or seams is None or from_row is None or removable is None or weights is None:
         return None
-    counted = [weight for start, stop, weight in marked.weights if start < end and begin < stop]
-    says = [says for start, _, says in marked.from_row if begin <= start < end]
     beside = any(isinstance(part, Expression) and part.field.place < 0 for _, part in segments)
     last = len(conversation.messages) - 1
     return Piece(
@@ -129,12 +127,15 @@ def cut(
         len(conversation.tools or ()) if beside else None,
         ranges,
         seams,
-        tuple((start, stop, one) for (start, stop), one in zip(from_row, says, strict=True)),
+        from_row,
         removable,
         tuple(
             replace(span, start=span.start - begin, end=span.end - begin)
-            for span in marked.spans
-            if begin <= span.start and span.end <= end
+            for span in marked.spans[
+                bisect_left(marked.spans, begin, key=lambda span: span.start) : bisect_right(
+                    marked.spans, end, key=lambda span: span.end
+                )
+            ]
         ),
         int(turn is not None),
         int(turn is not None and (not turn.stopped or turn.ranges[-1][1] < turn.end)),
@@ -142,7 +143,7 @@ def cut(
         frozenset((+recorder.counted.get(place, Counter())).items()),
         frozenset((at, path) for at, path in marked.printed if at == place or (at < 0 and beside)),
         (place == 0 and marked.bos, place == last and marked.eos),
-        tuple((start, stop, weight) for (start, stop), weight in zip(weights, counted, strict=True)),
+        weights,
         marked.eos_weight,
     )
 
@@ -151,7 +152,9 @@ def _segments(plan: Plan, bounds: Range) -> list[tuple[int, str | Expression]] |
     """Literals and expressions between bounds, and at last the end; None where an expression reaches beyond them."""
     begin, end = bounds
     found: list[tuple[int, str | Expression]] = []
-    for (at, part), (stop, _) in pairwise(plan.segments):
+    first = max(bisect_right(plan.segments, begin, key=lambda segment: segment[0]) - 1, 0)
+    behind = bisect_left(plan.segments, end, key=lambda segment: segment[0]) + 1
+    for (at, part), (stop, _) in pairwise(plan.segments[first:behind]):
         left, right = max(at, begin), min(stop, end)
         if left >= right:
             continue
@@ -163,13 +166,17 @@ def _segments(plan: Plan, bounds: Range) -> list[tuple[int, str | Expression]] |
     return [*found, (end - begin, "")]
 
 
-def _inside(parts: Sequence[Range], bounds: Range) -> tuple[Range, ...] | None:
-    """The ranges between bounds; None where one of them reaches beyond."""
+Part = TypeVar("Part", bound=tuple[Any, ...])
+
+
+def _inside(parts: Sequence[Part], bounds: Range) -> tuple[Part, ...] | None:
+    """The ranges between bounds, in order, with what they have beside; None where one of them reaches beyond."""
     begin, end = bounds
-    here = [(start, stop) for start, stop in parts if start < end and begin < stop]
-    if any(start < begin or stop > end for start, stop in here):
+    first = bisect_right(parts, begin, key=lambda part: part[1])
+    here = parts[first : bisect_left(parts, end, key=lambda part: part[0])]
+    if any(part[0] < begin or part[1] > end for part in here):
         return None
-    return tuple((start - begin, stop - begin) for start, stop in here)
+    return tuple(cast("Part", (part[0] - begin, part[1] - begin, *part[2:])) for part in here)
 
 
 def joined(pieces: Sequence[Piece], texts: Mapping[Field, str]) -> Marked:

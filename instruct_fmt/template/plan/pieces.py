@@ -36,7 +36,9 @@ MAX_PIECES_OF_KEY = 8
 MAX_WRONG = 16
 """So many texts may be wrong, and one of eight, before no more are put together."""
 ALL_TURNS = 64
-"""Of the first so many conversations all turns are compared, and of each so manieth after that."""
+"""Of the first so many conversations, and of each so manieth after that,"""
+MOST_TURNS = 8
+"""so many turns are compared, or nearly twice as many, where the others are content with those that are due."""
 
 
 class Pieces:
@@ -145,7 +147,7 @@ class Pieces:
         seams = dict(zip((place for place, piece in enumerate(pieces) if piece.seams), marked.seams, strict=True))
         others = [place for place in seams if place not in due]
         if self._composed < ALL_TURNS or not self._composed % ALL_TURNS:
-            due, others = speaking, []
+            due, others = sorted({*due, *speaking[:: -max(1, len(speaking) // MOST_TURNS)]}), []
         for place in others[self._composed % len(others) :][:1] if others else ():
             if template.plain(conversation, place, prompt=True) != marked.text[: seams[place][0]]:
                 return self._is_wrong(conversation)

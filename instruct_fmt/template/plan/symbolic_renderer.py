@@ -50,6 +50,10 @@ class SymbolicRenderer(ChatRenderer):
         for index, message in enumerate(conversation.messages):
             values = self._printable(with_leaves(message, index, _symbol))
             content = values.get("content")
+            if message["role"] in SPEAKING and message.get("content") == "" and isinstance(content, Symbolic):
+                # A turn that says nothing: what ends it is found elsewhere than behind words.
+                content = content if content else ""
+                values = {**values, "content": _in_parts(content, index) if self.form.parts else content}
             if isinstance(content, Symbolic):
                 content = with_block(content) if message["role"] in SPEAKING else content
                 values = {**values, "content": _in_parts(content, index) if self.form.parts else content}
