@@ -28,6 +28,7 @@ class FakeSettings:
     tokenizer: str = "1"
     options: str = "1"
     field_map: Mapping[str, str] = field(default_factory=dict)
+    loss_weights: Mapping[str, float] = field(default_factory=dict)
     trained: bool = True
 
 
