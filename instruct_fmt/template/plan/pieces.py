@@ -66,8 +66,7 @@ class Pieces:
         """Take the pieces of a plan that was proven on a conversation."""
         self._is_off |= any(guard.question == SAME for guard in recorder.guards)
         bounds = bounds_of(plan.marked, len(conversation.messages))
-        apart = bool(plan.inside_tools) or any(map(_is_inside, plan.marked.printed))
-        if bounds is None or apart or plan.marked.counts.get("assembled") or len(self._known) > MAX_KEYS:
+        if bounds is None or prints_inside(plan) or plan.marked.counts.get("assembled") or len(self._known) > MAX_KEYS:
             return
         around = Surroundings(conversation)
         for place in range(len(conversation.messages)):
@@ -161,6 +160,11 @@ class Pieces:
         logger.warning("a turn is not trained as others with the same around it: %r", conversation)
         self._is_off = True
         return False
+
+
+def prints_inside(plan: Plan) -> bool:
+    """Whether which members of objects are in the text depends on the row."""
+    return bool(plan.inside_tools) or any(map(_is_inside, plan.marked.printed))
 
 
 def _is_inside(printed: tuple[int, tuple[str | int, ...]]) -> bool:

@@ -17,7 +17,7 @@ from instruct_fmt.errors import RowError, TemplateError
 from instruct_fmt.template.label.marker import Marker, until
 from instruct_fmt.template.label.shown import doubted, seams_of
 from instruct_fmt.template.plan.make import with_ends
-from instruct_fmt.template.plan.pieces import Pieces
+from instruct_fmt.template.plan.pieces import Pieces, prints_inside
 from instruct_fmt.template.plan.plan import Plan
 from instruct_fmt.template.plan.planning import Planning
 from instruct_fmt.template.plan.recorder import Recorder, Refused, recording, refuse
@@ -159,8 +159,8 @@ class Planner:
         return self._each(example, self.one)
 
     def filled(self, example: Example) -> list[Marked] | None:
-        """The marked texts of a single row, each by one plan; None where there is none for it."""
-        return self._each(example, self._one)
+        """The marked texts of a single row, each by one plan that tells what it prints; None where there is none."""
+        return self._each(example, lambda one: self._one(one, tells=True))
 
     def composed(self, example: Example) -> list[Marked] | None:
         """The marked texts of a single row without a plan, by pieces of others; None where they are not enough."""
@@ -184,7 +184,8 @@ class Planner:
         with allowance(row_budget(example)):
             return self._pieces.compose(example)
 
-    def _one(self, example: Example) -> Marked | None:
+    def _one(self, example: Example, *, tells: bool = False) -> Marked | None:
+        """The text of one row by a plan; with `tells` by none that prints other members of an object in other rows."""
         shape = example_shape(example)
         if shape is None:
             return None
@@ -193,6 +194,8 @@ class Planner:
         tried = 0
         while (known := self._plan(rows, _ONE, tried)) is not None:
             tried += 1
+            if tells and prints_inside(known.plan):
+                continue
             marked = known.plan.fill(texts)
             if marked is None:
                 continue
