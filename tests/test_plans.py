@@ -462,3 +462,23 @@ def test_a_restored_block_ends_as_the_template_ends_it() -> None:
     batch = check_same(fmt, rows)
     assert batch.counts["path:plan"] > 12
     assert batch.counts["reasoning_restored"] == len(rows)
+
+
+def test_turns_that_say_nothing_have_plans() -> None:
+    """What ends such a turn stands elsewhere than behind words; whether it says something is a guard."""
+
+    def talk(*answers: str) -> dict[str, Any]:
+        messages = [
+            {"role": role, "content": text}
+            for number, answer in enumerate(answers)
+            for role, text in (("user", f"Question {number}?"), ("assistant", answer))
+        ]
+        return {"messages": messages}
+
+    rows = [talk(*answers) for answers in (("", "Yes."), ("Yes.", ""), ("", ""), ("Yes.", "No.")) for _ in range(9)]
+    for template in ("chatml", THINKING):
+        batch = check_same(ifmt.compile(template, "embedded"), rows)
+        assert batch.counts["path:plan"] == len(rows)
+        assert batch.counts["turns_silent"] == 9 * 4
+    nothing = [{"messages": [{"role": "assistant", "content": ""}]}] * 9
+    check_same(ifmt.compile("chatml", "embedded", max_rejected=1.0), nothing)

@@ -96,6 +96,7 @@ class Plan:
             pa.scalar(part, pa.large_string()) if isinstance(part, str) else values.text(part) for part in self.parts
         ]
         texts = pc.binary_join_element_wise(*pieces, pa.scalar("", pa.large_string()))
+        texts = pa.repeat(texts, size) if isinstance(texts, pa.Scalar) else texts  # nothing of a row is printed
         starts = np.zeros((len(self.parts) + 1, size), np.int64)
         for number, part in enumerate(self.parts):
             starts[number + 1] = starts[number] + (len(part.encode()) if isinstance(part, str) else values.sizes(part))
