@@ -98,14 +98,20 @@ class ColumnEncoder:
         return only(encoded, learns)
 
     def _weights(self, tokens: Tokens) -> npt.NDArray[np.float32]:
-        """What each id counts: by the last part that it touches, and over that by the last match of a pattern."""
+        """What each id counts: by the last part that it touches, and over that by the last match of a pattern.
+
+        Added tokens are one thing, whatever their text: they count as the part, or the match, in which they begin.
+        """
         rows, found = tokens.rows, np.ones(len(tokens.ids), np.float32)
         parts = rows.weighted.values[:, :2] + rows.starts[rows.weighted.rows][:, None]
         values = np.array(rows.weights, np.float32)[rows.weighted.values[:, 2]]
-        _paint(found, tokens, parts, values)
         if self._loss.patterns:
-            matched, values = _matched(self._loss, rows)
-            _paint(found, tokens, matched, values)
+            matched, others = _matched(self._loss, rows)
+            parts, values = np.concatenate([parts, matched]), np.concatenate([values, others])
+        _paint(found, tokens, parts, values)
+        control = self.vocabulary.shown(tokens.ids)
+        begins = tokens.ends[control] - self.vocabulary.lengths(tokens.ids[control])
+        found[control] = _beginning_in(begins, parts, values)
         return found
 
     def _placed(self, rows: FlatRows) -> Tokens:
@@ -241,6 +247,15 @@ def _paint(weights: npt.NDArray[np.float32], tokens: Tokens, ranges: Ints, value
     behind = np.minimum(np.searchsorted(tokens.ends, right, side="left") + 1, len(weights))
     places, _ = stretches(first, behind)
     weights[places] = np.repeat(values[filled], behind - first)
+
+
+def _beginning_in(begins: Ints, ranges: Ints, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The weights of ids that begin at these places, by the last range in which each does."""
+    found = np.ones(len(begins), np.float32)
+    first, behind = (np.searchsorted(begins, ranges[:, side]) for side in (0, 1))
+    places, _ = stretches(first, np.maximum(behind, first))
+    found[places] = np.repeat(values, np.maximum(behind - first, 0))
+    return found
 
 
 def _matched(loss: LossWeights, rows: FlatRows) -> tuple[Ints, npt.NDArray[np.float32]]:

@@ -359,14 +359,15 @@ def painted(row: Marked, trained: Sequence[Range], loss: LossWeights) -> list[We
 
 
 def _weights(placed: Placed, parts: Sequence[Weighted]) -> npt.NDArray[np.float32]:
-    """What each id of a part counts: by the last range that it touches."""
-    found, part = np.ones(len(placed.ids), np.float32), placed.part
+    """What each id of a part counts: by the last range that it touches, of an added token by the one it begins in."""
+    found, part, ends = np.ones(len(placed.ids), np.float32), placed.part, placed.ends.copy()
+    ends[placed.control] = np.minimum(ends[placed.control], placed.starts[placed.control] + 1)
     for start, end, weight in parts:
         left, right = max(start, part.start) - part.start, min(end, part.end) - part.start
         if left < right:
             inside = [(left, right)]
             ranges = byte_ranges(part.text, inside) if placed.in_bytes else inside
-            found[overlaps(placed.starts, placed.ends, ranges)] = weight
+            found[overlaps(placed.starts, ends, ranges)] = weight
     return found
 
 

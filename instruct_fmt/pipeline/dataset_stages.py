@@ -66,10 +66,19 @@ class DatasetStages:
             stages.vocabulary.ids_of,
             lambda id: stages.vocabulary.backend.id_to_token(id) or "",
             stages.settings.boundary,
+            self._composes,
         )
         self.planner = self.new_planner()
         if self.source.text:
             self.encoder(self.kind)
+
+    @property
+    def _composes(self) -> bool:
+        """Whether columns may be brought into NFC as the tokenizer does it; not where characters of the row count."""
+        settings = self.settings
+        cuts = settings.max_length is not None and settings.overlength not in ("drop", "error")
+        composes = type(self.stages.vocabulary.backend.normalizer).__name__ == "NFC"
+        return composes and not cuts and not self.stages.loss.patterns
 
     def _written(self, marked: Marked) -> Sequence[object]:
         """The control tokens that a row wrote and must not."""

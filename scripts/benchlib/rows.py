@@ -147,6 +147,46 @@ def turns(rows: Iterator[Row], size: int) -> Iterator[Row]:
         yield {"messages": [message for row in islice(rows, size) for message in turn(row)]}
 
 
+def long(rows: Iterator[Row]) -> Iterator[Row]:
+    """Conversations of ten to forty turns."""
+    choose = random.Random(SEED)
+    while True:
+        yield {"messages": [message for row in islice(rows, choose.randint(10, 40)) for message in turn(row)]}
+
+
+def silent(row: Row, number: int) -> Row:
+    """Every fourth row with a first answer that says nothing."""
+    said = row["messages"]
+    place = next(place for place, message in enumerate(said) if message["role"] == "assistant")
+    changed = {**said[place], "content": ""} if number % 4 == 0 else said[place]
+    return {**row, "messages": [*said[:place], changed, *said[place + 1 :]]}
+
+
+def marked(row: Row, number: int) -> Row:
+    """Every twentieth row with a control token in what a user types."""
+    said = row["messages"]
+    changed = [{**one, "content": f"{one['content']} <|im_end|>"} if one["role"] == "user" else one for one in said]
+    return {**row, "messages": changed if number % 20 == 0 else said}
+
+
+def mixed(rows: Iterator[Row]) -> Iterator[Row]:
+    """Conversations of many shapes: one to four turns, with or without a system message, inline reasoning, template
+    variables and ids; a twentieth with a control token, a tenth with an answer that is null, which is rejected."""
+    choose = random.Random(SEED)
+    for number in count():
+        said: list[Row] = [{"role": "system", "content": SYSTEMS[number % 3]}] if choose.random() < 0.3 else []
+        for row in islice(rows, choose.choice([1, 1, 2, 4])):
+            question, answer = turn(row)
+            thought = f"<think>\n{question['content'][:40]}\n</think>\n\n" if choose.random() < 0.2 else ""
+            end = " <|im_end|>" if choose.random() < 0.05 else ""
+            said += [question, {**answer, "content": f"{thought}{answer['content']}{end}"}]
+        if choose.random() < 0.1:
+            said[-1] = {**said[-1], "content": None}
+        about = {"id": number} if choose.random() < 0.3 else {}
+        switch = {"enable_thinking": choose.random() < 0.5} if choose.random() < 0.3 else None
+        yield {"messages": [{**one, **about} for one in said], "chat_template_kwargs": switch}
+
+
 def pair(row: Row) -> Row:
     """The Alpaca template written out by hand: what a user of textual prompt and completion prepares."""
     context = f"### Input:\n{row['input']}\n\n" if row["input"] else ""
@@ -279,6 +319,10 @@ KINDS: dict[str, Callable[[Path, Alter], Iterator[Row]]] = {
     f"turns_{TURNS}": lambda data, alter: turns(records(data, alter), TURNS),
     "texts": lambda data, alter: ({"text": "".join(pair(row).values())} for row in records(data, alter)),
     "multi": lambda data, alter: turns(records(data, alter), 3),
+    "long": lambda data, alter: long(records(data, alter)),
+    "silent": lambda data, alter: map(silent, turns(records(data, alter), 3), count()),
+    "marked": lambda data, alter: map(marked, messages(records(data, alter)), count()),
+    "mixed": lambda data, alter: mixed(records(data, alter)),
     "thoughts": lambda data, alter: thinking(messages(records(data, alter))),
     "inline_thoughts": lambda data, alter: thinking(messages(records(data, alter)), inline=True),
     "parts": of_messages(lambda said: {"messages": list(map(in_parts, said))}),

@@ -10,11 +10,13 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instruct_fmt.common.nfc import composed_column
 from instruct_fmt.template.plan.recorder import SAME, Expression, Guard
 from instruct_fmt.template.plan.steps import BLANKS, answer
 from instruct_fmt.template.plan.unprinted import THOUGHT, InsideTool, Unprinted
@@ -89,17 +91,33 @@ class Plan:
             found &= says_something(values, field)
         return found
 
-    def render(self, values: Values, places: Ints) -> PlannedRows:
-        """The texts of rows for which the plan holds, with everything that encoding must know; `places` are theirs."""
-        size = len(places)
-        pieces = [
-            pa.scalar(part, pa.large_string()) if isinstance(part, str) else values.text(part) for part in self.parts
-        ]
-        texts = pc.binary_join_element_wise(*pieces, pa.scalar("", pa.large_string()))
-        texts = pa.repeat(texts, size) if isinstance(texts, pa.Scalar) else texts  # nothing of a row is printed
-        starts = np.zeros((len(self.parts) + 1, size), np.int64)
+    def render(self, values: Values, places: Ints, *, composed: bool = False) -> PlannedRows:
+        """The texts of rows for which the plan holds, with everything that encoding must know.
+
+        Args:
+            values: the rows.
+            places: their places.
+            composed: whether what they say is brought into NFC, as the tokenizer does it with the whole text. Whether
+                that is the same is for whoever encodes it to see: neighbours may compose, too.
+        """
+        size, starts = len(places), np.zeros((len(self.parts) + 1, len(places)), np.int64)
+        pieces: list[Any] = []
+        written: list[Any] = []
         for number, part in enumerate(self.parts):
-            starts[number + 1] = starts[number] + (len(part.encode()) if isinstance(part, str) else values.sizes(part))
+            if isinstance(part, str):
+                written.append(pa.scalar(part, pa.large_string()))
+                pieces.append(written[-1])
+                sizes: Any = len(part.encode())
+            else:
+                text = values.text(part)
+                piece = composed_column(text) if composed else text
+                written.append(text)
+                pieces.append(piece)
+                sizes = values.sizes(part) if piece is text else pc.binary_length(piece).to_numpy()
+            starts[number + 1] = starts[number] + sizes
+        texts = _joined(pieces, size)
+        changed = any(piece is not text for piece, text in zip(pieces, written, strict=True))
+        whole = _joined(written, size) if changed else texts
         return PlannedRows(
             places,
             texts,
@@ -114,7 +132,7 @@ class Plan:
             np.array([id for _, id in self.control], np.int64),
             self.end_ids,
             self.marked.counts,
-            {(field.place, field.path): said for field, said in self._unread(values, texts).items()},
+            {(field.place, field.path): said for field, said in self._unread(values, whole).items()},
             _ranges(self.weighted, starts),
             self.weights,
             self.marked.eos_weight,
@@ -166,6 +184,12 @@ class Plan:
             seams=tuple((at(start), at(end)) for start, end in symbolic.seams),
             weights=tuple((at(start), at(end), weight) for start, end, weight in symbolic.weights),
         )
+
+
+def _joined(pieces: Sequence[Any], size: int) -> pa.Array:
+    """The texts of so many rows from their pieces, of which each is a column or the same in all."""
+    texts = pc.binary_join_element_wise(*pieces, pa.scalar("", pa.large_string()))
+    return pa.repeat(texts, size) if isinstance(texts, pa.Scalar) else texts  # nothing of a row is printed
 
 
 def answered(guard: Guard, texts: Mapping[Field, str], by: int = 0) -> bool:

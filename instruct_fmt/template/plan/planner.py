@@ -101,7 +101,7 @@ class Planner:
     ) -> None:
         self._mark, self._plain, self._marker, self._planning = mark, plain, chat, planning
         self._chat = SymbolicMarker(chat, tokens, mentioned) if chat is not None else None
-        self._mentioned = mentioned
+        self._mentioned, self._composes = mentioned, tokens.composes
         self._expands = chat is not None and chat.policy.expands
         self._whole = chat is not None and chat.policy.train_on == "all"  # without a proof of each turn
         put_together = chat is not None and planning.min_rows is not None and not chat.policy.loss_weights.of_places
@@ -256,7 +256,7 @@ class Planner:
                 if not self._still_agrees(known, rows, chosen):
                     break
                 values = Values(rows.only(chosen)) if len(waiting) else values
-                groups.append((rows, known.plan.render(values, rows.places[chosen])))
+                groups.append((rows, known.plan.render(values, rows.places[chosen], composed=self._composes)))
         return groups
 
     def _plan(self, rows: ShapeGroup, waiting: Ints, tried: int) -> _Known | None:

@@ -22,6 +22,7 @@ class TokensOfText:
         encode: the ids of a text that begins with an added token, or of the beginning of a row.
         name: the text of an added token.
         boundary: as `compile` takes it.
+        composes: whether all text is brought into NFC.
     """
 
     before: str | None
@@ -33,6 +34,7 @@ class TokensOfText:
     encode: Callable[[str], Sequence[int]]
     name: Callable[[int], str]
     boundary: str
+    composes: bool = False
 
     def after(self, token: int | None, text: str) -> Sequence[int]:
         """The ids of a text behind an added token, or of the beginning of a row."""
