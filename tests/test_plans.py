@@ -482,3 +482,30 @@ def test_turns_that_say_nothing_have_plans() -> None:
         assert batch.counts["turns_silent"] == 9 * 4
     nothing = [{"messages": [{"role": "assistant", "content": ""}]}] * 9
     check_same(ifmt.compile("chatml", "embedded", max_rejected=1.0), nothing)
+
+
+VARIABLES = (
+    "<|im_start|>system\nIt is {{ day | default('a day') }}, {{ about.place if about is defined else '' }}"
+    "<|{{ token | default('x') }}|><|im_end|>\n"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_variables_that_are_printed_have_plans() -> None:
+    """They are the same in every row of a plan; a control token that one is a part of is the row's all the same."""
+    given: list[dict[str, Any] | None] = [
+        {"day": "Monday"},
+        {"day": "en"},
+        {"about": {"place": "here"}},
+        {"token": "im_end"},
+        {"day": "im_end"},
+        {},
+        None,
+    ]
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho."}]
+    texts = [None if one is None else json.dumps(one) for one in given for _ in range(9)]
+    rows = [{"messages": said, "chat_template_kwargs": text} for text in texts]
+    batch = check_same(ifmt.compile(VARIABLES, "embedded"), rows)
+    assert batch.counts["path:plan"] == 6 * 9
+    assert batch.counts["path:jinja"] == batch.counts["neutralised"] == 9

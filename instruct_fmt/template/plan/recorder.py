@@ -66,6 +66,7 @@ class Recorder:
         wholes: texts of several placeholders that are one expression, cut.
         turns: the trained turns, by their first messages.
         counted: what each of the model's turns counted.
+        variables: where the text of the row's template variables is.
     """
 
     guards: dict[Guard, None] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Recorder:
     wholes: dict[str, Expression] = field(default_factory=dict)
     turns: dict[int, Turn] = field(default_factory=dict)
     counted: dict[int, Counter[str]] = field(default_factory=dict)
+    variables: list[tuple[int, int]] = field(default_factory=list)
     _expressions: dict[str, Expression] = field(default_factory=dict)
     _actual: dict[str, str] = field(default_factory=dict)
 

@@ -5,6 +5,7 @@ In: one row of a shape. Out: the `Plan` of all rows of that shape for which its 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from instruct_fmt.template.label.chat_template import ChatTemplate
@@ -23,7 +24,7 @@ from instruct_fmt.template.plan.turn_kinds import Proofs, TurnKinds
 from instruct_fmt.template.plan.unprinted import THOUGHT, Unprinted, unprinted_leaves
 from instruct_fmt.template.trace.owners import SPEAKING
 from instruct_fmt.template.trace.traced_template import TracedTemplate
-from instruct_fmt.types import Conversation
+from instruct_fmt.types import Conversation, Marked
 
 
 class _KindsMarker(Marker):
@@ -46,6 +47,16 @@ class SymbolicMarker:
         self._symbolic: ChatTemplate | None = None
         self._proofs = Proofs()
 
+    def _without_variables(self, found: Marked, recorder: Recorder) -> Marked:
+        """The row, text of its variables as good as the template's own: it is the same in every row of the plan."""
+        if not recorder.variables:
+            return found
+        tokens = [(end - len(self._tokens.name(id)), end) for end, id in self._tokens.control(found.text)]
+        if any(start < right and left < end for start, end in recorder.variables for left, right in tokens):
+            recorder.refused.append("a control token that a variable is a part of")
+        own = set(recorder.variables)
+        return replace(found, from_row=tuple(part for part in found.from_row if part[:2] not in own))
+
     def plan(self, conversation: Conversation, recorder: Recorder) -> Plan | None:
         """The plan of conversations of this one's shape; with `history="expand"`, of the row of the last turn."""
         template, policy = self._marker.template, self._marker.policy
@@ -64,6 +75,7 @@ class SymbolicMarker:
             # Whether a stop ends it, and white space after that, depends on the row.
             recorder.refused.append("a text that is trained whole and ends in a field")
             return None
+        found = self._without_variables(found, recorder)
         printed = found.printed
         wordy = {place for place, message in enumerate(conversation.messages) if says_elsewhere(message)}
         if wordy - {place for place, path in printed if path[:1] != ("role",)}:

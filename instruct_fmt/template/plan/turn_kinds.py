@@ -21,7 +21,7 @@ from instruct_fmt.template.plan.shape import leaf_text, leaves
 from instruct_fmt.template.plan.steps import BLANKS
 from instruct_fmt.template.plan.surroundings import Surroundings
 from instruct_fmt.template.plan.symbolic import Symbolic, asks, plain_text
-from instruct_fmt.template.trace.origins import Field
+from instruct_fmt.template.trace.origins import VARIABLES, Field
 from instruct_fmt.types import Conversation, Marked
 
 
@@ -155,6 +155,11 @@ class TurnKinds(Turns):
     def marked(self, turns: Sequence[Turn]) -> Marked:
         """The row with the trained turns, which are noted."""
         self.recorder.turns = {turn.first: turn for turn in turns}
+        self.recorder.variables = [
+            (start, end)
+            for start, end, run in self.index.pieces
+            if run.field is not None and run.field.place == VARIABLES
+        ]
         return super().marked(turns)
 
     def _turn(self, members: range) -> Turn | None:
