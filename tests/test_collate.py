@@ -82,3 +82,34 @@ def test_tensors_are_the_arrays() -> None:
     for name, array in Collator(0).arrays(ROWS).items():
         assert batch[name].dtype == torch.int64
         assert batch[name].tolist() == array.tolist()
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"input_ids": None, "labels": [1]}, "input_ids None"),
+        ({"input_ids": "abc", "labels": [1]}, "input_ids 'abc'"),
+        ({"input_ids": [1], "labels": ["x"]}, r"labels \['x'\]"),
+        ({"input_ids": [1], "labels": [1], "seq_lengths": None}, "seq_lengths None"),
+        ({"input_ids": [1], "labels": [1], "loss_weights": ["x"]}, r"loss_weights \['x'\]"),
+        ({"input_ids": [1], "labels": [1], "loss_weights": [1, 2]}, "loss_weights of shape"),
+        ([1, 2], r"\[1, 2\]"),
+    ],
+)
+@pytest.mark.parametrize("free", [False, True])
+def test_an_odd_row_is_named(row: Any, found: str, free: bool) -> None:
+    good: Any = {"input_ids": [1], "labels": [1]}
+    with pytest.raises(DataError, match=f"row 1 of the batch: found {found}"):
+        Collator(0, padding_free=free).arrays([good, row])
+
+
+def test_weights_are_padded_with_nothing() -> None:
+    rows: list[dict[str, Any]] = [
+        {"input_ids": [5, 6], "labels": [-100, 6], "loss_weights": [0, 0.5]},
+        {"input_ids": [7], "labels": [7]},
+    ]
+    assert Collator(0).arrays(rows)["loss_weights"].tolist() == [[0, 0.5], [1, 0]]
+    assert Collator(0, padding_side="left").arrays(rows)["loss_weights"].tolist() == [[0, 0.5], [0, 1]]
+    flat = Collator(0, padding_free=True, pad_to_multiple_of=4).arrays(rows)
+    assert flat["loss_weights"].tolist() == [[0, 0.5, 0, 0]]
+    assert "loss_weights" not in Collator(0).arrays(rows[1:])

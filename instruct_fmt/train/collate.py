@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from instruct_fmt.emit import UNTRAINED, WEIGHTS
-from instruct_fmt.errors import DataError, UsageError
+from instruct_fmt.errors import DataError, UsageError, shown
 
 __all__ = ["Collator"]
 
@@ -160,7 +160,7 @@ def _weights(row: Mapping[str, Any], length: int, index: int) -> _Weights:
     """What each token of a row counts; 1 where it does not say."""
     if WEIGHTS not in row:
         return np.ones(length, np.float32)
-    found = np.asarray(row[WEIGHTS], dtype=np.float32)
+    found = _array(row[WEIGHTS], np.float32, WEIGHTS, index)
     if found.shape != (length,):
         raise DataError(
             f"row {index} of the batch",
@@ -173,7 +173,7 @@ def _weights(row: Mapping[str, Any], length: int, index: int) -> _Weights:
 
 def _sizes(row: Mapping[str, Any], length: int, index: int) -> npt.NDArray[np.int64]:
     """How many tokens each row of a packed sequence has; of a row, that it has."""
-    sizes = np.asarray(row.get("seq_lengths", [length]), dtype=np.int64)
+    sizes = _array(row.get("seq_lengths", [length]), np.int64, "seq_lengths", index)
     if sizes.ndim != 1 or sizes.sum() != length or (sizes < 0).any():
         raise DataError(
             f"row {index} of the batch",
@@ -184,7 +184,27 @@ def _sizes(row: Mapping[str, Any], length: int, index: int) -> npt.NDArray[np.in
     return sizes
 
 
+def _array(value: Any, kind: Any, name: str, index: int) -> npt.NDArray[Any]:
+    """A column of a row as an array.
+
+    Raises:
+        DataError: it holds no numbers.
+    """
+    try:
+        return np.asarray(value, dtype=kind)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"row {index} of the batch",
+            f"{name} {shown(value)}",
+            "a list of numbers",
+            "give what the Formatter made, unchanged",
+        ) from error
+
+
 def _pair(row: Mapping[str, Any], index: int) -> _Pair:
+    if not isinstance(row, Mapping):
+        fix = "give rows of a dataset that a Formatter prepared"
+        raise DataError(f"row {index} of the batch", shown(row), "a row with its columns", fix)
     missing = [name for name in ("input_ids", "labels") if name not in row]
     if missing:
         raise DataError(
@@ -193,8 +213,7 @@ def _pair(row: Mapping[str, Any], index: int) -> _Pair:
             "input_ids and labels",
             "prepare the dataset with a Formatter, and keep both columns",
         )
-    ids = np.asarray(row["input_ids"], dtype=np.int64)
-    labels = np.asarray(row["labels"], dtype=np.int64)
+    ids, labels = (_array(row[name], np.int64, name, index) for name in ("input_ids", "labels"))
     if ids.shape != labels.shape or ids.ndim != 1:
         raise DataError(
             f"row {index} of the batch",
