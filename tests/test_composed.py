@@ -121,3 +121,13 @@ def test_rows_that_are_composed_go_by_plans(text: str) -> None:
     assert batch.table.equals(fmt.encode_batch(pa.Table.from_pylist([composed] * 10)).table)
     assert batch.table.to_pylist()[0] == fmt.encode(row)
     assert batch.counts["path:plan"] == 10
+
+
+def test_signs_in_another_order_are_no_reason_to_refuse() -> None:
+    """On its way to NFC the cedilla goes in front of the acute: tokens have no places until the text is composed."""
+    fmt = _formatter(PLAIN, "auto")
+    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "a\u0301\u0327"}]}
+    encoded = fmt.encode(row)
+    assert fmt.tokenizer.decode([id for id in encoded["labels"] if id != -100]) == "\u00e1\u0327<|im_end|>"
+    for found in (fmt, fmt.planned(PLANS_OFF)):
+        assert found.encode_batch(pa.Table.from_pylist([row] * 10)).table.to_pylist() == [encoded] * 10

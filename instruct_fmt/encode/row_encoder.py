@@ -12,9 +12,9 @@ ids do not break is left out of the loss. Rows that have a plan go the same way 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import numpy as np
@@ -89,6 +89,7 @@ class RowEncoder:
         self._backend = backend
         self._continued = continued
         self._stretches: dict[tuple[str, bool], Sequence[int]] = {}
+        self._composes = type(vocabulary.backend.normalizer).__name__ == "NFC"
         free = None if control == "allow" else self.control.free
         self.planned = ColumnEncoder(vocabulary, backend, self._continued, free, loss)
 
@@ -98,10 +99,16 @@ class RowEncoder:
 
     def encode(self, rows: Sequence[Marked]) -> list[EncodedRow | RowError]:
         """Encode rows; the result for a row does not depend on the others."""
-        results = self._placed_rows(rows)
+        results, given = self._placed_rows(rows), list(rows)
+        for place, found in enumerate(results):
+            if not (self._composes and isinstance(found, RowError) and found.reason == "offsets"):
+                continue
+            # Signs that NFC puts into another order have no places in the text as it was.
+            if (row := _composed(given[place], self.vocabulary.backend.normalizer.normalize_str)) is not None:
+                given[place], results[place] = row, self._placed_rows([row])[0]
         return [
             found if isinstance(found, RowError) else self._finished(row, found)
-            for row, found in zip(rows, results, strict=True)
+            for row, found in zip(given, results, strict=True)
         ]
 
     def characters(self, row: Marked) -> Characters:
@@ -350,6 +357,29 @@ def _flags(placed: Placed, ranges: Sequence[Range]) -> Bools:
         if start < part.end and part.start < end
     ]
     return overlaps(placed.starts, placed.ends, byte_ranges(part.text, inside) if placed.in_bytes else inside)
+
+
+def _composed(row: Marked, normalised: Callable[[str], str]) -> Marked | None:
+    """The row as the tokenizer normalises it; None where text is joined across an edge, or nothing changes."""
+    ranges = (*row.trained, *row.seams, *row.removable, *(part[:2] for part in (*row.from_row, *row.weights)))
+    spans = ((span.start, span.end) for span in row.spans)
+    edges = sorted({0, len(row.text), *row.cuts, *(edge for part in (*ranges, *spans) for edge in part)})
+    pieces = [normalised(row.text[left:right]) for left, right in pairwise(edges)]
+    text = "".join(pieces)
+    if text == row.text or text != normalised(row.text):
+        return None
+    at = dict(zip(edges, accumulate(map(len, pieces), initial=0), strict=True))
+    return replace(
+        row,
+        text=text,
+        trained=tuple((at[left], at[right]) for left, right in row.trained),
+        spans=tuple(replace(span, start=at[span.start], end=at[span.end]) for span in row.spans),
+        from_row=tuple((at[left], at[right], speaks) for left, right, speaks in row.from_row),
+        removable=tuple((at[left], at[right]) for left, right in row.removable),
+        cuts=tuple(at[cut] for cut in row.cuts),
+        seams=tuple((at[left], at[right]) for left, right in row.seams),
+        weights=tuple((at[left], at[right], weight) for left, right, weight in row.weights),
+    )
 
 
 def painted(row: Marked, trained: Sequence[Range], loss: LossWeights) -> list[Weighted]:
