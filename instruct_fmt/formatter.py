@@ -298,10 +298,11 @@ class Formatter:
             UsageError: the columns fit no format.
         """
         given = list(rows)
-        columns = list(dict.fromkeys(name for row in given for name in row))
-        ragged = any(len(row) != len(columns) for row in given)
-        filled = [{name: row.get(name) for name in columns} for row in given] if ragged else given
-        return self.pipeline.run(filled, columns, first_row)
+        rows_given = [row for row in given if isinstance(row, Mapping)]  # anything else is rejected by name
+        columns = list(dict.fromkeys(name for row in rows_given for name in row))
+        if any(len(row) != len(columns) for row in rows_given):
+            given = [{name: row.get(name) for name in columns} if isinstance(row, Mapping) else row for row in given]
+        return self.pipeline.run(given, columns, first_row)
 
     def encode_table(self, table: pa.Table) -> pa.Table:
         """Encode a table: `input_ids` and `labels`, int32, without the rows that were rejected.

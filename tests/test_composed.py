@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -131,3 +132,32 @@ def test_signs_in_another_order_are_no_reason_to_refuse() -> None:
     assert fmt.tokenizer.decode([id for id in encoded["labels"] if id != -100]) == "\u00e1\u0327<|im_end|>"
     for found in (fmt, fmt.planned(PLANS_OFF)):
         assert found.encode_batch(pa.Table.from_pylist([row] * 10)).table.to_pylist() == [encoded] * 10
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["qwen3", "gemma3"])
+def test_real_tokenizers_give_the_same_ids(name: str, real_tokenizers: Path) -> None:
+    """Beside `apply_chat_template` on the text as it was written, composed or not; one with NFC and one without."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(real_tokenizers / name)
+    said = [
+        "cafe\u0301 au lait",
+        "\u212bngstro\u0308m",
+        "Vie\u0323\u0302t Nam",
+        "\u1112\u1161\u11ab",
+        "a\u0301\u0327",
+        "plain",
+    ]
+    rows = [
+        {"messages": [{"role": "user", "content": f"{one}?"}, {"role": "assistant", "content": f"{two}."}]}
+        for one in said
+        for two in said
+    ]
+    fmt = ifmt.compile(PLAIN, str(real_tokenizers / name), boundary="joint", append_eos="never", stop=["<|im_end|>"])
+    found = fmt.encode_batch(pa.Table.from_pylist(rows))
+    wanted = [
+        tokenizer.apply_chat_template(row["messages"], chat_template=PLAIN, tokenize=True, return_dict=False)
+        for row in rows
+    ]
+    assert found.table.column("input_ids").to_pylist() == wanted

@@ -172,7 +172,7 @@ TYPOS = (
 )  # fmt: skip
 UNRELATED = (
     "ratio", "shadow", "internet", "buffer", "score", "gibberish", "queue", "depth", "colour", "retry", "verbose",
-    "threads", "workers", "epics", "gain", "metric", "chunk", "window", "stride", "padding", "mask", "noise",
+    "threads", "workers", "epochs", "gain", "metric", "chunk", "window", "stride", "padding", "mask", "noise",
     "device", "lang", "region", "owner", "license", "version", "author", "topic", "source", "target", "bucket",
     "secret", "proxy", "timeout", "host", "port", "user", "extras",
 )  # fmt: skip
@@ -181,5 +181,6 @@ UNRELATED = (
 def test_suggestions_are_related() -> None:
     level = [*Config.model_fields, *ALIASES]
     assert [typo for typo in TYPOS if nearest_name(typo, level) is None] == []
+    assert nearest_name("loss", level) == "loss_weights"  # which is what it may have meant
     assert {word: near for word in UNRELATED if (near := nearest_name(word, level))} == {}
     assert nearest_name("splits", [*DatasetConfig.model_fields, *DATASET_ALIASES]) == "split"

@@ -356,3 +356,14 @@ def test_python_rows_may_differ_in_their_columns() -> None:
     rows: list[dict[str, Any]] = [{"messages": [USER, CHOSEN]}, {"messages": [USER, CHOSEN], "system": "Be kind."}]
     both = fmt.encode_rows(rows).table.to_pylist()
     assert both == [fmt.encode(row) for row in rows]
+    for odd in (None, 5, "text"):
+        batch = _formatter(max_rejected=1.0).encode_rows([odd, *rows])  # type: ignore[list-item]  # what is refused
+        assert batch.table.to_pylist() == both
+        assert [(one.row, one.reason) for one in batch.rejected] == [(0, "bad-field")]
+
+
+def test_weights_are_none_of_preference_data() -> None:
+    """A masked beginning of an answer would have become a part of its prompt."""
+    fmt = _formatter(loss_weights={"content": 0})
+    with pytest.raises(UsageError, match=r"loss_weights: found \{'content': 0.0\}, .*without loss_weights"):
+        fmt.prepare_pairs(_any([FORMS["messages"]]))

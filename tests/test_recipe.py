@@ -245,6 +245,7 @@ def test_the_saved_folder_is_opened_by_datasets(folder: Path, tmp_path: Path) ->
         ({}, {"c": {"rows": 12}}, "rows: found 12; expected at most the 11", "rows: 11"),
         ({"validation": 96}, {}, "no row", "fewer"),
         ({"seed": -1}, {}, "seed: found -1", "seed: 42"),
+        ({"seed": -1, "shuffle": True, "limit": 3}, {}, "seed: found -1", "seed: 42"),
     ],
 )
 def test_what_cannot_work_is_refused(

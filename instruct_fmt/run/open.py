@@ -27,7 +27,7 @@ from instruct_fmt.run.config.foreign_templates import FALLBACK
 from instruct_fmt.run.config.problems import Problems
 from instruct_fmt.run.config.schema import Config, DatasetConfig
 from instruct_fmt.run.read.dataset import open_dataset
-from instruct_fmt.run.recipe import Recipe
+from instruct_fmt.run.recipe import Recipe, check_seed
 from instruct_fmt.run.run_options import RunOptions
 from instruct_fmt.run.work import Source
 from instruct_fmt.tokenizer.loading import TokenizerReference, load_vocabulary
@@ -49,6 +49,7 @@ def open_sources(config: Config, base: Path) -> list[Source]:
     Raises:
         InstructFmtError: anything that does not fit, see `formatter.compile` and `open_dataset`.
     """
+    check_seed(config.seed)
     made: list[tuple[dict[str, Any], formatter.Formatter]] = []
     sources = []
     for held_out, entries in ((False, config.datasets), (True, config.validation_datasets)):

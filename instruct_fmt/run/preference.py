@@ -78,6 +78,9 @@ def prepare_pairs(
             "'drop' or 'error'",
             "compile(…, overlength='drop')",
         )
+    if fmt.settings.loss_weights:
+        found = f"{shown(dict(fmt.settings.loss_weights))}, beside answers that are taken whole"
+        raise UsageError("loss_weights", found, "none for preference data", "compile(…) without loss_weights")
     rows = as_dataset(dataset).with_format("arrow")
     names = _names(fmt.settings.columns, fmt.settings.field_map, rows.column_names)
     others = {ours: theirs for ours, theirs in names.items() if ours not in GIVEN}

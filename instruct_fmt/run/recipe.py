@@ -61,8 +61,7 @@ class Recipe:
         Raises:
             UsageError: an option, or a dataset's, that cannot work.
         """
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise UsageError("seed", shown(self.seed), "a whole number that is not negative", "set seed: 42")
+        check_seed(self.seed)
         kinds = get_args(mix.Interleave)
         if self.interleave not in (None, *kinds):
             raise UsageError("interleave", shown(self.interleave), " or ".join(kinds), f"set interleave: {kinds[0]}")
@@ -169,6 +168,16 @@ def _count(split: Split, sources: Sequence[Source], rows: EncodedParts, counts: 
     for number, size in enumerate(_sizes(rows, split.numbers, len(sources))):
         if size:
             counts[f"split:{split.name}:rows:{number}:{sources[number].name}"] = size
+
+
+def check_seed(seed: object) -> None:
+    """Refuse a seed that is none.
+
+    Raises:
+        UsageError: it is no whole number, or a negative one.
+    """
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise UsageError("seed", shown(seed), "a whole number that is not negative", "set seed: 42")
 
 
 def _check_validation(validation: object, sources: Sequence[Source]) -> None:
