@@ -41,7 +41,7 @@ MAX_FAILED = 6
 """So many rows of a shape whose plans were refused, and it has no more."""
 MAX_MARKED = 16
 """A conversation of more messages is compared with plain renders, in"""
-TURNS_COMPARED = 16
+TURNS_COMPARED = 64
 """of its turns, or so many more, or where those do not tell, proven in"""
 TURNS_PROVEN = 4
 """of them."""
